@@ -1,0 +1,1 @@
+"""From raw log rows to encoded batches: schema, normalisation, feature map, generated log."""

@@ -1,0 +1,1 @@
+"""Kedro datasets of our own, where no published one serves."""
