@@ -1,0 +1,1 @@
+"""The model: embedding, GEN encoder, projector, language model over a shared prompt prefix."""

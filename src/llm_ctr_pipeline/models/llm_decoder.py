@@ -1,0 +1,190 @@
+"""The language model as decoder: feature tokens in, logits of the two answers out.
+
+Shape legend: B rows, F feature tokens, H hidden size, P prompt tokens, S suffix tokens,
+T = F + S tokens a row, N = P + B·T packed tokens, U vocabulary rows in use.
+"""
+
+import copy
+from bisect import bisect_left
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+
+from llm_ctr_pipeline.models.prompt import PromptTokens
+from llm_ctr_pipeline.models.shared_prefix import SHARED_PREFIX, PackedLayout, packed_positions
+
+
+class LlmDecoder(nn.Module):
+    """A Hugging Face causal language model over `⟦prompt | feature tokens | suffix⟧`.
+
+    The prompt is computed once a forward call for all rows (see `shared_prefix`), and always from
+    the current weights. Only the vocabulary rows in use are parameters, and only the last hidden
+    state of each row meets only the two answer rows of the output matrix.
+
+    Args:
+        backbone: The model without its output layer; its input embedding has U rows.
+        tokens: The fixed text, in ids of the model's whole vocabulary.
+        answer_rows: The output matrix's rows of "0" and "1", `[2, H]`; None where the model ties
+            them to its input embedding.
+        answer_bias: The output layer's bias for the two, `[2]`, if it has one.
+        kernel: A key of `shared_prefix.KERNELS`.
+    """
+
+    prompt_P: Tensor
+    suffix_S: Tensor
+    answers_2: Tensor
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokens: PromptTokens,
+        answer_rows: Tensor | None = None,
+        answer_bias: Tensor | None = None,
+        kernel: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.backbone.set_attn_implementation(SHARED_PREFIX)
+        self.tokens = tokens
+        self.answer_rows = None if answer_rows is None else nn.Parameter(answer_rows.clone())
+        self.answer_bias = None if answer_bias is None else nn.Parameter(answer_bias.clone())
+        self.kernel = kernel
+        for name, ids in (
+            ("prompt_P", tokens.prompt),
+            ("suffix_S", tokens.suffix),
+            ("answers_2", tokens.answers),
+        ):
+            rows = [bisect_left(tokens.used, token) for token in ids]
+            self.register_buffer(name, torch.tensor(rows, dtype=torch.long), persistent=False)
+
+    @classmethod
+    def from_causal_lm(cls, causal_lm: PreTrainedModel, tokens: PromptTokens) -> Self:
+        """Take over a causal language model, keeping the vocabulary rows in use.
+
+        The model given is consumed: its input embedding is replaced.
+
+        Raises:
+            NotImplementedError: The model does something between input embedding and output
+                logits that trimming its vocabulary would lose.
+        """
+        expected_22, features_2FH = _reference_logits(causal_lm, tokens)
+        embedding = causal_lm.get_input_embeddings()
+        output = causal_lm.get_output_embeddings()
+        answers = list(tokens.answers)
+        tied = output.weight is embedding.weight
+        bias = getattr(output, "bias", None)
+        answer_rows = None if tied else output.weight.detach()[answers]
+        answer_bias = None if bias is None else bias.detach()[answers]
+        _keep_rows(embedding, tokens.used)
+        decoder = cls(causal_lm.base_model, tokens, answer_rows, answer_bias)
+        with torch.no_grad():
+            actual_22 = decoder.eval()(features_2FH)
+        tolerance = 1e-4 * float(expected_22.abs().max())
+        if not torch.allclose(actual_22, expected_22, rtol=0, atol=tolerance):
+            raise NotImplementedError(
+                f"{type(causal_lm).__name__} transforms its embeddings or logits in a way that "
+                f"the decoder does not reproduce (logits {actual_22.tolist()} instead of "
+                f"{expected_22.tolist()}): choose another model, such as Qwen3 or Llama"
+            )
+        return decoder.train()
+
+    @classmethod
+    def from_config(
+        cls, config: PretrainedConfig, tokens: PromptTokens, *, tied: bool, bias: bool
+    ) -> Self:
+        """Build the decoder with random weights, as the frame that a checkpoint is loaded into."""
+        trimmed = copy.deepcopy(config)
+        trimmed.vocab_size = len(tokens.used)
+        # Special tokens index the whole vocabulary, of which the rows in use are left.
+        trimmed.pad_token_id = trimmed.bos_token_id = trimmed.eos_token_id = None
+        backbone = AutoModel.from_config(trimmed)
+        answer_rows = None if tied else torch.zeros(2, backbone.config.hidden_size)
+        return cls(backbone, tokens, answer_rows, torch.zeros(2) if bias else None)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size H of a token in the language model."""
+        return int(self.backbone.config.hidden_size)
+
+    def forward(self, features_BFH: Tensor) -> Tensor:
+        """Read the prompt, then each row's feature tokens, and answer.
+
+        Args:
+            features_BFH: Projected feature tokens, float, `[B, F, H]`.
+
+        Returns:
+            Logits of "0" and "1", float32, `[B, 2]`.
+        """
+        embed = self.backbone.get_input_embeddings()
+        rows, hidden = features_BFH.shape[0], features_BFH.shape[2]
+        row_BTH = features_BFH
+        if len(self.tokens.suffix) > 0:
+            suffix_BSH = embed(self.suffix_S).expand(rows, -1, -1)
+            row_BTH = torch.cat([features_BFH, suffix_BSH.to(features_BFH.dtype)], dim=1)
+        prompt_PH = embed(self.prompt_P).to(features_BFH.dtype)
+        layout = PackedLayout(len(self.tokens.prompt), row_BTH.shape[1], rows, self.kernel)
+        packed_1NH = torch.cat([prompt_PH, row_BTH.reshape(-1, hidden)])[None]
+        hidden_1NH = self.backbone(
+            inputs_embeds=packed_1NH,
+            position_ids=packed_positions(layout, packed_1NH.device),
+            use_cache=False,
+            shared_prefix=layout,
+        ).last_hidden_state
+        last_BH = hidden_1NH[0, layout.prompt_length :].view(rows, -1, hidden)[:, -1]
+        return self._answer(last_BH)
+
+    def _answer(self, last_BH: Tensor) -> Tensor:
+        """Logits of the two answers from the last hidden states, float32, `[B, 2]`."""
+        rows_2H = self.answer_rows
+        if rows_2H is None:
+            rows_2H = self.backbone.get_input_embeddings().weight[self.answers_2]
+        return F.linear(last_BH, rows_2H, self.answer_bias).float()
+
+    def write_into(self, causal_lm: PreTrainedModel) -> PreTrainedModel:
+        """Put the trained weights back into a full causal language model of the same kind.
+
+        Args:
+            causal_lm: A model with its whole vocabulary, such as the pretrained one that training
+                started from. Changed in place; vocabulary rows not in use keep their weights.
+
+        Returns:
+            `causal_lm`.
+        """
+        embedding = causal_lm.get_input_embeddings().weight
+        output = causal_lm.get_output_embeddings()
+        trimmed = self.backbone.get_input_embeddings().weight
+        others = self.backbone.state_dict(keep_vars=True).items()
+        causal_lm.base_model.load_state_dict(
+            {name: weight for name, weight in others if weight is not trimmed}, strict=False
+        )
+        with torch.no_grad():
+            embedding[list(self.tokens.used)] = trimmed.to(embedding)
+            if self.answer_rows is not None:
+                output.weight[list(self.tokens.answers)] = self.answer_rows.to(embedding)
+            if self.answer_bias is not None:
+                output.bias[list(self.tokens.answers)] = self.answer_bias.to(embedding)
+        return causal_lm
+
+
+def _keep_rows(embedding: nn.Embedding, used: tuple[int, ...]) -> None:
+    """Trim an input embedding in place, so that what its class does besides looking up stays."""
+    embedding.weight = nn.Parameter(embedding.weight.detach()[list(used)].clone())
+    embedding.num_embeddings = len(used)
+    embedding.padding_idx = None
+
+
+def _reference_logits(causal_lm: PreTrainedModel, tokens: PromptTokens) -> tuple[Tensor, Tensor]:
+    """What the untouched model answers, `[2, 2]`, to two rows of random feature tokens."""
+    embed = causal_lm.get_input_embeddings()
+    generator = torch.Generator().manual_seed(0)
+    features_2FH = torch.randn(2, 3, embed.weight.shape[1], generator=generator)
+    causal_lm.eval()
+    with torch.no_grad():
+        prompt_2PH = embed(torch.tensor(tokens.prompt)).expand(2, -1, -1)
+        suffix_2SH = embed(torch.tensor(tokens.suffix, dtype=torch.long)).expand(2, -1, -1)
+        row_embeddings = torch.cat([prompt_2PH, features_2FH, suffix_2SH], dim=1)
+        logits = causal_lm(inputs_embeds=row_embeddings, use_cache=False).logits
+    return logits[:, -1, list(tokens.answers)].float(), features_2FH

@@ -1,0 +1,242 @@
+"""Exact attention over one packed sequence with a shared prompt.
+
+The packed sequence is `⟦prompt | row 1 | row 2 | … | row B⟧`. Prompt tokens attend causally to
+each other; a row's tokens attend to the whole prompt and causally to their own row. That is what
+`B` sequences `⟦prompt | row⟧` compute, without computing the prompt `B` times.
+
+`transformers` calls `shared_prefix_attention` in every layer of a model whose attention
+implementation is set to `SHARED_PREFIX`; no model code is changed.
+
+Shape legend: B rows, P prompt tokens, T tokens a row, N = P + B·T packed tokens, Q query heads,
+K key/value heads, C channels a head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import AttentionInterface
+
+SHARED_PREFIX = "shared_prefix"
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where the prompt and the rows lie in the packed sequence, and which kernel attends.
+
+    Attributes:
+        prompt_length: P, at least 1.
+        row_length: T.
+        rows: B.
+        kernel: A key of `KERNELS`.
+    """
+
+    prompt_length: int
+    row_length: int
+    rows: int
+    kernel: str
+
+
+def packed_positions(layout: PackedLayout, device: torch.device) -> Tensor:
+    """Positions of the packed tokens: 0…P−1 for the prompt, P…P+T−1 in every row.
+
+    Returns:
+        int64, `[1, N]`.
+    """
+    start, stop = layout.prompt_length, layout.prompt_length + layout.row_length
+    prompt_P = torch.arange(start, device=device)
+    row_T = torch.arange(start, stop, device=device)
+    return torch.cat([prompt_P, row_T.repeat(layout.rows)])[None]
+
+
+def _split_rows(packed_1HNC: Tensor, layout: PackedLayout) -> Tensor:
+    """The rows' part of a packed tensor `[1, heads, N, C]` as a batch `[B, heads, T, C]`."""
+    heads, channels = packed_1HNC.shape[1], packed_1HNC.shape[3]
+    rows = packed_1HNC[0, :, layout.prompt_length :]
+    return rows.view(heads, layout.rows, layout.row_length, channels).transpose(0, 1)
+
+
+def _with_prompt(packed_1KNC: Tensor, layout: PackedLayout) -> Tensor:
+    """Keys or values that each row sees: the prompt's, then its own, `[B, K, P+T, C]`."""
+    prompt_1KPC = packed_1KNC[:, :, : layout.prompt_length]
+    prompt_BKPC = prompt_1KPC.expand(layout.rows, -1, -1, -1)
+    return torch.cat([prompt_BKPC, _split_rows(packed_1KNC, layout)], dim=2)
+
+
+def _join(prompt_1PQC: Tensor, rows_BTQC: Tensor) -> Tensor:
+    """Pack the prompt's and the rows' results, `[1, N, Q, C]`."""
+    return torch.cat([prompt_1PQC, rows_BTQC.reshape(1, -1, *rows_BTQC.shape[2:])], dim=1)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout) -> Tensor:
+    """PyTorch's scaled dot product attention: the prompt causally, the rows as a batch."""
+    grouped = query.shape[1] != key.shape[1]
+    prompt = slice(0, layout.prompt_length)
+    prompt_1QPC = F.scaled_dot_product_attention(
+        query[:, :, prompt],
+        key[:, :, prompt],
+        value[:, :, prompt],
+        is_causal=True,
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+    rows_BQTC = F.scaled_dot_product_attention(
+        _split_rows(query, layout),
+        _with_prompt(key, layout),
+        _with_prompt(value, layout),
+        attn_mask=causal_lower_right(layout.row_length, layout.prompt_length + layout.row_length),
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+    return _join(prompt_1QPC.transpose(1, 2), rows_BQTC.transpose(1, 2))
+
+
+def _flash_attention_2(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
+    """The flash-attn package; its `causal` is aligned bottom-right since version 2.1."""
+    from flash_attn import flash_attn_func
+
+    prompt = slice(0, layout.prompt_length)
+    prompt_1PQC = flash_attn_func(
+        query[:, :, prompt].transpose(1, 2),
+        key[:, :, prompt].transpose(1, 2),
+        value[:, :, prompt].transpose(1, 2),
+        softmax_scale=scaling,
+        causal=True,
+    )
+    rows_BTQC = flash_attn_func(
+        _split_rows(query, layout).transpose(1, 2),
+        _with_prompt(key, layout).transpose(1, 2),
+        _with_prompt(value, layout).transpose(1, 2),
+        softmax_scale=scaling,
+        causal=True,
+    )
+    return _join(prompt_1PQC, rows_BTQC)
+
+
+@lru_cache(maxsize=8)
+def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
+    """FlexAttention's mask of the packed sequence; built once for each shape."""
+
+    def visible(_batch: Tensor, _head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
+        query_row = (query_at - prompt_length) // row_length
+        key_row = (key_at - prompt_length) // row_length
+        return (key_at <= query_at) & ((key_at < prompt_length) | (key_row == query_row))
+
+    length = prompt_length + rows * row_length
+    return create_block_mask(visible, None, None, length, length, device=device)
+
+
+@lru_cache(maxsize=1)
+def _compiled_flex_attention() -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
+    return compiled
+
+
+def _flex_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
+    """FlexAttention over the packed sequence as a whole."""
+    mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
+    # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
+    attend = _compiled_flex_attention() if query.is_cuda else flex_attention
+    out_1QNC = attend(
+        query,
+        key,
+        value,
+        block_mask=mask,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out_1QNC.transpose(1, 2)
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {
+    "sdpa": _sdpa,
+    "flash_attention_2": _flash_attention_2,
+    "flex_attention": _flex_attention,
+}
+
+
+def _common_dtype(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Bring query, key and value to autocast's dtype.
+
+    Under autocast the float32 weights of a query norm promote what they touch, so the three can
+    arrive with different dtypes.
+    """
+    device_type = tensors[0].device.type
+    if not torch.is_autocast_enabled(device_type):
+        return tensors
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _refuse_unsupported(options: dict[str, object], layout: PackedLayout, dropout: float) -> None:
+    """Raise for what a layer asks of its attention and the kernels here do not compute."""
+    window = options.get("sliding_window")
+    if isinstance(window, int) and window < layout.prompt_length + layout.row_length:
+        raise NotImplementedError(
+            f"the language model's sliding window of {window} tokens is shorter than prompt and "
+            f"row ({layout.prompt_length} + {layout.row_length}): shorten the prompt"
+        )
+    for name in ("softcap", "s_aux"):
+        if options.get(name) is not None:
+            raise NotImplementedError(
+                f"the language model's attention uses {name}, which the shared prefix does not "
+                "compute: choose a model without it, such as Qwen3 or Llama"
+            )
+    if dropout > 0:
+        raise NotImplementedError(
+            "the shared prefix has no attention dropout: set the model's attention_dropout to 0"
+        )
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    shared_prefix: PackedLayout | None = None,
+    **options: object,
+) -> tuple[Tensor, None]:
+    """Attend within a packed sequence; the signature is transformers' `AttentionInterface`.
+
+    Args:
+        module: The attention layer.
+        query: Float, `[1, Q, N, C]`.
+        key: Float, `[1, K, N, C]`, K dividing Q.
+        value: Float, `[1, K, N, C]`.
+        attention_mask: Unused: the layout says what attends to what.
+        scaling: Factor of the scores; 1/√C when None.
+        dropout: Must be 0.
+        shared_prefix: Layout of the packed sequence, from the forward call's keywords.
+        options: What else the layer passes; refused where it would change the result.
+
+    Returns:
+        Float, `[1, N, Q, C]`, and None in place of the attention weights.
+
+    Raises:
+        NotImplementedError: The layer needs something that the kernels do not compute.
+    """
+    if shared_prefix is None:
+        raise NotImplementedError(
+            f"{type(module).__name__} does not pass keywords of the forward call on to its "
+            "attention: this architecture cannot run with a shared prefix"
+        )
+    _refuse_unsupported(options, shared_prefix, dropout)
+    query, key, value = _common_dtype((query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return KERNELS[shared_prefix.kernel](query, key, value, scale, shared_prefix), None
+
+
+# No mask function is registered beside it: transformers then builds no mask at all.
+AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)

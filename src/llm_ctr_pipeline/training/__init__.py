@@ -1,0 +1,1 @@
+"""Training with early stopping, scoring, and checkpoints."""

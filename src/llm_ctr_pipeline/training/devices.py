@@ -1,0 +1,62 @@
+"""Devices and precision: what a setting means on this machine."""
+
+import torch
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+class DeviceError(ValueError):
+    """The device asked for is not there, or cannot do what is asked of it."""
+
+
+def resolve_device(requested: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is there.
+
+    Raises:
+        DeviceError: It is not a device's name, or not there.
+    """
+    if requested == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(requested)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"training.device is {requested!r}: it must be auto, cpu, cuda or cuda:N"
+        ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"training.device is {requested!r}: only cpu and cuda devices are served")
+    if device.type == "cuda":
+        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= present:
+            raise DeviceError(
+                f"training.device is {requested!r}, and this machine has {present} CUDA "
+                "device(s): set it to auto, cpu or the number of a device that is there"
+            )
+        return torch.device("cuda", device.index or 0)
+    return torch.device("cpu")
+
+
+def resolve_precision(requested: str, device: torch.device) -> str:
+    """Pick mixed precision where the device has it.
+
+    Args:
+        requested: One of `PRECISIONS`.
+        device: Where the model trains.
+
+    Returns:
+        A precision of Lightning's: bfloat16 autocast over float32 weights on GPUs that have
+        bfloat16, float16 with loss scaling on older ones, plain float32 on CPU.
+
+    Raises:
+        DeviceError: The device cannot compute in the precision asked for.
+    """
+    if requested == "auto":
+        if device.type == "cpu":
+            return "32-true"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if requested == "16-mixed" and device.type == "cpu":
+        raise DeviceError(
+            "training.precision is 16-mixed, which needs a CUDA device: set it to auto, 32-true "
+            "or bf16-mixed"
+        )
+    return requested

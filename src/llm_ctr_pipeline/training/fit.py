@@ -1,0 +1,323 @@
+"""The training loop: end to end, early stopping, the best weights kept, exact resume.
+
+Shape legend: N rows of a split, B rows of a batch, F fields.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
+from llm_ctr_pipeline.metrics.checks import check_both_classes
+from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.training.devices import resolve_device, resolve_precision
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.optimizer import build_optimizer
+from llm_ctr_pipeline.training.progress import training_progress
+from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
+from llm_ctr_pipeline.training.signals import deferred_stop
+from llm_ctr_pipeline.training.state import TrainingState, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+# Reading the loss makes the host wait for the device, so it is read once in so many steps.
+STEPS_BETWEEN_LOSS_CHECKS = 100
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train.
+
+    Attributes:
+        epochs: Most passes over the training rows.
+        batch_size: Rows B a step.
+        lr: Learning rate of the projector and the language model.
+        encoder_lr: Learning rate of the embedding and the GEN encoder.
+        weight_decay: Decoupled weight decay of all parameters.
+        patience: Validations without a better AUC after which training stops.
+        validate_every_steps: Steps between validations within an epoch; None for none. The end of
+            an epoch always validates.
+        eval_batch_size: Rows at a time in validation.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: One of `devices.PRECISIONS`.
+        seed: Fixes the order of the rows.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    encoder_lr: float
+    weight_decay: float
+    patience: int
+    validate_every_steps: int | None
+    eval_batch_size: int
+    device: str
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where the training state is kept.
+
+    Attributes:
+        file: Written after every validation and on Ctrl-C or SIGTERM, deleted at the end. A run
+            that finds it goes on from it.
+        key: Names the settings and the data; a state with another key is refused.
+    """
+
+    file: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training gives.
+
+    Attributes:
+        history: One record a validation, in order.
+        best: The record of the best validation AUC.
+        best_weights: The model's state at `best`, on the CPU.
+        stopped_early: Whether patience ended training.
+    """
+
+    history: list[ValidationRecord]
+    best: ValidationRecord
+    best_weights: dict[str, Tensor]
+    stopped_early: bool
+
+
+def fit(
+    model: nn.Module,
+    train: EncodedSplit,
+    valid: EncodedSplit,
+    settings: FitSettings,
+    on_validation: Callable[[ValidationRecord], None] | None = None,
+    resume: ResumePoint | None = None,
+) -> FitResult:
+    """Train a model until the epochs or the patience end.
+
+    Args:
+        model: Ids int `[B, F]` to log-odds float `[B]`. Its weights are changed in place.
+        train: Rows to train on.
+        valid: Rows whose AUC decides which weights are best.
+        settings: How to train.
+        on_validation: Called with each record as it comes.
+        resume: Where to keep the training state; None to keep none.
+
+    Returns:
+        The history and the best weights, which are not the last ones.
+
+    Raises:
+        SingleClassError: The validation split has one class, so no AUC.
+        NonFiniteLossError: The loss became NaN or infinite.
+        StateMismatchError: The kept state is of other settings or data.
+        DeviceError: The device or precision is not to be had.
+    """
+    check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
+    loop = _Loop(model, train, valid, settings, on_validation, resume)
+    stopped_early = loop.run()
+    state = loop.state
+    if resume is not None:
+        resume.file.unlink(missing_ok=True)
+    best = max((record for record in state.history), key=lambda record: record.valid_auc)
+    return FitResult(state.history, best, state.best_weights, stopped_early)
+
+
+class _Loop:
+    """The loop's objects, and its state between two steps."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: EncodedSplit,
+        valid: EncodedSplit,
+        settings: FitSettings,
+        on_validation: Callable[[ValidationRecord], None] | None,
+        resume: ResumePoint | None,
+    ) -> None:
+        self.settings = settings
+        self.on_validation = on_validation
+        self.resume = resume
+        self.device = resolve_device(settings.device)
+        self.fabric = Fabric(
+            accelerator=self.device.type,
+            devices=[self.device.index] if self.device.type == "cuda" else 1,
+            precision=resolve_precision(settings.precision, self.device),
+        )
+        self.module = model
+        optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
+        self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        self.train = train.to(self.device)
+        self.valid = valid
+        self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
+        self.state = TrainingState()
+        # Sums since the last validation stay on the device, so that no step waits for the host.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.clock = time.perf_counter()
+        if resume is not None and resume.file.exists():
+            self._restore(resume)
+
+    def run(self) -> bool:
+        """Train; True if the patience ended it."""
+        settings = self.settings
+        first_epoch = self.state.step // self.steps_an_epoch
+        self.model.train()
+        self.clock = time.perf_counter()
+        with (
+            deferred_stop() as stop,
+            training_progress(self.steps_an_epoch, settings.epochs) as progress,
+        ):
+            for epoch in range(first_epoch, settings.epochs):
+                done = self.state.step - epoch * self.steps_an_epoch
+                progress.start_epoch(epoch, done)
+                for rows_B in self._batches(epoch, done):
+                    self._step(rows_B)
+                    progress.advance()
+                    if self._validation_due():
+                        progress.report(self._validate())
+                        self._keep()
+                        if self.state.without_gain >= settings.patience:
+                            return True
+                    if stop.signal is not None:
+                        self._keep()
+                        stop.raise_if_arrived()
+        return False
+
+    def _batches(self, epoch: int, done: int) -> Iterator[Tensor]:
+        """Row numbers of an epoch's batches after those that are done."""
+        settings = self.settings
+        batches = shuffled_batches(
+            len(self.train), settings.batch_size, settings.seed, epoch, self.device
+        )
+        return islice(batches, done, None)
+
+    def _step(self, rows_B: Tensor) -> None:
+        ids_BF, labels_B = self.train.take(rows_B)
+        log_odds_B = self.model(ids_BF)
+        loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += loss.detach() * len(labels_B)
+        self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
+        self.state.rows += len(labels_B)
+        self.state.step += 1
+        if self.state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
+            self._check_loss()
+
+    def _check_loss(self) -> None:
+        if not bool(torch.isfinite(self.loss_sum)):
+            last_good = self.state.history[-1].step if self.state.history else 0
+            raise NonFiniteLossError(
+                f"the training loss became {self.loss_sum.item()} by step {self.state.step} (the "
+                f"last validation was at step {last_good}): lower training.lr (now "
+                f"{self.settings.lr:g}) and training.encoder_lr (now "
+                f"{self.settings.encoder_lr:g}), or set training.precision to 32-true; nothing "
+                "was saved, an earlier checkpoint is as it was"
+            )
+
+    def _validation_due(self) -> bool:
+        every = self.settings.validate_every_steps
+        in_epoch = self.state.step % self.steps_an_epoch
+        return in_epoch == 0 or (every is not None and in_epoch % every == 0)
+
+    def _validate(self) -> ValidationRecord:
+        self._collect()
+        self._check_loss()
+        self.model.eval()
+        log_odds_N = predict_log_odds(
+            self.model, self.valid, self.settings.eval_batch_size, self.device
+        )
+        self.model.train()
+        record = self._record(log_odds_N)
+        state = self.state
+        state.history.append(record)
+        state.without_gain = 0 if record.improved else state.without_gain + 1
+        if record.improved:
+            weights = self.module.state_dict()
+            state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
+        state.rows, state.seconds = 0, 0.0
+        self.loss_sum.zero_()
+        self.correct.zero_()
+        self._announce(record)
+        self.clock = time.perf_counter()
+        return record
+
+    def _record(self, log_odds_N: Tensor) -> ValidationRecord:
+        labels_N = self.valid.labels_N
+        metrics = classification_metrics(
+            labels_N.numpy(), probabilities(log_odds_N), "the validation split"
+        )
+        loss = F.binary_cross_entropy_with_logits(log_odds_N.double(), labels_N.double())
+        state = self.state
+        before = max((record.valid_auc for record in state.history), default=-math.inf)
+        return ValidationRecord(
+            epoch=state.step / self.steps_an_epoch,
+            step=state.step,
+            train_loss=self.loss_sum.item() / state.rows,
+            train_accuracy=100 * self.correct.item() / state.rows,
+            valid_loss=loss.item(),
+            valid_accuracy=metrics.accuracy,
+            valid_auc=metrics.auc,
+            valid_logloss=metrics.logloss,
+            seconds=state.seconds,
+            rows_per_second=state.rows / state.seconds,
+            improved=metrics.auc > before,
+        )
+
+    def _announce(self, record: ValidationRecord) -> None:
+        logger.info(
+            "epoch %.2f  train loss %.4f  valid AUC %.4f  valid log loss %.4f  %s rows/s%s",
+            record.epoch,
+            record.train_loss,
+            record.valid_auc,
+            record.valid_logloss,
+            f"{record.rows_per_second:,.0f}",
+            "  (best so far)" if record.improved else "",
+        )
+        if self.on_validation is not None:
+            self.on_validation(record)
+
+    def _collect(self) -> None:
+        """Bring the sums since the last validation, and the clock, into the state."""
+        self.state.loss_sum = self.loss_sum.item()
+        self.state.correct = int(self.correct.item())
+        self.state.seconds += time.perf_counter() - self.clock
+        self.clock = time.perf_counter()
+
+    def _keep(self) -> None:
+        """Write the training state, if it is to be kept."""
+        if self.resume is None:
+            return
+        self._collect()
+        save_state(
+            self.resume.file,
+            self.resume.key,
+            self.state,
+            self.module.state_dict(),
+            self.optimizer.state_dict(),
+        )
+        self.clock = time.perf_counter()
+
+    def _restore(self, resume: ResumePoint) -> None:
+        self.state, weights, optimizer = load_state(resume.file, resume.key)
+        self.module.load_state_dict(weights)
+        self.optimizer.load_state_dict(optimizer)
+        self.loss_sum += self.state.loss_sum
+        self.correct += self.state.correct
+        logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)

@@ -1,0 +1,47 @@
+"""The progress bar of training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llm_ctr_pipeline.training.history import ValidationRecord
+
+
+class TrainingProgress:
+    """One bar, filled once an epoch, with the last validation AUC beside it."""
+
+    def __init__(self, progress: Progress, steps_an_epoch: int, epochs: int) -> None:
+        self._progress = progress
+        self._steps = steps_an_epoch
+        self._epochs = epochs
+        self._task = progress.add_task("training", total=steps_an_epoch, auc="")
+
+    def start_epoch(self, epoch: int, done: int) -> None:
+        """Empty the bar for an epoch, counted from 0, of which some steps may be done."""
+        label = f"epoch {epoch + 1} of at most {self._epochs}"
+        self._progress.reset(self._task, total=self._steps, completed=done, description=label)
+
+    def advance(self) -> None:
+        """Count one step."""
+        self._progress.advance(self._task)
+
+    def report(self, record: ValidationRecord) -> None:
+        """Show a validation's AUC."""
+        self._progress.update(self._task, auc=f"validation AUC {record.valid_auc:.4f}")
+
+
+@contextmanager
+def training_progress(steps_an_epoch: int, epochs: int) -> Iterator[TrainingProgress]:
+    """Draw the bar on a terminal; in a log file there is none."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[auc]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield TrainingProgress(progress, steps_an_epoch, epochs)

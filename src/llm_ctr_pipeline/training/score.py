@@ -1,0 +1,38 @@
+"""Click probabilities of a whole split.
+
+Shape legend: N rows of the split, F fields.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+
+
+def predict_log_odds(
+    forward: Callable[[Tensor], Tensor], split: EncodedSplit, batch_size: int, device: torch.device
+) -> Tensor:
+    """Score every row in the split's order.
+
+    Args:
+        forward: Model in evaluation mode: ids int `[B, F]` to log-odds `[B]`.
+        split: Rows to score.
+        batch_size: Rows at a time.
+        device: Where the model is.
+
+    Returns:
+        Log-odds of a click, float32 on the CPU, `[N]`.
+    """
+    with torch.inference_mode():
+        scores = [forward(ids_BF.to(device)).float() for ids_BF in split.ids_NF.split(batch_size)]
+        return torch.cat(scores).cpu()
+
+
+def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
+    """Probabilities of a click, float64 `[N]`, from log-odds `[N]`."""
+    result: NDArray[np.float64] = torch.sigmoid(log_odds_N.double()).numpy()
+    return result
