@@ -22,7 +22,9 @@ class GenEncoder(nn.Module):
     def __init__(self, num_fields: int, embedding_dim: int, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
-        self.generate = nn.Linear(num_fields * embedding_dim, num_fields * embedding_dim, bias=False)
+        self.generate = nn.Linear(
+            num_fields * embedding_dim, num_fields * embedding_dim, bias=False
+        )
 
     def forward(self, embedded_BFD: Tensor) -> Tensor:
         """Generate features, float `[B, F, D]`, from embeddings, float `[B, F, D]`."""

@@ -14,6 +14,7 @@ K key/value heads, C channels a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,9 @@ def _join(prompt_1PQC: Tensor, rows_BTQC: Tensor) -> Tensor:
     return torch.cat([prompt_1PQC, rows_BTQC.reshape(1, -1, *rows_BTQC.shape[2:])], dim=1)
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout) -> Tensor:
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
     """PyTorch's scaled dot product attention: the prompt causally, the rows as a batch."""
     grouped = query.shape[1] != key.shape[1]
     prompt = slice(0, layout.prompt_length)
@@ -134,8 +137,8 @@ def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> 
 
 
 @lru_cache(maxsize=1)
-def _compiled_flex_attention() -> Callable[..., Tensor]:
-    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
+def _compiled_flex_attention() -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False)
     return compiled
 
 
@@ -145,8 +148,8 @@ def _flex_attention(
     """FlexAttention over the packed sequence as a whole."""
     mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
     # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-    attend = _compiled_flex_attention() if query.is_cuda else flex_attention
-    out_1QNC = attend(
+    attend: Callable[..., Any] = _compiled_flex_attention() if query.is_cuda else flex_attention
+    out_1QNC: Tensor = attend(
         query,
         key,
         value,

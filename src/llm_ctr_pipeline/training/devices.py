@@ -1,6 +1,7 @@
 """Devices and precision: what a setting means on this machine."""
 
 import torch
+from lightning.fabric import Fabric
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -60,3 +61,22 @@ def resolve_precision(requested: str, device: torch.device) -> str:
             "or bf16-mixed"
         )
     return requested
+
+
+def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.device]:
+    """Set up Lightning Fabric for one device.
+
+    Args:
+        device: As `resolve_device` takes it.
+        precision: As `resolve_precision` takes it.
+
+    Raises:
+        DeviceError: The device or the precision is not to be had.
+    """
+    resolved = resolve_device(device)
+    fabric = Fabric(
+        accelerator=resolved.type,
+        devices=1 if resolved.type == "cpu" else [resolved.index],
+        precision=resolve_precision(precision, resolved),
+    )
+    return fabric, resolved

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.training.devices import resolve_device, resolve_precision
+from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.progress import training_progress
@@ -152,12 +151,7 @@ class _Loop:
         self.settings = settings
         self.on_validation = on_validation
         self.resume = resume
-        self.device = resolve_device(settings.device)
-        self.fabric = Fabric(
-            accelerator=self.device.type,
-            devices=[self.device.index] if self.device.type == "cuda" else 1,
-            precision=resolve_precision(settings.precision, self.device),
-        )
+        self.fabric, self.device = make_fabric(settings.device, settings.precision)
         self.module = model
         optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
         self.model, self.optimizer = self.fabric.setup(model, optimizer)

@@ -17,7 +17,8 @@ def build_optimizer(
         encoder_lr: Learning rate of the encoder.
         weight_decay: Decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101).
     """
-    encoder, rest = [], []
+    encoder: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (encoder if name.split(".")[0] in ENCODER else rest).append(parameter)

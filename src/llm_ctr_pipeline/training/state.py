@@ -59,9 +59,7 @@ def save_state(
     os.replace(unfinished, file)
 
 
-def load_state(
-    file: Path, key: str
-) -> tuple[TrainingState, dict[str, Tensor], dict[str, Any]]:
+def load_state(file: Path, key: str) -> tuple[TrainingState, dict[str, Tensor], dict[str, Any]]:
     """Read what `save_state` wrote; no code is run in doing so.
 
     Returns:

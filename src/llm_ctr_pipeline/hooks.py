@@ -1,0 +1,233 @@
+"""What happens around a run: checks before it, MLflow beside it, a summary after it."""
+
+import atexit
+import difflib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import mlflow
+from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from pydantic import BaseModel
+from rich.console import Console
+
+from llm_ctr_pipeline.summary import summary_of_run
+
+# Understood by the configuration although no parameter has the name.
+RUNTIME_ONLY = ("raw_dir", "mlflow_run_id")
+
+
+def project_root() -> str:
+    """The project's root folder: the nearest above the working directory with a conf folder."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").exists() and (folder / "conf" / "base").is_dir():
+            return folder.as_posix()
+    return here.as_posix()
+
+
+def tracking_uri() -> str:
+    """Where MLflow keeps its runs: the shell's choice, or a database in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root()}/mlflow.db"
+
+
+RESOLVERS = {"project_root": project_root, "tracking_uri": tracking_uri}
+
+
+class PreflightError(click.ClickException):
+    """The run asked for cannot work, found before any node ran; shown without a traceback."""
+
+
+class PreflightHook:
+    """Refuses a run that cannot work, before MLflow hears of it and before minutes are spent."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuse `--params` that no parameter has the name of."""
+        loader = context.config_loader
+        assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
+        runtime = loader.runtime_params or {}
+        known = {*_configured_parameters(loader), *RUNTIME_ONLY}
+        for name in runtime:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise PreflightError(
+                    f"--params names {name}, which is no parameter: {hint}there are "
+                    f"{', '.join(sorted(known))}; see the settings table in the README"
+                )
+
+    @hook_impl(tryfirst=True)  # before the MLflow run is started
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Refuse a missing input, a missing device and a kernel that cannot run."""
+        inputs = pipeline.inputs()
+        for name in sorted(inputs):
+            if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
+                raise PreflightError(_missing_input(name, catalog))
+        if {"params:training", "params:llm"} <= inputs:
+            _check_device(catalog.load("params:training"), catalog.load("params:llm"))
+
+
+def _configured_parameters(loader: OmegaConfigLoader) -> list[str]:
+    """Names of the parameters in the configuration's files, without `--params`."""
+    files = OmegaConfigLoader(
+        conf_source=loader.conf_source,
+        env=loader.env,
+        base_env=loader.base_env,
+        default_run_env=loader.default_run_env,
+        merge_strategy=loader.merge_strategy,
+        custom_resolvers=RESOLVERS,
+    )
+    return list(files["parameters"])
+
+
+def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
+    """Whether a dataset is neither a parameter nor raw data, which preprocessing itself checks."""
+    metadata = getattr(catalog.get(name), "metadata", None) or {}
+    layer = metadata.get("kedro-viz", {}).get("layer")
+    return not name.startswith("params:") and layer != "raw"
+
+
+def _missing_input(name: str, catalog: DataCatalog) -> str:
+    """Say which dataset is missing, where it should lie and which command makes it."""
+    place = getattr(catalog.get(name), "_filepath", "its place in the catalog")
+    pipelines.set_requested(None)  # look among all, not just those of this run
+    makers = [made for made in pipelines if name in pipelines[made].all_outputs()]
+    maker = next((made for made in makers if made != "__default__"), "__default__")
+    cure = f"run `kedro run --pipeline={maker}` first"
+    return f"{name.replace('_', ' ').replace('.', ' ')} not found at {place}: {cure}"
+
+
+def _check_device(training: Any, llm: Any) -> None:
+    """Raise where the device, the precision or the attention kernel cannot be had."""
+    from llm_ctr_pipeline.models.kernels import KernelError, resolve_kernel
+    from llm_ctr_pipeline.training.devices import DeviceError, resolve_device, resolve_precision
+
+    try:
+        device = resolve_device(training.device)
+        resolve_precision(training.precision, device)
+        resolve_kernel(llm.attention, device)
+    except (DeviceError, KernelError) as error:
+        raise PreflightError(str(error)) from error
+
+
+class TrackingHook(MlflowHook):  # type: ignore[misc]
+    """kedro-mlflow's hook, with typed parameters flat, tags, and the true status at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = False
+        atexit.register(self._end_as_killed)
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Start the MLflow run and tag it with the path and the git commit."""
+        super().before_pipeline_run(run_params, pipeline, catalog)
+        self._running = self._is_mlflow_enabled
+        if not self._running:
+            return
+        _exit_on_sigterm()
+        mlflow.set_tags(_git_tags(Path(run_params["project_path"])))
+        paths = {node.namespace for node in pipeline.nodes if node.namespace}
+        if "params:evaluation" in pipeline.inputs():
+            paths = {catalog.load("params:evaluation").path}
+        if paths:
+            mlflow.set_tag("path", ",".join(sorted(paths)))
+
+    @hook_impl
+    def before_node_run(
+        self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the node's parameters, each key of a typed group as a parameter of its own."""
+        plain = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in inputs.items()
+        }
+        super().before_node_run(node, catalog, plain, is_async)
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        """Tag the run with the data that its model was trained or tested on."""
+        if self._running and dataset_name.endswith("_feature_map"):
+            mlflow.set_tags(
+                {
+                    "dataset": data["dataset"],
+                    "data_source": data["fit_on"]["source"],
+                    "data_fingerprint": data["fingerprint"],
+                }
+            )
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """End the MLflow run as finished."""
+        super().after_pipeline_run(run_params, pipeline, catalog)
+        self._running = False
+
+    @hook_impl
+    def on_pipeline_error(
+        self,
+        error: Exception,
+        run_params: dict[str, Any],
+        pipeline: Pipeline,
+        catalog: DataCatalog,
+    ) -> None:
+        """End the MLflow run as failed."""
+        super().on_pipeline_error(error, run_params, pipeline, catalog)
+        self._running = False
+
+    def _end_as_killed(self) -> None:
+        """End a run that Ctrl-C or SIGTERM cut off; MLflow itself would call it finished."""
+        if self._running and mlflow.active_run() is not None:
+            mlflow.end_run("KILLED")
+
+
+def _exit_on_sigterm() -> None:
+    """Let SIGTERM unwind the process as Ctrl-C does, so that the run's end is recorded."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
+
+
+def _git_tags(root: Path) -> dict[str, str]:
+    """The commit that the code is of, and whether it was changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+    try:
+        return {
+            "git_commit": git("rev-parse", "HEAD"),
+            "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "unknown"}
+
+
+class SummaryHook:
+    """Says after a run what came out and where it lies."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print the summary, if the run tested a model."""
+        text = summary_of_run(pipeline, catalog)
+        if text:
+            Console().print(text, highlight=False, soft_wrap=True)

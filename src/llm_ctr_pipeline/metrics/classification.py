@@ -1,0 +1,96 @@
+"""The metrics of a whole split, as the tables of click-through-rate papers report them.
+
+Shapes: N rows of a split.
+"""
+
+from dataclasses import dataclass
+
+import numpy.typing as npt
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from llm_ctr_pipeline.metrics.calibration import calibration_ratio, expected_calibration_error
+from llm_ctr_pipeline.metrics.checks import (
+    InvalidPredictionsError,
+    SingleClassError,
+    check_both_classes,
+    checked_predictions,
+)
+from llm_ctr_pipeline.metrics.comparison import auc_interval
+
+__all__ = [
+    "ClassificationMetrics",
+    "InvalidPredictionsError",
+    "SingleClassError",
+    "classification_metrics",
+]
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """What a model's predictions of one split are worth.
+
+    Attributes:
+        auc: area under the ROC curve.
+        auc_low: lower end of its 95% interval (DeLong, see ``auc_interval``).
+        auc_high: upper end of its 95% interval.
+        logloss: mean negative log-likelihood, in nats a row.
+        accuracy: percent of rows on the right side of 0.5; with a click rate of 0.17, 83 is what
+            a model that never predicts a click gets.
+        expected_calibration_error: over 15 bins of equal mass, a probability.
+        calibration_ratio: predicted over observed click rate; 1 is right.
+        click_rate: share of rows that are clicks.
+        rows: how many rows the split has.
+    """
+
+    auc: float
+    auc_low: float
+    auc_high: float
+    logloss: float
+    accuracy: float
+    expected_calibration_error: float
+    calibration_ratio: float
+    click_rate: float
+    rows: int
+
+
+def classification_metrics(
+    labels_N: npt.ArrayLike, probabilities_N: npt.ArrayLike, split: str = "the split"
+) -> ClassificationMetrics:
+    """Compute every metric over all rows of a split at once.
+
+    An AUC averaged over batches is not the split's AUC: rows of different batches are never
+    ranked against each other. So pass the whole split.
+
+    Args:
+        labels_N: [N], 0 or 1, both present.
+        probabilities_N: [N], predicted click probabilities. Exact 0 and 1 are clipped by the
+            float64 epsilon in the log loss, where they would cost infinitely much. Exactly 0.5
+            counts as "no click", as an argmax over two equal answer logits has it.
+        split: what error messages call these rows, for example ``"x4 test"``.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        SingleClassError: Every row has the same label.
+        InvalidPredictionsError: No rows, different lengths, labels other than 0 and 1, or
+            probabilities that are NaN, infinite or outside [0, 1].
+    """
+    labels_N, probabilities_N = checked_predictions(labels_N, probabilities_N, split)
+    check_both_classes(labels_N, split)
+    interval = auc_interval(labels_N, probabilities_N, split=split)
+    return ClassificationMetrics(
+        auc=float(roc_auc_score(labels_N, probabilities_N)),
+        auc_low=interval.low,
+        auc_high=interval.high,
+        logloss=float(log_loss(labels_N, probabilities_N)),
+        accuracy=100 * float(accuracy_score(labels_N, probabilities_N > THRESHOLD)),
+        expected_calibration_error=expected_calibration_error(
+            labels_N, probabilities_N, split=split
+        ),
+        calibration_ratio=calibration_ratio(labels_N, probabilities_N, split=split),
+        click_rate=float(labels_N.mean()),
+        rows=labels_N.size,
+    )

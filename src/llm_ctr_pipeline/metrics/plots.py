@@ -1,0 +1,343 @@
+"""The figures of a run, in Plotly: ROC curve, calibration, learning curve.
+
+Numbers go into the figures as plain lists, not as arrays, which Plotly would write in a binary
+encoding that older viewers do not read. A figure stays some tens of kilobytes however many rows
+the split has.
+
+Shapes: N rows of a split, C points of a curve, K bins.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from sklearn.metrics import roc_curve
+
+from llm_ctr_pipeline.metrics.calibration import (
+    DEFAULT_BINS,
+    calibration_ratio,
+    calibration_table,
+    error_of_table,
+)
+from llm_ctr_pipeline.metrics.checks import FloatArray, checked_predictions
+from llm_ctr_pipeline.metrics.comparison import auc_interval
+from llm_ctr_pipeline.metrics.plot_style import BLUE, GREEN, GREY, VERMILLION, apply_style
+
+CURVE_POINTS = 500
+HISTOGRAM_BARS = 60
+
+Validation = Mapping[str, float | bool | None]
+
+
+def roc_figure(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    title: str = "ROC curve",
+    best_possible: npt.ArrayLike | None = None,
+    best_possible_auc: float | None = None,
+    split: str = "the split",
+) -> go.Figure:
+    """Draw the ROC curve with its AUC and 95% interval.
+
+    Args:
+        labels: [N], 0 or 1, both present.
+        probabilities: [N], predicted click probabilities.
+        title: the figure's title.
+        best_possible: [N], the probabilities that a generated log drew its clicks from. They rank
+            the rows as well as anything can; their curve is drawn beside the model's.
+        best_possible_auc: what that AUC is, where the number alone is known; named below the title.
+        split: what error messages call these rows.
+
+    Returns:
+        The figure: traces "Model", perhaps "Best possible", and "Chance". Each curve has at most
+        ``CURVE_POINTS`` points, all of them points of the full curve.
+
+    Raises:
+        InvalidPredictionsError: See ``checked_predictions``.
+        SingleClassError: Every row has the same label.
+    """
+    figure = go.Figure()
+    figure.add_trace(_roc_trace(labels, probabilities, "Model", BLUE, split))
+    if best_possible is not None:
+        figure.add_trace(_roc_trace(labels, best_possible, "Best possible", GREEN, split))
+    figure.add_trace(
+        go.Scatter(
+            x=[0.0, 1.0],
+            y=[0.0, 1.0],
+            mode="lines",
+            name="Chance, AUC 0.5",
+            line={"color": GREY, "dash": "dash", "width": 1.5},
+            hoverinfo="skip",
+        )
+    )
+    rows = np.asarray(labels)
+    subtitle = f"{rows.size:,} rows, click rate {rows.mean():.4g}"
+    if best_possible_auc is not None:
+        subtitle += f", best possible AUC on this log {best_possible_auc:.4f}"
+    apply_style(figure, title, subtitle)
+    figure.update_layout(
+        legend={"x": 0.98, "y": 0.03, "xanchor": "right", "yanchor": "bottom"},
+        hovermode="closest",
+    )
+    figure.update_xaxes(title_text="False positive rate (share of non-clicks)", range=[-0.01, 1.01])
+    figure.update_yaxes(title_text="True positive rate (share of clicks)", range=[-0.01, 1.01])
+    return figure
+
+
+def calibration_figure(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    title: str = "Calibration",
+    bins: int = DEFAULT_BINS,
+    split: str = "the split",
+) -> go.Figure:
+    """Draw observed against predicted click rates, above a histogram of the predictions.
+
+    The axes show the range of the bins, not [0, 1]: click rates are low, and everything of
+    interest would sit in one corner. The horizontal axis says how many rows lie beyond it.
+
+    Args:
+        labels: [N], 0 or 1, at least one 1.
+        probabilities: [N], predicted click probabilities.
+        title: the figure's title.
+        bins: how many bins of equal mass to aim at; see ``calibration_table``.
+        split: what error messages call these rows.
+
+    Returns:
+        The figure: traces "Perfect calibration", "Bins" (with 95% Wilson intervals) and "Rows".
+
+    Raises:
+        InvalidPredictionsError: See ``checked_predictions``.
+        SingleClassError: There is no click.
+        ValueError: ``bins`` is below 1.
+    """
+    _, probabilities_N = checked_predictions(labels, probabilities, split)
+    table = calibration_table(labels, probabilities_N, bins=bins, split=split)
+    ratio = calibration_ratio(labels, probabilities_N, split=split)
+    low, high = _shown_range(table)
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.05
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[low, high],
+            y=[low, high],
+            mode="lines",
+            name="Perfect calibration",
+            line={"color": GREY, "dash": "dash", "width": 1.5},
+            hoverinfo="skip",
+        ),
+        row=1,
+        col=1,
+    )
+    figure.add_trace(_bins_trace(table), row=1, col=1)
+    figure.add_trace(_histogram_trace(probabilities_N, low, high), row=2, col=1)
+    error = error_of_table(table)
+    apply_style(figure, title, f"Calibration error {error:.4f}, predicted / observed {ratio:.3f}")
+    figure.update_layout(
+        legend={"x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top"}, bargap=0.05
+    )
+    beyond = int(((probabilities_N < low) | (probabilities_N > high)).sum())
+    note = f" ({beyond:,} of {probabilities_N.size:,} rows lie beyond this axis)" if beyond else ""
+    figure.update_xaxes(range=[low, high])
+    figure.update_xaxes(title_text=f"Predicted click probability{note}", row=2, col=1)
+    figure.update_yaxes(title_text="Observed click rate", range=[low, high], row=1, col=1)
+    figure.update_yaxes(title_text="Rows", rangemode="tozero", nticks=4, row=2, col=1)
+    return figure
+
+
+def learning_curve_figure(
+    history: Sequence[Validation], *, title: str = "Learning curve"
+) -> go.Figure:
+    """Draw the losses and the validation AUC over the epochs, one point a validation.
+
+    Args:
+        history: one mapping a validation, in order, with ``epoch`` (epochs completed, fractional
+            where a validation falls within one) and, as far as there are: ``step``,
+            ``train_loss``, ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``valid_auc``,
+            ``valid_logloss``, ``seconds``, ``rows_per_second``, ``best``. What is missing, None,
+            NaN or infinite leaves a gap.
+        title: the figure's title.
+
+    Returns:
+        The figure: traces "Training loss", "Validation loss", "Validation AUC" and, if a
+        validation is flagged ``best``, "Best validation". If several are, for each was the best
+        at its time, the one with the highest AUC is marked.
+
+    Raises:
+        ValueError: The history is empty, or an entry has no ``epoch``.
+    """
+    if not history:
+        raise ValueError("the history holds no validation: train for one epoch at least")
+    epochs = _column(history, "epoch")
+    if None in epochs:
+        raise ValueError(
+            f"validation {epochs.index(None)} (counted from 0) of the history has no epoch: "
+            "write the number of epochs completed under the key 'epoch'"
+        )
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    for key, name, color, row in (
+        ("train_loss", "Training loss", VERMILLION, 1),
+        ("valid_loss", "Validation loss", BLUE, 1),
+        ("valid_auc", "Validation AUC", BLUE, 2),
+    ):
+        trace = _history_trace(history, key, name, color)
+        # the lower panel's axis names its only curve
+        figure.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
+    best = _best_validation(history)
+    subtitle = None
+    if best is not None:
+        figure.add_trace(_best_trace(best), row=2, col=1)
+        figure.add_vline(x=best["epoch"], line={"color": GREEN, "dash": "dot", "width": 1.5})
+        subtitle = f"Best validation AUC {best['valid_auc']:.4f} at epoch {best['epoch']:.4g}"
+    apply_style(figure, title, subtitle)
+    figure.update_layout(
+        # above the panels: within them, any corner may be where a curve runs
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.01, "yanchor": "bottom"},
+        margin={"t": 110},
+    )
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_xaxes(title_text="Epochs completed", row=2, col=1)
+    figure.update_yaxes(title_text="Loss (nats a row)", row=1, col=1)
+    figure.update_yaxes(title_text="Validation AUC", minallowed=0, maxallowed=1, row=2, col=1)
+    return figure
+
+
+def _roc_trace(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, name: str, color: str, split: str
+) -> go.Scatter:
+    interval = auc_interval(labels, probabilities, split=f"{split}, {name.lower()}")
+    fpr_C, tpr_C, threshold_C = roc_curve(np.asarray(labels), np.asarray(probabilities))
+    kept = _thin(fpr_C, tpr_C)
+    return go.Scatter(
+        x=fpr_C[kept].tolist(),
+        y=tpr_C[kept].tolist(),
+        # the curve starts above every probability: scikit-learn's threshold there is infinite
+        customdata=np.minimum(threshold_C[kept].astype(np.float64), 1.0).tolist(),
+        mode="lines",
+        name=f"{name}, AUC {interval.auc:.4f} [{interval.low:.4f}, {interval.high:.4f}]",
+        # thinned already; Plotly's own thinning leaves corners that one can see
+        line={"color": color, "width": 2.5, "simplify": False},
+        hovertemplate=(
+            "FPR %{x:.4f}<br>TPR %{y:.4f}<br>threshold %{customdata:.4f}"
+            f"<extra>{name}</extra>"
+        ),
+    )
+
+
+def _thin(fpr_C: FloatArray, tpr_C: FloatArray) -> npt.NDArray[np.intp]:
+    """Choose at most ``CURVE_POINTS`` points of a curve, evenly along it, both ends included."""
+    if fpr_C.size <= CURVE_POINTS:
+        return np.arange(fpr_C.size)
+    # both rates only ever grow, so their sum measures the way along the curve
+    way_C = fpr_C + tpr_C
+    kept = np.unique(np.searchsorted(way_C, np.linspace(0, way_C[-1], CURVE_POINTS)))
+    kept[0], kept[-1] = 0, way_C.size - 1
+    return kept
+
+
+def _shown_range(table: pd.DataFrame) -> tuple[float, float]:
+    shown = table[["mean_predicted", "observed_low", "observed_high"]].to_numpy()
+    low, high = float(shown.min()), float(shown.max())
+    pad = 0.05 * (high - low)
+    return max(0.0, low - pad), min(1.0, high + pad)
+
+
+def _bins_trace(table: pd.DataFrame) -> go.Scatter:
+    observed_K = table["observed_rate"]
+    return go.Scatter(
+        x=table["mean_predicted"].tolist(),
+        y=observed_K.tolist(),
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (table["observed_high"] - observed_K).tolist(),
+            "arrayminus": (observed_K - table["observed_low"]).tolist(),
+            "thickness": 1.5,
+            "width": 4,
+        },
+        customdata=table[["rows", "lowest_predicted", "highest_predicted"]].to_numpy().tolist(),
+        mode="lines+markers",
+        name="Bins of equal mass, 95% interval",
+        cliponaxis=False,
+        line={"color": BLUE, "width": 1},
+        marker={"size": 8},
+        hovertemplate=(
+            "predicted %{x:.4f} (%{customdata[1]:.4f} to %{customdata[2]:.4f})"
+            "<br>observed %{y:.4f}<br>%{customdata[0]:,} rows<extra></extra>"
+        ),
+    )
+
+
+def _histogram_trace(probabilities_N: FloatArray, low: float, high: float) -> go.Bar:
+    # counted here: Plotly's own histogram would carry every row into the figure
+    counts, edges = np.histogram(probabilities_N, bins=HISTOGRAM_BARS, range=(low, high))
+    return go.Bar(
+        x=((edges[:-1] + edges[1:]) / 2).tolist(),
+        y=counts.tolist(),
+        name="Rows",
+        marker={"color": BLUE, "opacity": 0.6, "line": {"width": 0}},
+        hovertemplate="around %{x:.4f}: %{y:,} rows<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _column(history: Sequence[Validation], key: str) -> list[float | None]:
+    values = (entry.get(key) for entry in history)
+    # JSON knows neither NaN nor infinity
+    return [float(v) if v is not None and math.isfinite(v) else None for v in values]
+
+
+def _history_trace(history: Sequence[Validation], key: str, name: str, color: str) -> go.Scatter:
+    shown = {
+        "step": "step %{customdata[0]:,}",
+        "train_accuracy": "training accuracy %{customdata[1]:.2f}%",
+        "valid_accuracy": "validation accuracy %{customdata[2]:.2f}%",
+        "valid_logloss": "validation log loss %{customdata[3]:.4f}",
+        "seconds": "%{customdata[4]:,.0f} s",
+        "rows_per_second": "%{customdata[5]:,.0f} rows/s",
+    }
+    columns = [_column(history, column) for column in shown]
+    known = [
+        text
+        for text, column in zip(shown.values(), columns, strict=True)
+        if any(value is not None for value in column)
+    ]
+    return go.Scatter(
+        x=_column(history, "epoch"),
+        y=_column(history, key),
+        customdata=[list(row) for row in zip(*columns, strict=True)],
+        mode="lines+markers",
+        name=name,
+        line={"color": color, "width": 2},
+        marker={"size": 6},
+        hovertemplate="<br>".join(["epoch %{x:.4g}: %{y:.4f}", *known, f"<extra>{name}</extra>"]),
+    )
+
+
+def _best_validation(history: Sequence[Validation]) -> dict[str, float] | None:
+    flagged = [
+        {"epoch": epoch, "valid_auc": auc}
+        for entry, epoch, auc in zip(
+            history, _column(history, "epoch"), _column(history, "valid_auc"), strict=True
+        )
+        if entry.get("best") and epoch is not None and auc is not None
+    ]
+    return max(flagged, key=lambda validation: validation["valid_auc"], default=None)
+
+
+def _best_trace(best: dict[str, float]) -> go.Scatter:
+    return go.Scatter(
+        x=[best["epoch"]],
+        y=[best["valid_auc"]],
+        mode="markers",
+        name="Best validation",
+        marker={"color": GREEN, "size": 15, "symbol": "star"},
+        hovertemplate="best: %{y:.4f} at epoch %{x:.4g}<extra></extra>",
+    )

@@ -1,0 +1,99 @@
+"""Parameters of the pipelines as frozen, validated models: one per `params:` group.
+
+Kedro hands a node one of these where its argument is annotated so, and rejects a bad
+value or an unknown key before any node runs.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Params(BaseModel):
+    """What all groups share: no unknown keys, no change after validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessParams(Params):
+    """`params:preprocess`: how a raw log becomes model input."""
+
+    min_count: int = Field(ge=1, description="Times a value must occur in train to get an id.")
+
+
+class GeneratedLogParams(Params):
+    """`params:generated_log`: the log that stands in where no raw log is given."""
+
+    train_rows: int = Field(ge=1, description="Rows of the training split.")
+    valid_rows: int = Field(ge=1, description="Rows of the validation split.")
+    test_rows: int = Field(ge=1, description="Rows of the test split.")
+    seed: int = Field(ge=0, description="Seed of all that is drawn.")
+    click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
+
+
+class ModelParams(Params):
+    """`params:model`: the parts before the language model, and the prompt."""
+
+    embedding_dim: int = Field(ge=1, description="Embedding size D.")
+    embedding_init_std: float = Field(gt=0, description="Standard deviation embeddings start with.")
+    gen_gamma: float = Field(gt=0, description="Scale of the GEN encoder's features.")
+    projector_dim: int = Field(ge=1, description="Width of the projector's layer between.")
+    prompt: str = Field(min_length=1, description="Text before the feature tokens.")
+    prompt_suffix: str = Field(description="Text after the feature tokens.")
+
+
+class ArchitectureParams(Params):
+    """`llm.architecture`: a language model with random weights, by transformers' own names."""
+
+    model_type: str = Field(description="An architecture of transformers: qwen3, llama.")
+    vocab_size: int = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
+    hidden_size: int = Field(ge=2)
+    intermediate_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int = Field(ge=1)
+    head_dim: int = Field(ge=2)
+    tie_word_embeddings: bool
+
+
+class LlmParams(Params):
+    """`params:llm`: the language model and its attention kernel."""
+
+    pretrained: str | None = Field(description="Name on the hub, or a folder.")
+    architecture: ArchitectureParams | None = Field(description="Or: random weights.")
+    attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.pretrained is None) == (self.architecture is None):
+            raise ValueError(
+                "llm needs either `pretrained` (a name or a folder) or `architecture` (a model "
+                "with random weights), and the other one null"
+            )
+        return self
+
+
+class TrainingParams(Params):
+    """`params:training`: how the model is trained."""
+
+    epochs: int = Field(ge=1, description="Most passes over the training rows.")
+    batch_size: int = Field(ge=1, description="Rows a step.")
+    lr: float = Field(gt=0, lt=1, description="Learning rate of projector and language model.")
+    encoder_lr: float = Field(gt=0, lt=1, description="Learning rate of embedding and GEN.")
+    weight_decay: float = Field(ge=0, lt=1, description="Decoupled weight decay.")
+    patience: int = Field(ge=1, description="Validations without a better AUC before stopping.")
+    validate_every_steps: int | None = Field(ge=1, description="Validations within an epoch.")
+    eval_batch_size: int = Field(ge=1, description="Rows at a time in scoring.")
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where to train.")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
+    resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")
+    state_file: str = Field(description="Where the state of a run under way is kept.")
+
+
+class EvaluationParams(Params):
+    """`params:evaluation`: which checkpoint is tested on which rows."""
+
+    path: Literal["single_phase"]
+    dataset: Literal["x4"]
+    split: Literal["train", "valid", "test"]

@@ -1,0 +1,100 @@
+"""What the evaluation does, step by step."""
+
+import datetime
+from dataclasses import asdict
+from typing import Any
+
+import ibis.expr.types as ir
+import pandas as pd
+import plotly.graph_objects as go
+import torch
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
+from llm_ctr_pipeline.models.kernels import resolve_kernel
+from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.devices import resolve_device
+from llm_ctr_pipeline.training.score import score_split
+
+CHANCE_AUC = 0.5
+
+
+def predict(
+    checkpoint: Checkpoint,
+    rows: ir.Table,
+    feature_map: dict[str, Any],
+    llm: LlmParams,
+    training: TrainingParams,
+) -> pd.DataFrame:
+    """Score the rows with the checkpoint's model, in their order."""
+    checkpoint.check_fingerprint(feature_map["fingerprint"])
+    fields = FeatureMap.from_dict(feature_map).names
+    split = EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), fields)
+    model = checkpoint.build()
+    model.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
+    probability = score_split(
+        model,
+        split,
+        batch_size=training.eval_batch_size,
+        device=training.device,
+        precision=training.precision,
+    )
+    return pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
+
+
+def measure(
+    predictions: pd.DataFrame,
+    checkpoint: Checkpoint,
+    summary: dict[str, Any],
+    evaluation: EvaluationParams,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute the metrics over the whole split: the report, and the figures for MLflow.
+
+    The loss, cross-entropy over the two answers, is the log loss of the click probability.
+    """
+    name = f"{evaluation.dataset} {evaluation.split}"
+    metrics = asdict(classification_metrics(predictions["label"], predictions["probability"], name))
+    best_possible = (summary["best_auc"] or {}).get(evaluation.split)
+    if best_possible is not None:
+        closed = (metrics["auc"] - CHANCE_AUC) / (best_possible - CHANCE_AUC)
+    report = {
+        **evaluation.model_dump(),
+        "loss": metrics["logloss"],
+        **metrics,
+        "best_possible_auc": best_possible,
+        "share_of_best": None if best_possible is None else closed,
+        "source": summary["source"],
+        "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
+        "trained": checkpoint.training,
+        "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    tracked = {
+        f"{evaluation.split}_{key}": {"value": value, "step": 0}
+        for key, value in report.items()
+        if isinstance(value, float)
+    }
+    return report, tracked
+
+
+def draw_roc(predictions: pd.DataFrame, report: dict[str, Any]) -> go.Figure:
+    """Draw the ROC curve, with the best AUC any model could reach where it is known."""
+    return roc_figure(
+        predictions["label"],
+        predictions["probability"],
+        title=f"ROC, {_title(report)}",
+        best_possible_auc=report["best_possible_auc"],
+    )
+
+
+def draw_calibration(predictions: pd.DataFrame, report: dict[str, Any]) -> go.Figure:
+    """Draw observed against predicted click rates."""
+    return calibration_figure(
+        predictions["label"], predictions["probability"], title=f"Calibration, {_title(report)}"
+    )
+
+
+def _title(report: dict[str, Any]) -> str:
+    return f"{report['path']} on {report['dataset']} {report['split']}"

@@ -1,0 +1,135 @@
+"""What the training does, step by step."""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import mlflow
+import plotly.graph_objects as go
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.metrics.plots import learning_curve_figure
+from llm_ctr_pipeline.models.kernels import resolve_kernel
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
+from llm_ctr_pipeline.models.loading import LlmSource
+from llm_ctr_pipeline.params import LlmParams, ModelParams, TrainingParams
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.devices import resolve_device
+from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
+
+logger = logging.getLogger(__name__)
+
+# What may differ between an interrupted run and the one that goes on with it.
+NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "eval_batch_size", "resume", "state_file"}
+
+
+def train_single_phase(
+    train: ir.Table,
+    valid: ir.Table,
+    vocabulary: ir.Table,
+    feature_map: dict[str, Any],
+    summary: dict[str, Any],
+    model: ModelParams,
+    llm: LlmParams,
+    training: TrainingParams,
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """Train all components together, end to end; keep the weights of the best validation."""
+    mapped = FeatureMap.from_dict(feature_map)
+    check_preprocessed(mapped, summary)
+    source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
+    config = LlmCtrConfig(**model.model_dump())
+    network, tokenizer = LlmCtr.create(config, mapped.sizes, source, training.seed)
+    network.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
+    result = fit(
+        network,
+        read_split(train, mapped),
+        read_split(valid, mapped),
+        FitSettings(**training.model_dump(exclude={"resume", "state_file"})),
+        on_validation=log_validation,
+        resume=resume_point(training, mapped, model, llm),
+    )
+    results = training_results("single_phase", result, training, summary)
+    checkpoint = Checkpoint(
+        model=network.describe(),
+        weights=result.best_weights,
+        feature_map=mapped,
+        vocabulary=vocabulary.to_pyarrow(),
+        tokenizer=tokenizer,
+        training={key: results[key] for key in ("path", "seed", "best", "source")},
+    )
+    return checkpoint, results
+
+
+def read_split(rows: ir.Table, feature_map: FeatureMap) -> EncodedSplit:
+    """Read an encoded split into memory, in its rows' order."""
+    return EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), feature_map.names)
+
+
+def check_preprocessed(feature_map: FeatureMap, summary: dict[str, Any]) -> None:
+    """Refuse splits that were encoded with another feature map, or that miss a class.
+
+    Raises:
+        ValueError: Preprocessing was interrupted, or a split cannot be validated or tested on.
+    """
+    if summary["fingerprint"] != feature_map.fingerprint:
+        raise ValueError(
+            f"the {feature_map.dataset} splits were encoded with feature map "
+            f"{summary['fingerprint'][:12]}, and the feature map there is "
+            f"{feature_map.fingerprint[:12]}: preprocessing was interrupted; run "
+            "`kedro run --pipeline=preprocess` again"
+        )
+    for split in ("valid", "test"):
+        counted = summary["splits"][split]
+        if not 0 < counted["clicks"] < counted["rows"]:
+            raise ValueError(
+                f"the {split} split of {feature_map.dataset} has {counted['clicks']:,} clicks in "
+                f"{counted['rows']:,} rows, so one class alone and no AUC: give it rows of both"
+            )
+
+
+def resume_point(
+    training: TrainingParams, feature_map: FeatureMap, model: ModelParams, llm: LlmParams
+) -> ResumePoint:
+    """Name the state file and all that must be the same for a run to go on from it."""
+    settings = training.model_dump(exclude=NOT_IN_RESUME_KEY)
+    same = [settings, model.model_dump(), llm.model_dump(), feature_map.fingerprint]
+    key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    file = Path(training.state_file)
+    if not training.resume and file.exists():
+        logger.warning("Starting over: %s, an interrupted run's state, is discarded", file)
+        file.unlink()
+    return ResumePoint(file, key)
+
+
+def log_validation(record: ValidationRecord) -> None:
+    """Log a validation's figures to MLflow while training goes on, if a run is active."""
+    if mlflow.active_run() is not None:
+        figures = {key: value for key, value in asdict(record).items() if isinstance(value, float)}
+        mlflow.log_metrics(figures, step=record.step)
+
+
+def training_results(
+    path: str, result: FitResult, training: TrainingParams, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """Put what training gave into JSON types."""
+    return {
+        "path": path,
+        "dataset": summary["dataset"],
+        "source": summary["source"],
+        "seed": training.seed,
+        "stopped_early": result.stopped_early,
+        "best": asdict(result.best),
+        "seconds": sum(record.seconds for record in result.history),
+        "epochs": [{**asdict(record), "best": record is result.best} for record in result.history],
+    }
+
+
+def draw_learning_curve(results: dict[str, Any]) -> go.Figure:
+    """Draw losses and validation AUC over the epochs."""
+    return learning_curve_figure(results["epochs"], title=f"Learning curve, {results['path']}")

@@ -1,0 +1,26 @@
+"""Kedro's settings of this project."""
+
+import os
+
+# Set before the plug-ins wake: no usage data leave this project.
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+from llm_ctr_pipeline.hooks import (
+    RESOLVERS,
+    PreflightHook,
+    SummaryHook,
+    TrackingHook,
+)
+
+# Later ones run first: the preflight refuses a run before MLflow hears of it.
+HOOKS = (SummaryHook(), TrackingHook(), PreflightHook())
+# TrackingHook is kedro-mlflow's own hook with what this project adds.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment overrides single keys of a parameter group, not the whole group.
+    "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": RESOLVERS,
+}

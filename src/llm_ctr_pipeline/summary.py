@@ -1,0 +1,56 @@
+"""The lines that a run which tested a model ends with."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+
+def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
+    """Describe what came out of a run: test metrics, places, and the commands to look further.
+
+    Returns:
+        Text in Rich's markup; empty where the run tested no model.
+    """
+    outputs = sorted(pipeline.all_outputs())
+    evaluations = [name for name in outputs if name.rpartition(".")[2].startswith("evaluation")]
+    if not evaluations:
+        return ""
+    lines = [line for name in evaluations for line in _metric_lines(catalog.load(name))]
+    lines.append("")
+    for name, title in (("best_model", "checkpoint"), ("predictions", "predictions")):
+        lines += [f"  {title:<12}{_place(catalog, o)}" for o in outputs if o.endswith(name)]
+    reports = {_place(catalog, name).parent for name in evaluations}
+    lines += [f"  {'reports':<12}{folder}" for folder in sorted(reports)]
+    lines += [
+        "",
+        f"  {'compare':<12}[bold]mlflow ui[/bold]          then open http://127.0.0.1:5000",
+        f"  {'pipeline':<12}[bold]kedro viz run[/bold]      then open http://127.0.0.1:4141",
+    ]
+    return "\n".join(lines)
+
+
+def _metric_lines(evaluation: dict[str, Any]) -> list[str]:
+    title = f"{evaluation['path']} on {evaluation['dataset']} {evaluation['split']}"
+    lines = [
+        f"\n[bold]{title}[/bold]  ({evaluation['rows']:,} rows, {evaluation['source']})",
+        f"  {'AUC':<12}{evaluation['auc']:.4f}   95% interval {evaluation['auc_low']:.4f} to "
+        f"{evaluation['auc_high']:.4f}",
+        f"  {'log loss':<12}{evaluation['logloss']:.4f}",
+        f"  {'accuracy':<12}{evaluation['accuracy']:.2f} %",
+        f"  {'calibration':<12}error {evaluation['expected_calibration_error']:.4f}, "
+        f"predicted over observed click rate {evaluation['calibration_ratio']:.3f}",
+    ]
+    if evaluation["best_possible_auc"] is not None:
+        lines.append(
+            f"  {'best AUC':<12}{evaluation['best_possible_auc']:.4f}   that any model can reach "
+            f"on this generated log; {evaluation['share_of_best']:.1%} of the way from 0.5 closed"
+        )
+    return lines
+
+
+def _place(catalog: DataCatalog, name: str) -> Path:
+    """Where a dataset lies, relative to the working directory if it is below it."""
+    place = Path(str(catalog.get(name)._filepath))  # type: ignore[union-attr]
+    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place

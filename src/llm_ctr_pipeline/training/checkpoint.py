@@ -1,0 +1,138 @@
+"""Checkpoints: a folder that can be loaded without the run that made it.
+
+| file | holds |
+|---|---|
+| `model.safetensors` | the weights |
+| `config.json` | the model's architecture and settings, and what trained it |
+| `feature_map.json`, `vocabulary.parquet` | the feature map that the ids come from |
+| `tokenizer.json`, `tokenizer_config.json` | the language model's tokenizer |
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A folder is not a checkpoint, or not one that can be read here."""
+
+
+class FingerprintError(ValueError):
+    """Two things that must come from the same feature map do not."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and all that is needed to use it.
+
+    Attributes:
+        model: What `LlmCtr.describe` gave.
+        weights: The model's state, on the CPU.
+        feature_map: The feature map that the model's ids come from.
+        vocabulary: Columns field, value, count, id.
+        tokenizer: The language model's.
+        training: What trained it: path, seed, best epoch and validation AUC.
+    """
+
+    model: dict[str, Any]
+    weights: dict[str, Tensor]
+    feature_map: FeatureMap
+    vocabulary: pa.Table
+    tokenizer: PreTrainedTokenizerBase
+    training: dict[str, Any]
+
+    def build(self) -> LlmCtr:
+        """Build the model with its trained weights, in evaluation mode on the CPU."""
+        model = LlmCtr.from_description(self.model)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """Refuse data that were encoded with another feature map.
+
+        Raises:
+            FingerprintError: The fingerprint is not the checkpoint's feature map's.
+        """
+        if fingerprint != self.feature_map.fingerprint:
+            raise FingerprintError(
+                f"the checkpoint was trained with feature map {self.feature_map.fingerprint[:12]} "
+                f"and the data are encoded with {fingerprint[:12]}, so its ids mean other values: "
+                "train again on these data, or preprocess the data that it was trained on"
+            )
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint beside its place, then move it there: it is never half-written.
+
+    Args:
+        folder: Its place; what lies there is replaced.
+        checkpoint: What to write.
+    """
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    replaced = folder.with_name(folder.name + ".replaced")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
+    save_file(weights, unfinished / "model.safetensors")
+    config = {
+        "format_version": FORMAT_VERSION,
+        "model": checkpoint.model,
+        "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
+        "training": checkpoint.training,
+    }
+    _write_json(unfinished / "config.json", config)
+    _write_json(unfinished / "feature_map.json", checkpoint.feature_map.to_dict())
+    pq.write_table(checkpoint.vocabulary, unfinished / "vocabulary.parquet")
+    checkpoint.tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: A file is missing, or the checkpoint is of another format.
+        FingerprintError: The feature map in the folder is not the model's.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        feature_map = FeatureMap.from_dict(json.loads((folder / "feature_map.json").read_text()))
+        weights = load_file(folder / "model.safetensors")
+        vocabulary = pq.read_table(folder / "vocabulary.parquet")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder} is no checkpoint: {Path(error.filename or folder).name} is missing; run "
+            "`kedro run --pipeline=train` to make one"
+        ) from error
+    if config["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {config['format_version']}, and this version reads "
+            f"format {FORMAT_VERSION}: train again, or use the version that wrote it"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    checkpoint = Checkpoint(
+        config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]
+    )
+    checkpoint.check_fingerprint(config["feature_map_fingerprint"])
+    return checkpoint
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n")
