@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import mlflow
+import plotly.graph_objects as go
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -58,14 +59,13 @@ class PreflightHook:
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         runtime = loader.runtime_params or {}
-        known = {*_configured_parameters(loader), *RUNTIME_ONLY}
+        configured = _configured_parameters(loader)
+        known = {*configured, *RUNTIME_ONLY}
         for name in runtime:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}? " if close else ""
                 raise PreflightError(
-                    f"--params names {name}, which is no parameter: {hint}there are "
-                    f"{', '.join(sorted(known))}; see the settings table in the README"
+                    f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
+                    f"the groups are {', '.join(sorted(known))}; the README has a table of settings"
                 )
 
     @hook_impl(tryfirst=True)  # before the MLflow run is started
@@ -79,8 +79,18 @@ class PreflightHook:
             _check_device(catalog.load("params:training"), catalog.load("params:llm"))
 
 
-def _configured_parameters(loader: OmegaConfigLoader) -> list[str]:
-    """Names of the parameters in the configuration's files, without `--params`."""
+def _suggest(name: str, parameters: dict[str, Any]) -> str:
+    """The setting that was probably meant: `epochs` is `training.epochs`."""
+    full_names = {key: key for key in parameters}
+    for group, settings in parameters.items():
+        if isinstance(settings, dict):
+            full_names |= {key: f"{group}.{key}" for key in settings}
+    close = difflib.get_close_matches(name, full_names, n=1)
+    return f"did you mean {full_names[close[0]]}? " if close else ""
+
+
+def _configured_parameters(loader: OmegaConfigLoader) -> dict[str, Any]:
+    """The parameters in the configuration's files, without `--params`."""
     files = OmegaConfigLoader(
         conf_source=loader.conf_source,
         env=loader.env,
@@ -89,7 +99,7 @@ def _configured_parameters(loader: OmegaConfigLoader) -> list[str]:
         merge_strategy=loader.merge_strategy,
         custom_resolvers=RESOLVERS,
     )
-    return list(files["parameters"])
+    return dict(files["parameters"])
 
 
 def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
@@ -169,6 +179,13 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
                     "data_fingerprint": data["fingerprint"],
                 }
             )
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Log a figure as a page, which MLflow shows; its JSON would be shown as text."""
+        if self._running and isinstance(data, go.Figure):
+            name = dataset_name.rpartition(".")[2]
+            mlflow.log_text(data.to_html(include_plotlyjs=True), f"figures/{name}.html")
 
     @hook_impl
     def after_pipeline_run(

@@ -88,7 +88,6 @@ class TrainingParams(Params):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
     resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")
-    state_file: str = Field(description="Where the state of a run under way is kept.")
 
 
 class EvaluationParams(Params):

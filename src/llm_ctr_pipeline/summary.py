@@ -1,5 +1,7 @@
 """The lines that a run which tested a model ends with."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
         Text in Rich's markup; empty where the run tested no model.
     """
     outputs = sorted(pipeline.all_outputs())
-    evaluations = [name for name in outputs if name.rpartition(".")[2].startswith("evaluation")]
+    evaluations = [name for name in outputs if _is_report(name)]
     if not evaluations:
         return ""
     lines = [line for name in evaluations for line in _metric_lines(catalog.load(name))]
@@ -25,10 +27,16 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     lines += [f"  {'reports':<12}{folder}" for folder in sorted(reports)]
     lines += [
         "",
-        f"  {'compare':<12}[bold]mlflow ui[/bold]          then open http://127.0.0.1:5000",
-        f"  {'pipeline':<12}[bold]kedro viz run[/bold]      then open http://127.0.0.1:4141",
+        f"  {'compare':<12}[bold]{_command('mlflow ui')}[/bold], then open http://127.0.0.1:5000",
+        f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
     return "\n".join(lines)
+
+
+def _is_report(name: str) -> bool:
+    """Whether a dataset is the report of an evaluation, by the names of the catalog."""
+    local = name.rpartition(".")[2]
+    return local == "evaluation_report" or local.startswith("evaluation_x")
 
 
 def _metric_lines(evaluation: dict[str, Any]) -> list[str]:
@@ -48,6 +56,17 @@ def _metric_lines(evaluation: dict[str, Any]) -> list[str]:
             f"on this generated log; {evaluation['share_of_best']:.1%} of the way from 0.5 closed"
         )
     return lines
+
+
+def _command(line: str) -> str:
+    """A command as it works in the caller's shell, whether or not the environment is active."""
+    program = line.split(maxsplit=1)[0]
+    if shutil.which(program):
+        return line
+    folder = Path(sys.executable).parent
+    return (
+        f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/{line}"
+    )
 
 
 def _place(catalog: DataCatalog, name: str) -> Path:

@@ -63,4 +63,4 @@ def shuffled_batches(
     # Drawn on the CPU, so that every device sees the same order.
     generator = torch.Generator().manual_seed(seed + 1_000_003 * epoch)
     order_N = torch.randperm(rows, generator=generator).to(device)
-    yield from order_N.split(batch_size)
+    yield from torch.split(order_N, batch_size)

@@ -37,5 +37,9 @@ class FolderDataset(AbstractDataset[Path, Path]):
         """Refuse: the path is configuration."""
         raise DatasetError(f"{self._path} is named in the catalog: change it there")
 
+    def _exists(self) -> bool:
+        """Whether there is something to load: a path always."""
+        return True
+
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}

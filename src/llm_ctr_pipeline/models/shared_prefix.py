@@ -14,7 +14,7 @@ K key/value heads, C channels a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -138,8 +138,7 @@ def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> 
 
 @lru_cache(maxsize=1)
 def _compiled_flex_attention() -> Callable[..., Any]:
-    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False)
-    return compiled
+    return torch.compile(flex_attention, dynamic=False)
 
 
 def _flex_attention(
@@ -148,7 +147,9 @@ def _flex_attention(
     """FlexAttention over the packed sequence as a whole."""
     mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
     # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-    attend: Callable[..., Any] = _compiled_flex_attention() if query.is_cuda else flex_attention
+    attend = cast(
+        "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
+    )
     out_1QNC: Tensor = attend(
         query,
         key,

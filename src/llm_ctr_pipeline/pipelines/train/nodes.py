@@ -26,7 +26,7 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 logger = logging.getLogger(__name__)
 
 # What may differ between an interrupted run and the one that goes on with it.
-NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "eval_batch_size", "resume", "state_file"}
+NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "eval_batch_size", "resume"}
 
 
 def train_single_phase(
@@ -34,14 +34,16 @@ def train_single_phase(
     valid: ir.Table,
     vocabulary: ir.Table,
     feature_map: dict[str, Any],
+    raw_log: dict[str, Any],
     summary: dict[str, Any],
+    state_folder: Path,
     model: ModelParams,
     llm: LlmParams,
     training: TrainingParams,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train all components together, end to end; keep the weights of the best validation."""
     mapped = FeatureMap.from_dict(feature_map)
-    check_preprocessed(mapped, summary)
+    check_preprocessed(mapped, raw_log, summary)
     source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
     config = LlmCtrConfig(**model.model_dump())
     network, tokenizer = LlmCtr.create(config, mapped.sizes, source, training.seed)
@@ -50,9 +52,9 @@ def train_single_phase(
         network,
         read_split(train, mapped),
         read_split(valid, mapped),
-        FitSettings(**training.model_dump(exclude={"resume", "state_file"})),
+        FitSettings(**training.model_dump(exclude={"resume"})),
         on_validation=log_validation,
-        resume=resume_point(training, mapped, model, llm),
+        resume=resume_point(state_folder, training, mapped, model, llm),
     )
     results = training_results("single_phase", result, training, summary)
     checkpoint = Checkpoint(
@@ -71,17 +73,23 @@ def read_split(rows: ir.Table, feature_map: FeatureMap) -> EncodedSplit:
     return EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), feature_map.names)
 
 
-def check_preprocessed(feature_map: FeatureMap, summary: dict[str, Any]) -> None:
-    """Refuse splits that were encoded with another feature map, or that miss a class.
+def check_preprocessed(
+    feature_map: FeatureMap, raw_log: dict[str, Any], summary: dict[str, Any]
+) -> None:
+    """Refuse what an interrupted preprocessing left, and a split that misses a class.
+
+    The summary is written last, so it vouches for encoded splits only while the feature map and
+    the raw log are still those it was made from.
 
     Raises:
         ValueError: Preprocessing was interrupted, or a split cannot be validated or tested on.
     """
-    if summary["fingerprint"] != feature_map.fingerprint:
+    encoded_from = {name: split["raw_fingerprint"] for name, split in summary["splits"].items()}
+    checked = {name: split["fingerprint"] for name, split in raw_log["splits"].items()}
+    if summary["fingerprint"] != feature_map.fingerprint or encoded_from != checked:
         raise ValueError(
-            f"the {feature_map.dataset} splits were encoded with feature map "
-            f"{summary['fingerprint'][:12]}, and the feature map there is "
-            f"{feature_map.fingerprint[:12]}: preprocessing was interrupted; run "
+            f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
+            "that lie beside them: preprocessing was interrupted; run "
             "`kedro run --pipeline=preprocess` again"
         )
     for split in ("valid", "test"):
@@ -94,13 +102,17 @@ def check_preprocessed(feature_map: FeatureMap, summary: dict[str, Any]) -> None
 
 
 def resume_point(
-    training: TrainingParams, feature_map: FeatureMap, model: ModelParams, llm: LlmParams
+    folder: Path,
+    training: TrainingParams,
+    feature_map: FeatureMap,
+    model: ModelParams,
+    llm: LlmParams,
 ) -> ResumePoint:
     """Name the state file and all that must be the same for a run to go on from it."""
     settings = training.model_dump(exclude=NOT_IN_RESUME_KEY)
     same = [settings, model.model_dump(), llm.model_dump(), feature_map.fingerprint]
     key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    file = Path(training.state_file)
+    file = folder / "training_state.pt"
     if not training.resume and file.exists():
         logger.warning("Starting over: %s, an interrupted run's state, is discarded", file)
         file.unlink()

@@ -1,0 +1,51 @@
+# The project's habits; `make help` lists them.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test slow lint types viz mlflow clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(INSTALLED) ## Preprocess, train and test on the embedded default; takes minutes, no GPU needed
+	$(BIN)/kedro run
+
+test: lint types ## Lint, types, import contracts and the fast tests
+	$(BIN)/pytest
+
+slow: $(INSTALLED) ## The tests that take longer
+	$(BIN)/pytest -m "slow and not gpu"
+
+lint: $(INSTALLED) ## Ruff (lint and format) and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED) ## Strict type checking
+	$(BIN)/mypy
+
+viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
+	$(BIN)/kedro viz run
+
+mlflow: $(INSTALLED) ## Open the runs in MLflow
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+clean: ## Remove the virtual environment
+	rm -rf $(VENV)
+
+# The first Python 3.11 or 3.12 that can make a virtual environment.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3 python3.12 python3.11; do \
+	  if $$python -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+	  then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 or 3.12 with its venv module was not found; install it, or name it: make run PYTHON=/path/to/python3.12"; \
+	  exit 1; \
+	fi; \
+	$$found -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

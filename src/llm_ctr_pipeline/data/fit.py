@@ -1,0 +1,53 @@
+"""Making the feature map from a vocabulary."""
+
+import hashlib
+
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FitSource
+
+
+def build_feature_map(
+    vocabulary: ir.Table, dataset: str, fields: tuple[str, ...], min_count: int, fit_on: FitSource
+) -> FeatureMap:
+    """Count each field's ids and take the fingerprint of the vocabulary.
+
+    Args:
+        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
+        dataset: Short name of the log.
+        fields: The fields in order.
+        min_count: What the vocabulary was fit with.
+        fit_on: The data that it was fit on.
+    """
+    digest = hashlib.sha256(f"min_count {min_count}\n".encode())
+    sized = []
+    for name in fields:
+        digest.update(f"field {name}\n".encode())
+        known = _digest_field(vocabulary, name, digest)
+        sized.append(Field(name, known + 1))  # one more for "unknown"
+    return FeatureMap(dataset, tuple(sized), min_count, fit_on, digest.hexdigest())
+
+
+def _digest_field(vocabulary: ir.Table, name: str, digest: "hashlib._Hash") -> int:
+    """Add one field's values and ids in id order to the digest; return their number."""
+    entries = vocabulary.filter(vocabulary["field"] == name).order_by("id").select("value", "id")
+    known = 0
+    # In batches: a field such as device_ip has millions of values on the whole log.
+    for batch in entries.to_pyarrow_batches():
+        known += batch.num_rows
+        digest.update(_as_text(batch))
+    return known
+
+
+def _as_text(batch: pa.RecordBatch) -> bytes:
+    """Write a batch as lines of `id length value`, unambiguous whatever a value holds."""
+    value = batch.column("value")
+    lines = pc.binary_join_element_wise(
+        batch.column("id").cast(pa.string()),
+        pc.binary_length(value).cast(pa.string()),
+        pc.binary_join_element_wise(value, "\n", ""),
+        " ",
+    )
+    return "".join(lines.to_pylist()).encode()

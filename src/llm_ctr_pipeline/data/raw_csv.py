@@ -1,0 +1,148 @@
+"""Reading a raw CSV file with every value a string, and its header checked first."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends import BaseBackend
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.schema import ROW, LogSchema
+
+DELIMITER = ","
+QUOTE = '"'
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One split's raw file, its header checked, its rows not yet.
+
+    Attributes:
+        path: The CSV file.
+        schema: The columns it was checked against.
+        table: Its columns as strings (an empty cell is the value ""), and `row`, int64,
+            the 0-based position in the file. Nothing is read until it is executed.
+    """
+
+    path: Path
+    schema: LogSchema
+    table: ir.Table
+
+
+def open_raw_file(connection: BaseBackend, path: Path, schema: LogSchema) -> RawFile:
+    """Check a raw file's header and name its rows as a table of strings.
+
+    Args:
+        connection: Ibis backend that will read the file; DuckDB is the one supported.
+        path: The CSV file: UTF-8, comma-separated, with a header line.
+        schema: The columns that the file must hold, in any order.
+
+    Raises:
+        RawLogError: If the file is missing or empty, or its header is not the schema's.
+        NotImplementedError: If the backend has no reader here.
+    """
+    columns = read_header(path)
+    check_columns(path, columns, schema)
+    if connection.name != "duckdb":
+        raise NotImplementedError(
+            f"raw CSV files are read with DuckDB only, the engine is {connection.name!r}: "
+            "give the raw datasets a connection of backend duckdb"
+        )
+    return RawFile(path, schema, _read_with_duckdb(connection, path, columns))
+
+
+def _read_with_duckdb(connection: BaseBackend, path: Path, columns: list[str]) -> ir.Table:
+    # Nothing is sniffed: DuckDB would otherwise guess types, nulls and the dialect from
+    # the first rows, and `1e5` or `00000001` would come back as numbers.
+    table = connection.read_csv(
+        path,
+        columns=dict.fromkeys(columns, "VARCHAR"),
+        auto_detect=False,
+        header=True,
+        delim=DELIMITER,
+        quote=QUOTE,
+        escape=QUOTE,
+        encoding="utf-8",
+        force_not_null=columns,
+        null_padding=False,
+        strict_mode=True,
+    )
+    # Without an order DuckDB numbers rows as it reads them (a streaming window over an
+    # insertion-ordered scan), so this is the position in the file at no cost of a sort.
+    return table.mutate(**{ROW: ibis.row_number().cast("int64")})
+
+
+def read_header(path: Path) -> list[str]:
+    """Read the column names on the first line of a CSV file.
+
+    Raises:
+        RawLogError: If the folder or the file is missing, or the file has no header.
+    """
+    if not path.parent.is_dir():
+        raise RawLogError(
+            f"raw folder {path.parent} not found: set raw_dir to a folder with {path.name}"
+        )
+    if not path.is_file():
+        raise RawLogError(f"{path} not found: the raw folder must hold this file")
+    if path.stat().st_size == 0:
+        raise RawLogError(f"{path} is empty (0 bytes): expected a header line and rows")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, delimiter=DELIMITER, quotechar=QUOTE), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RawLogError(f"{path}: the header line is not UTF-8 CSV ({error})") from error
+    if not header:
+        raise RawLogError(f"{path}, line 1: expected a header, found an empty line")
+    return header
+
+
+def check_columns(path: Path, columns: list[str], schema: LogSchema) -> None:
+    """Refuse a header that is not exactly the schema's columns, in whatever order.
+
+    Raises:
+        RawLogError: If a column is repeated, missing or unexpected.
+    """
+    repeated = [name for name, times in Counter(columns).items() if times > 1]
+    missing = [name for name in schema.raw_columns if name not in columns]
+    extra = [name for name in columns if name not in schema.raw_columns]
+    problems = [
+        f"{what} {', '.join(map(repr, names))}"
+        for what, names in (
+            ("repeated column", repeated),
+            ("missing column", missing),
+            ("unexpected column", extra),
+        )
+        if names
+    ]
+    if problems:
+        raise RawLogError(
+            f"{path}, line 1: {'; '.join(problems)}. "
+            f"The {schema.dataset} log has the columns {', '.join(schema.raw_columns)}"
+        )
+
+
+def records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Walk through a CSV file's data rows one by one, to find where a fault is.
+
+    Blank lines are no rows, as for DuckDB.
+
+    Yields:
+        The 1-based number of the line on which the row begins, and its cells.
+
+    Raises:
+        RawLogError: If the text is not UTF-8 or a quoted cell is malformed.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=DELIMITER, quotechar=QUOTE, strict=True)
+        line = 1
+        try:
+            for cells in reader:
+                if cells and line > 1:
+                    yield line, cells
+                line = reader.line_num + 1
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise RawLogError(f"{path}, near line {line}: {error}") from error

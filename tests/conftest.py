@@ -1,0 +1,95 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.models.prompt import PromptTokens
+
+# Tiny tensors are faster on one thread than on several.
+torch.set_num_threads(1)
+
+# --- models and training ------------------------------------------------------------------------
+
+VOCABULARY = 40
+FIELD_SIZES = (3, 5, 4)
+# A token comes twice, and an answer's token is in the prompt too: with tied embeddings its
+# gradient has three parts.
+TOKENS = PromptTokens(prompt=(5, 9, 2, 16, 9, 14), suffix=(), answers=(15, 16))
+
+_SPECIAL = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+_GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+_LATER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen3": {**_LATER, "num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": True},
+    "llama": {**_LATER, "num_key_value_heads": 4, "tie_word_embeddings": False},
+    "mistral": {**_LATER, "num_key_value_heads": 2, "head_dim": 8},
+    "gemma": {**_LATER, "num_key_value_heads": 1, "head_dim": 8},
+    "gemma2": {**_LATER, "num_key_value_heads": 2, "head_dim": 8},
+    "phi": {**_LATER},
+    "cohere": {**_LATER, "num_key_value_heads": 2},
+    "granite": {**_LATER, "num_key_value_heads": 2, "logits_scaling": 4.0},
+    "gpt2": {**_GPT, "attn_pdrop": 0.0},
+    "gptj": {**_GPT, "attn_pdrop": 0.0, "rotary_dim": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def make_causal_lm() -> Callable[..., PreTrainedModel]:
+    """Build a tiny causal language model; no weight is 0 or 1, so that each one matters."""
+
+    def make(architecture: str = "qwen3", **changes: Any) -> PreTrainedModel:
+        settings = {"vocab_size": VOCABULARY, **_SPECIAL, **ARCHITECTURES[architecture], **changes}
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(architecture, **settings)
+        causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in causal_lm.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        return causal_lm.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model(make_causal_lm: Callable[..., PreTrainedModel]) -> Callable[..., LlmCtr]:
+    """Build a tiny model, around a language model that it consumes."""
+
+    def make(
+        causal_lm: PreTrainedModel | None = None,
+        tokens: PromptTokens = TOKENS,
+        field_sizes: tuple[int, ...] = FIELD_SIZES,
+    ) -> LlmCtr:
+        decoder = LlmDecoder.from_causal_lm(causal_lm or make_causal_lm(), tokens)
+        config = LlmCtrConfig(4, 0.5, 6.0, 8, prompt="a prompt", prompt_suffix="")
+        torch.manual_seed(1)
+        return LlmCtr(config, field_sizes, decoder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_split() -> Callable[..., EncodedSplit]:
+    """Draw rows whose label the first field's id says, but for a share of `noise`."""
+
+    def make(
+        rows: int, seed: int, noise: float = 0.0, field_sizes: tuple[int, ...] = FIELD_SIZES
+    ) -> EncodedSplit:
+        generator = torch.Generator().manual_seed(seed)
+        columns = [torch.randint(0, size, (rows,), generator=generator) for size in field_sizes]
+        flipped_N = torch.rand(rows, generator=generator) < noise
+        labels_N = (columns[0] == 1) ^ flipped_N
+        return EncodedSplit(torch.stack(columns, dim=1).int(), labels_N.float())
+
+    return make

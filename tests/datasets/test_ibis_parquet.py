@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import ibis
+import pytest
+from kedro.io import DatasetError
+
+from llm_ctr_pipeline.datasets.ibis_parquet import IbisParquetDataset
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.parquet"
+    dataset = IbisParquetDataset(str(path))
+    assert not dataset.exists()
+    dataset.save(ibis.memtable({"row": [0, 1], "id": ["1e5", "00012"]}))
+    assert dataset.load().to_pyarrow().to_pydict() == {"row": [0, 1], "id": ["1e5", "00012"]}
+    assert [file.name for file in path.parent.iterdir()] == ["table.parquet"]
+
+
+def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    dataset = IbisParquetDataset(str(path))
+    dataset.save(ibis.memtable({"id": ["1"]}))
+    before = path.read_bytes()
+    values = ibis.memtable({"id": ["1"] * 200_000 + ["not a number"]})
+    with pytest.raises(DatasetError, match="not a number"):
+        dataset.save(values.mutate(id=values.id.cast("int32")))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_a_table_can_replace_the_file_it_is_read_from(tmp_path: Path) -> None:
+    dataset = IbisParquetDataset(str(tmp_path / "table.parquet"))
+    dataset.save(ibis.memtable({"n": [1, 2]}))
+    table = dataset.load()
+    dataset.save(table.mutate(n=table.n + 1))
+    assert dataset.load().to_pyarrow()["n"].to_pylist() == [2, 3]
+
+
+def test_datasets_of_one_configuration_share_a_connection(tmp_path: Path) -> None:
+    engine = {"backend": "duckdb", "database": ":memory:", "threads": 2}
+    one = IbisParquetDataset(str(tmp_path / "1.parquet"), connection=engine)
+    two = IbisParquetDataset(str(tmp_path / "2.parquet"), connection=dict(engine))
+    assert one.connection is two.connection

@@ -1,0 +1,131 @@
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from llm_ctr_pipeline.models.embedding import FieldEmbedding
+from llm_ctr_pipeline.models.gen import GenEncoder
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
+from llm_ctr_pipeline.models.loading import LlmSource
+from llm_ctr_pipeline.models.projector import Projector
+from llm_ctr_pipeline.models.prompt import PromptTokens
+
+MakeLm = Callable[..., PreTrainedModel]
+MakeModel = Callable[..., LlmCtr]
+
+IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])
+TOKENS = PromptTokens(prompt=(5, 9, 2, 16, 9, 14), suffix=(3,), answers=(15, 16))
+CONFIG = LlmCtrConfig(4, 0.01, 6.0, 8, prompt="Say 0 or 1, now:", prompt_suffix=" then:")
+ARCHITECTURE = {
+    "model_type": "qwen3",
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tied", "bias"),
+    [
+        ("qwen3", True, False),
+        ("llama", False, False),
+        ("phi", False, True),
+        ("gpt2", True, False),
+        ("gemma", True, False),
+        ("mistral", False, False),
+    ],
+)
+def test_a_description_builds_the_same_model(
+    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str, tied: bool, bias: bool
+) -> None:
+    model = make_model(make_causal_lm(architecture), TOKENS).eval()
+    description = json.loads(json.dumps(model.describe()))
+    assert (description["llm"]["tied"], description["llm"]["bias"]) == (tied, bias)
+    again = LlmCtr.from_description(description).eval()
+    assert not torch.allclose(again(IDS_BF), model(IDS_BF))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.answer_logits(IDS_BF), model.answer_logits(IDS_BF))
+    assert json.loads(json.dumps(again.describe()))["llm"]["tokens"] == description["llm"]["tokens"]
+    assert again.config == model.config
+    assert again.field_sizes == model.field_sizes
+
+
+def test_a_description_names_no_folder_of_this_machine(
+    make_causal_lm: MakeLm, make_model: MakeModel
+) -> None:
+    causal_lm = make_causal_lm()
+    causal_lm.config._name_or_path = "/somewhere/on/this/machine"
+    assert "/somewhere" not in json.dumps(make_model(causal_lm).describe())
+
+
+def test_the_same_seed_creates_the_same_model_and_another_seed_another() -> None:
+    source = LlmSource(architecture=ARCHITECTURE)
+    states = [LlmCtr.create(CONFIG, (3, 5, 4), source, seed)[0].state_dict() for seed in (1, 1, 2)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    drawn = [name for name in states[0] if states[0][name].unique().numel() > 1]
+    assert {name.split(".")[0] for name in drawn} == {"embedding", "gen", "projector", "llm"}
+    assert not any(torch.equal(states[0][name], states[2][name]) for name in drawn)
+
+
+def test_creating_reads_prompt_and_suffix_and_leaves_the_architecture_alone() -> None:
+    architecture = dict(ARCHITECTURE)
+    source = LlmSource(architecture=architecture)
+    model, tokenizer = LlmCtr.create(CONFIG, (3, 5, 4), source, seed=1)
+    assert architecture == ARCHITECTURE
+    assert tokenizer.decode(model.llm.tokens.prompt) == "Say 0 or 1, now:"
+    assert tokenizer.decode(model.llm.tokens.suffix) == " then:"
+    assert tokenizer.convert_ids_to_tokens(list(model.llm.tokens.answers)) == ["0", "1"]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_log_odds_are_the_difference_of_the_answers_logits(make_model: MakeModel) -> None:
+    model = make_model()
+    logits_B2 = model.answer_logits(IDS_BF)
+    labels_B = torch.tensor([0, 1, 1, 0])
+    over_answers = nn.functional.cross_entropy(logits_B2, labels_B)
+    of_log_odds = nn.functional.binary_cross_entropy_with_logits(model(IDS_BF), labels_B.float())
+    torch.testing.assert_close(of_log_odds, over_answers)
+
+
+def test_every_field_has_its_own_rows_of_the_one_table() -> None:
+    embedding = FieldEmbedding((2, 3, 4), embedding_dim=2, init_std=0.01)
+    embedding.table.weight.data = torch.arange(9.0)[:, None].expand(9, 2).clone()
+    ids_BF = torch.tensor([[0, 0, 0], [1, 2, 3]], dtype=torch.int32)
+    assert embedding(ids_BF)[:, :, 0].tolist() == [[0, 2, 5], [1, 4, 8]]
+    assert set(embedding.state_dict()) == {"table.weight"}
+
+
+def test_the_embedding_starts_with_the_standard_deviation_asked_for() -> None:
+    torch.manual_seed(0)
+    embedding = FieldEmbedding((3000, 2000), embedding_dim=16, init_std=0.01)
+    assert embedding.table.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+def test_gen_is_gamma_times_relu_of_one_matrix_over_all_fields() -> None:
+    gen = GenEncoder(num_fields=3, embedding_dim=2, gamma=6.0)
+    embedded_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+    (weight,) = gen.parameters()
+    assert weight.shape == (6, 6)
+    expected = 6.0 * (embedded_BFD.reshape(4, 6) @ weight.T).clamp(min=0).reshape(4, 3, 2)
+    torch.testing.assert_close(gen(embedded_BFD), expected)
+
+
+def test_the_projector_treats_every_field_alike() -> None:
+    projector = Projector(2, 8, 32)
+    features_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+    tokens_BFH = projector(features_BFD)
+    assert tokens_BFH.shape == (4, 3, 32)
+    torch.testing.assert_close(projector(features_BFD[:, [2, 0, 1]]), tokens_BFH[:, [2, 0, 1]])
+    first, gelu, second, layer_norm = projector.layers
+    expected = layer_norm(second(gelu(first(features_BFD))))
+    torch.testing.assert_close(tokens_BFH, expected)
+    assert isinstance(gelu, nn.GELU)
+    assert tokens_BFH.mean(dim=-1).abs().max() < 1e-5

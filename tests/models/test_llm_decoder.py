@@ -1,0 +1,159 @@
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.models.prompt import PromptTokens
+from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
+
+MakeLm = Callable[..., PreTrainedModel]
+MakeModel = Callable[..., LlmCtr]
+
+TOKENS = PromptTokens(prompt=(5, 9, 2, 16, 9, 14), suffix=(3,), answers=(15, 16))
+USED = [2, 3, 5, 9, 14, 15, 16]
+IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])
+LABELS_B = torch.tensor([0.0, 1.0, 1.0, 0.0])
+TIED_UNTIED_BIASED = pytest.mark.parametrize("architecture", ["qwen3", "llama", "gpt2", "phi"])
+
+
+def train_a_step(model: LlmCtr, lr: float) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    F.binary_cross_entropy_with_logits(model(IDS_BF), LABELS_B).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def vocabulary(model: LlmCtr) -> Tensor:
+    return model.llm.backbone.get_input_embeddings().weight
+
+
+def test_two_forwards_in_one_step_agree(make_model: MakeModel) -> None:
+    model = make_model()
+    assert torch.equal(model(IDS_BF), model(IDS_BF))
+
+
+def test_the_prompt_is_read_from_the_current_weights(make_model: MakeModel) -> None:
+    model = make_model(tokens=TOKENS)
+    before = copy.deepcopy(model)
+    train_a_step(model, lr=10.0)
+    after_B = model(IDS_BF).detach()
+    # Of all that the step changed, only the fixed text's rows go back to what they were. The
+    # answers' own rows stay, which a tied model also multiplies its last hidden state with.
+    fixed = [USED.index(token) for token in (2, 3, 5, 9, 14)]
+    with torch.no_grad():
+        vocabulary(model)[fixed] = vocabulary(before)[fixed]
+        with_old_prompt_B = model(IDS_BF)
+    assert (after_B - with_old_prompt_B).abs().min() > 1e-3
+    # And a model that never saw the old weights agrees with the one that trained away from them.
+    train_a_step(before, lr=10.0)
+    fresh = LlmCtr.from_description(before.describe())
+    fresh.load_state_dict(before.state_dict())
+    torch.testing.assert_close(fresh(IDS_BF), after_B, rtol=1e-5, atol=1e-6)
+
+
+def test_the_keys_of_every_layer_are_computed_anew(make_model: MakeModel) -> None:
+    model = make_model()
+    before_B = model(IDS_BF).detach()
+    for layer in model.llm.backbone.layers:
+        with torch.no_grad():
+            kept = layer.self_attn.k_proj.weight.clone()
+            layer.self_attn.k_proj.weight.mul_(3.0)
+            assert (model(IDS_BF) - before_B).abs().max() > 1e-4
+            layer.self_attn.k_proj.weight.copy_(kept)
+    assert torch.equal(model(IDS_BF), before_B)
+
+
+@TIED_UNTIED_BIASED
+def test_trained_weights_go_back_into_the_full_model(
+    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str
+) -> None:
+    causal_lm = make_causal_lm(architecture)
+    original = copy.deepcopy(causal_lm)
+    model = make_model(causal_lm, TOKENS)
+    for _ in range(3):
+        train_a_step(model, lr=0.3)
+    full = copy.deepcopy(original)
+    assert model.llm.write_into(full) is full
+    oracle = RepeatedPromptCtr(copy.deepcopy(model), full, TOKENS)
+    stale = RepeatedPromptCtr(copy.deepcopy(model), original, TOKENS)
+    with torch.no_grad():
+        expected_B2 = model.answer_logits(IDS_BF)
+        torch.testing.assert_close(oracle.answer_logits(IDS_BF), expected_B2, rtol=1e-5, atol=1e-5)
+        assert (stale.answer_logits(IDS_BF) - expected_B2).abs().max() > 1e-2
+
+
+@TIED_UNTIED_BIASED
+def test_vocabulary_rows_not_in_use_stay_as_they_were(
+    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str
+) -> None:
+    causal_lm = make_causal_lm(architecture)
+    original = copy.deepcopy(causal_lm)
+    model = make_model(causal_lm, TOKENS)
+    train_a_step(model, lr=0.3)
+    full = model.llm.write_into(copy.deepcopy(original))
+    tied = model.llm.answer_rows is None
+    for get, used in (
+        ("get_input_embeddings", USED),
+        ("get_output_embeddings", USED if tied else [15, 16]),
+    ):
+        before, after = getattr(original, get)().weight, getattr(full, get)().weight
+        changed = [row for row in range(40) if not torch.equal(before[row], after[row])]
+        assert changed == used
+    assert (full.get_input_embeddings().weight is full.get_output_embeddings().weight) == tied
+
+
+@pytest.mark.parametrize("architecture", ["cohere", "granite", "gptj"])
+def test_a_model_whose_logits_are_not_reproduced_is_refused(
+    make_causal_lm: MakeLm, architecture: str
+) -> None:
+    causal_lm = make_causal_lm(architecture)
+    with pytest.raises(NotImplementedError, match=r"does not reproduce \(logits .* instead of "):
+        LlmDecoder.from_causal_lm(causal_lm, TOKENS)
+
+
+def test_a_model_that_changes_its_logits_by_little_is_refused(make_causal_lm: MakeLm) -> None:
+    causal_lm = make_causal_lm("qwen3")
+
+    class Shifted(type(causal_lm)):  # type: ignore[misc]
+        def forward(self, *args: object, **kwargs: object) -> CausalLMOutputWithPast:
+            output = super().forward(*args, **kwargs)
+            return replace_logits(output, output.logits * 1.001)
+
+    causal_lm.__class__ = Shifted
+    with pytest.raises(NotImplementedError, match="Shifted transforms its embeddings or logits"):
+        LlmDecoder.from_causal_lm(causal_lm, TOKENS)
+
+
+def replace_logits(output: CausalLMOutputWithPast, logits: Tensor) -> CausalLMOutputWithPast:
+    return CausalLMOutputWithPast(logits=logits, past_key_values=output.past_key_values)
+
+
+@pytest.mark.parametrize(
+    "tokens", [TOKENS, replace(TOKENS, suffix=())], ids=["suffix", "no suffix"]
+)
+def test_only_the_rows_in_use_are_kept_and_in_ascending_order(
+    make_causal_lm: MakeLm, tokens: PromptTokens
+) -> None:
+    causal_lm = make_causal_lm("qwen3")
+    full = causal_lm.get_input_embeddings().weight.detach().clone()
+    decoder = LlmDecoder.from_causal_lm(causal_lm, tokens)
+    used = USED if tokens.suffix else [token for token in USED if token != 3]
+    kept = decoder.backbone.get_input_embeddings().weight
+    assert torch.equal(kept, full[used])
+    assert torch.equal(kept[decoder.prompt_P], full[list(tokens.prompt)])
+    assert torch.equal(kept[decoder.answers_2], full[[15, 16]])
+    assert torch.equal(kept[decoder.suffix_S], full[list(tokens.suffix)])
+
+
+def test_logits_are_float32_under_autocast(make_model: MakeModel) -> None:
+    model = make_model()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model(IDS_BF).dtype == torch.float32

@@ -1,0 +1,245 @@
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings, write_generated_log
+from llm_ctr_pipeline.data.schema import AVAZU_X4, SPLITS
+from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
+
+PROJECT = Path(__file__).parents[2]
+SAMPLE = Path(
+    os.environ.get("AVAZU_X4_SAMPLE", PROJECT.parent / "shared" / "data" / "avazu_x4_sample")
+)
+GENERATED = GeneratedLogParams(
+    train_rows=1000, valid_rows=200, test_rows=300, seed=1, click_rate=0.17
+)
+OUTPUTS = ("02_intermediate", "04_feature", "05_model_input")
+
+
+def run_preprocess(
+    project: Path,
+    raw_folder: Path | None = None,
+    generated_log: GeneratedLogParams | None = None,
+    min_count: int = 2,
+    threads: int = 2,
+) -> Path:
+    """Run the pipeline with the project's own catalog, its paths moved to another folder."""
+    loader = OmegaConfigLoader(
+        str(PROJECT / "conf"),
+        base_env="base",
+        default_run_env="base",
+        config_patterns={"catalog": ["catalog_preprocess.yml"]},
+        runtime_params={"raw_dir": str(raw_folder)} if raw_folder else None,
+    )
+    entries: dict[str, Any] = loader["catalog"]
+    for entry in entries.values():
+        for key in {"filepath", "path"} & set(entry):
+            entry[key] = str(project / entry[key])
+        if "connection" in entry:
+            entry["connection"]["threads"] = threads
+    catalog = DataCatalog.from_config(entries)
+    catalog["params:generated_log"] = MemoryDataset(generated_log)
+    catalog["params:preprocess"] = MemoryDataset(PreprocessParams(min_count=min_count))
+    SequentialRunner().run(create_pipeline(), catalog)
+    return project / "data"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def read_split(data: Path, split: str) -> pa.Table:
+    return pq.read_table(data / "05_model_input" / "x4" / f"{split}.parquet")
+
+
+def raw_rows(folder: Path, split: str) -> list[dict[str, str]]:
+    with (folder / f"{split}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def expected_ids(folder: Path, split: str, field: str, min_count: int) -> list[int]:
+    """Number one raw field's values the slow way."""
+    counts = Counter(row[field] for row in raw_rows(folder, "train"))
+    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0].encode()))
+    kept = [value for value, count in ranked if count >= min_count]
+    id_of = {value: id_ for id_, value in enumerate(kept, start=1)}
+    return [id_of.get(row[field], 0) for row in raw_rows(folder, split)]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_preprocess(tmp_path_factory.mktemp("project"), generated_log=GENERATED)
+
+
+def test_the_generated_log_goes_through(generated: Path) -> None:
+    raw_folder = generated / "01_raw" / "generated_log"
+    card = read_json(raw_folder / "generated_log.json")
+    raw_log = read_json(generated / "02_intermediate" / "x4" / "raw_log.json")
+    feature_map = FeatureMap.from_dict(
+        read_json(generated / "04_feature" / "x4" / "feature_map.json")
+    )
+    summary = read_json(generated / "05_model_input" / "x4" / "summary.json")
+    assert raw_log["source"] == summary["source"] == feature_map.fit_on.source == "generated log"
+    assert raw_log["best_auc"] == summary["best_auc"] == card["best_auc"]
+    assert summary["fingerprint"] == feature_map.fingerprint
+    assert feature_map.names == AVAZU_X4.fields
+    assert feature_map.fit_on.fingerprint == raw_log["splits"]["train"]["fingerprint"]
+    for split, rows in zip(SPLITS, (1000, 200, 300), strict=True):
+        encoded = read_split(generated, split)
+        assert summary["splits"][split]["rows"] == raw_log["splits"][split]["rows"] == rows
+        assert summary["splits"][split]["clicks"] == sum(encoded["label"].to_pylist())
+        unknown = sum(encoded[name].to_pylist().count(0) for name in feature_map.names)
+        assert summary["splits"][split]["unknown_share"] == pytest.approx(unknown / rows / 24)
+
+
+def test_encoded_splits_have_the_raw_order_and_the_maps_sizes(generated: Path) -> None:
+    raw_folder = generated / "01_raw" / "generated_log"
+    feature_map = FeatureMap.from_dict(
+        read_json(generated / "04_feature" / "x4" / "feature_map.json")
+    )
+    for split in SPLITS:
+        encoded = read_split(generated, split)
+        assert encoded.column_names == ["row", "label", *feature_map.names]
+        assert [str(type_) for type_ in encoded.schema.types] == ["int64", "int8", *["int32"] * 24]
+        assert encoded["row"].to_pylist() == list(range(encoded.num_rows))
+        clicks = [int(row["click"]) for row in raw_rows(raw_folder, split)]
+        assert encoded["label"].to_pylist() == clicks
+        for field in ("site_id", "device_ip", "C18"):
+            assert encoded[field].to_pylist() == expected_ids(raw_folder, split, field, 2)
+        for name, size in zip(feature_map.names, feature_map.sizes, strict=True):
+            ids = encoded[name].to_pylist()
+            assert min(ids) >= 0
+            assert max(ids) < size
+
+
+def test_one_and_four_threads_give_the_same_bytes_of_ids(tmp_path: Path) -> None:
+    tables = []
+    for threads in (1, 4):
+        data = run_preprocess(
+            tmp_path / str(threads), generated_log=GENERATED, min_count=1, threads=threads
+        )
+        tables.append([read_split(data, split) for split in SPLITS])
+    assert tables[0] == tables[1]
+
+
+def test_a_raw_folder_is_read_and_left_alone(tmp_path: Path) -> None:
+    raw = make_raw(tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
+    data = run_preprocess(tmp_path / "project", raw, GENERATED)
+    summary = read_json(data / "05_model_input" / "x4" / "summary.json")
+    assert summary["source"] == "my_log"
+    assert summary["best_auc"] is None
+    assert {path.name: path.stat().st_mtime_ns for path in raw.iterdir()} == before
+    assert not (data / "01_raw").exists()
+
+
+def make_raw(tmp_path: Path) -> Path:
+    """Write a small raw log that came from elsewhere."""
+    folder = tmp_path / "my_log"
+    settings = GeneratedLogSettings(60, 30, 30, seed=1, click_rate=0.17)
+    write_generated_log(folder, settings)
+    return folder
+
+
+def edit(split: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    """Return what changes the lines of one split's file."""
+
+    def apply(raw: Path) -> None:
+        path = raw / f"{split}.csv"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return apply
+
+
+def set_cell(line: str, column: int, value: str) -> str:
+    cells = line.split(",")
+    return ",".join([*cells[:column], value, *cells[column + 1 :]])
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "missing file": (lambda raw: (raw / "valid.csv").unlink(), r"valid\.csv not found"),
+    "missing folder": (
+        lambda raw: raw.rename(raw.with_name("elsewhere")),
+        r"raw folder .*my_log not found: set raw_dir",
+    ),
+    "empty file": (edit("test", lambda _: []), r"test\.csv is empty \(0 bytes\)"),
+    "no rows": (edit("test", lambda lines: lines[:1]), r"test\.csv has a header but no rows"),
+    "missing column": (
+        edit("valid", lambda lines: [line.split(",", 1)[1] for line in lines]),
+        r"valid\.csv, line 1: missing column 'id'",
+    ),
+    "extra column": (
+        edit("valid", lambda lines: ["extra," + line for line in lines]),
+        r"valid\.csv, line 1: unexpected column 'extra'",
+    ),
+    "repeated column": (
+        edit("valid", lambda lines: ["id," + lines[0], *("1," + line for line in lines[1:])]),
+        r"valid\.csv, line 1: repeated column 'id'",
+    ),
+    "short row": (
+        edit("train", lambda lines: [*lines[:5], "1,0\n", *lines[5:]]),
+        r"train\.csv, row 5 \(line 6\): too few cells, 2 for 24 columns",
+    ),
+    "long row": (
+        edit("train", lambda lines: [*lines[:5], "x," + lines[5], *lines[6:]]),
+        r"train\.csv, row 5 \(line 6\): too many cells, 25 for 24 columns",
+    ),
+    "bad label": (
+        edit("test", lambda lines: [*lines[:3], set_cell(lines[3], 1, "2"), *lines[4:]]),
+        r"test\.csv, column 'click', row 3 \(line 4\): '2' is not 0 or 1",
+    ),
+    "bad hour": (
+        edit("test", lambda lines: [*lines[:3], set_cell(lines[3], 2, "14103024"), *lines[4:]]),
+        r"test\.csv, column 'hour', row 3 \(line 4\): '14103024' is not YYMMDDHH",
+    ),
+    "identical splits": (
+        lambda raw: (raw / "test.csv").write_bytes((raw / "valid.csv").read_bytes()) and None,
+        r"test\.csv and .*valid\.csv are identical",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_raw_log_is_refused_and_nothing_written(tmp_path: Path, fault: str) -> None:
+    spoil, message = FAULTS[fault]
+    raw = make_raw(tmp_path)
+    spoil(raw)
+    with pytest.raises((RawLogError, DatasetError), match=message):
+        run_preprocess(tmp_path / "project", raw, GENERATED)
+    assert not (tmp_path / "project").exists()
+
+
+def test_the_shipped_parameters_are_valid() -> None:
+    shipped = yaml.safe_load((PROJECT / "conf/base/parameters_preprocess.yml").read_text())
+    assert PreprocessParams(**shipped["preprocess"]).min_count == 2
+    assert GeneratedLogParams(**shipped["generated_log"]).train_rows == 60_000
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no sample of Avazu at {SAMPLE}")
+def test_a_real_sample_goes_through(tmp_path: Path) -> None:
+    data = run_preprocess(tmp_path, SAMPLE)
+    summary = read_json(data / "05_model_input" / "x4" / "summary.json")
+    assert summary["source"] == SAMPLE.name
+    for split in SPLITS:
+        rows = raw_rows(SAMPLE, split)
+        encoded = read_split(data, split)
+        assert encoded["row"].to_pylist() == list(range(len(rows)))
+        assert encoded["label"].to_pylist() == [int(row["click"]) for row in rows]
+        for field in ("site_id", "device_ip", "C20"):
+            assert encoded[field].to_pylist() == expected_ids(SAMPLE, split, field, 2)
