@@ -155,7 +155,8 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         if "params:evaluation" in pipeline.inputs():
             paths = {catalog.load("params:evaluation").path}
         if paths:
-            mlflow.set_tag("path", ",".join(sorted(paths)))
+            path = ",".join(sorted(paths))
+            mlflow.set_tags({"path": path, "mlflow.runName": path})
 
     @hook_impl
     def before_node_run(

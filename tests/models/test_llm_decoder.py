@@ -59,16 +59,18 @@ def test_the_prompt_is_read_from_the_current_weights(make_model: MakeModel) -> N
     torch.testing.assert_close(fresh(IDS_BF), after_B, rtol=1e-5, atol=1e-6)
 
 
-def test_the_keys_of_every_layer_are_computed_anew(make_model: MakeModel) -> None:
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("part", ["k_norm", "v_proj"])
+def test_no_layer_keeps_keys_or_values(make_model: MakeModel, layer: int, part: str) -> None:
     model = make_model()
     before_B = model(IDS_BF).detach()
-    for layer in model.llm.backbone.layers:
-        with torch.no_grad():
-            kept = layer.self_attn.k_proj.weight.clone()
-            layer.self_attn.k_proj.weight.mul_(3.0)
-            assert (model(IDS_BF) - before_B).abs().max() > 1e-4
-            layer.self_attn.k_proj.weight.copy_(kept)
-    assert torch.equal(model(IDS_BF), before_B)
+    weight = getattr(model.llm.backbone.layers[layer].self_attn, part).weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(3.0)
+        assert (model(IDS_BF) - before_B).abs().max() > 1e-3
+        weight.copy_(kept)
+        assert torch.equal(model(IDS_BF), before_B)
 
 
 @TIED_UNTIED_BIASED
@@ -100,8 +102,9 @@ def test_vocabulary_rows_not_in_use_stay_as_they_were(
     train_a_step(model, lr=0.3)
     full = model.llm.write_into(copy.deepcopy(original))
     tied = model.llm.answer_rows is None
+    # Answer 15 is no part of the fixed text, so an untied model's step leaves its input row alone.
     for get, used in (
-        ("get_input_embeddings", USED),
+        ("get_input_embeddings", USED if tied else [2, 3, 5, 9, 14, 16]),
         ("get_output_embeddings", USED if tied else [15, 16]),
     ):
         before, after = getattr(original, get)().weight, getattr(full, get)().weight

@@ -24,6 +24,14 @@ from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 
 FORMAT_VERSION = 1
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "feature_map.json",
+    "vocabulary.parquet",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 class CheckpointError(ValueError):
@@ -111,21 +119,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing, or the checkpoint is of another format.
         FingerprintError: The feature map in the folder is not the model's.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        feature_map = FeatureMap.from_dict(json.loads((folder / "feature_map.json").read_text()))
-        weights = load_file(folder / "model.safetensors")
-        vocabulary = pq.read_table(folder / "vocabulary.parquet")
-    except FileNotFoundError as error:
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
         raise CheckpointError(
-            f"{folder} is no checkpoint: {Path(error.filename or folder).name} is missing; run "
+            f"{folder} is no checkpoint: {missing[0]} is missing; run "
             "`kedro run --pipeline=train` to make one"
-        ) from error
+        )
+    config = json.loads((folder / "config.json").read_text())
     if config["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoint format {config['format_version']}, and this version reads "
             f"format {FORMAT_VERSION}: train again, or use the version that wrote it"
         )
+    feature_map = FeatureMap.from_dict(json.loads((folder / "feature_map.json").read_text()))
+    weights = load_file(folder / "model.safetensors")
+    vocabulary = pq.read_table(folder / "vocabulary.parquet")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     checkpoint = Checkpoint(
         config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]

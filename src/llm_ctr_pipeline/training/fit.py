@@ -170,6 +170,8 @@ class _Loop:
         """Train; True if the patience ended it."""
         settings = self.settings
         first_epoch = self.state.step // self.steps_an_epoch
+        if self._out_of_patience():  # the state that training went on from was its last
+            return True
         self.model.train()
         self.clock = time.perf_counter()
         with (
@@ -182,15 +184,20 @@ class _Loop:
                 for rows_B in self._batches(epoch, done):
                     self._step(rows_B)
                     progress.advance()
-                    if self._validation_due():
+                    due = self._validation_due()
+                    if due:
                         progress.report(self._validate())
+                    stopping = stop.signal is not None
+                    if due or stopping:
                         self._keep()
-                        if self.state.without_gain >= settings.patience:
-                            return True
-                    if stop.signal is not None:
-                        self._keep()
+                    if stopping:
                         stop.raise_if_arrived()
+                    if self._out_of_patience():
+                        return True
         return False
+
+    def _out_of_patience(self) -> bool:
+        return self.state.without_gain >= self.settings.patience
 
     def _batches(self, epoch: int, done: int) -> Iterator[Tensor]:
         """Row numbers of an epoch's batches after those that are done."""

@@ -67,6 +67,7 @@ def measure(
         "best_possible_auc": best_possible,
         "share_of_best": None if best_possible is None else closed,
         "source": summary["source"],
+        "data_fingerprint": summary["splits"][evaluation.split]["raw_fingerprint"],
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
         "trained": checkpoint.training,
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

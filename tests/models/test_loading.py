@@ -1,0 +1,209 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from llm_ctr_pipeline.models.loading import LlmNotFoundError, LlmSource, load_llm
+from llm_ctr_pipeline.models.prompt import build_small_tokenizer
+
+MakeLm = Callable[..., PreTrainedModel]
+
+TEXT = "Answer with 1 for click or 0 for no click:"
+NAME = "Qwen/Qwen3-0.6B"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ARCHITECTURE = {
+    "model_type": "qwen3",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path, make_causal_lm: MakeLm) -> Path:
+    """A folder as `hf download` leaves it; the weights are bfloat16, as published ones are."""
+    folder = tmp_path / "small-qwen3"
+    tokenizer = build_small_tokenizer(TEXT, 512)
+    tokenizer.save_pretrained(folder)
+    make_causal_lm("qwen3", vocab_size=len(tokenizer)).bfloat16().save_pretrained(folder)
+    return folder
+
+
+def test_a_small_model_is_made_from_its_architecture() -> None:
+    causal_lm, tokenizer = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=1)
+    assert type(causal_lm).__name__ == "Qwen3ForCausalLM"
+    assert causal_lm.get_input_embeddings().weight.shape == (len(tokenizer), 32)
+    assert len(tokenizer(TEXT)["input_ids"]) < 15
+    again, _ = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=1)
+    other, _ = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=2)
+    weights, same, different = (
+        causal_lm.model.layers[1].mlp.up_proj.weight,
+        again.model.layers[1].mlp.up_proj.weight,
+        other.model.layers[1].mlp.up_proj.weight,
+    )
+    assert torch.equal(weights, same)
+    assert not torch.equal(weights, different)
+
+
+def test_neither_name_nor_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"llm\.pretrained and llm\.architecture are both null"):
+        load_llm(LlmSource(), TEXT, seed=1)
+
+
+def test_a_folder_is_loaded_in_float32(pretrained: Path, make_causal_lm: MakeLm) -> None:
+    causal_lm, tokenizer = load_llm(LlmSource(pretrained=str(pretrained)), "not used", seed=1)
+    assert {weight.dtype for weight in causal_lm.parameters()} == {torch.float32}
+    saved = make_causal_lm("qwen3", vocab_size=len(tokenizer)).bfloat16().float().state_dict()
+    assert all(torch.equal(weight, saved[name]) for name, weight in causal_lm.state_dict().items())
+    assert tokenizer.decode(tokenizer(TEXT)["input_ids"]) == TEXT
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_an_incomplete_folder_is_named(pretrained: Path, missing: str) -> None:
+    (pretrained / missing).unlink()
+    with pytest.raises(LlmNotFoundError, match="could not be loaded from the folder") as raised:
+        load_llm(LlmSource(pretrained=str(pretrained)), TEXT, seed=1)
+    assert repr(str(pretrained)) in str(raised.value)
+
+
+def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
+    folder = str(tmp_path / "not" / "there")
+    with pytest.raises(LlmNotFoundError) as raised:
+        load_llm(LlmSource(pretrained=folder), TEXT, seed=1)
+    assert f"language model {folder!r} could not be loaded" in str(raised.value)
+    assert "set llm.pretrained to it" in str(raised.value)
+
+
+LOAD = """
+import sys
+from llm_ctr_pipeline.models.loading import LlmNotFoundError, LlmSource, load_llm
+try:
+    causal_lm, tokenizer = load_llm(LlmSource(pretrained=sys.argv[1]), "", seed=0)
+except LlmNotFoundError as error:
+    sys.exit(str(error))
+embedding = causal_lm.get_input_embeddings().weight
+sys.stdout.write(f"{type(causal_lm).__name__} {len(tokenizer)} {embedding.sum().item():.6f}")
+"""
+
+
+def load_by_name(endpoint: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Load in a process of its own: the hub's address is read when its library is imported."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, "-c", LOAD, NAME],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_a_hub_out_of_reach_is_said_with_the_way_out(tmp_path: Path) -> None:
+    # Port 1 of the loopback device is closed: nothing leaves the machine.
+    finished = load_by_name("http://127.0.0.1:1", tmp_path)
+    assert finished.returncode == 1
+    assert f"language model '{NAME}' could not be loaded from the hub or folder" in finished.stderr
+    assert f"hf download {NAME} --local-dir FOLDER" in finished.stderr
+    assert "set llm.pretrained to it" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+def test_a_model_is_loaded_by_name_from_a_stand_in_of_the_hub(
+    tmp_path: Path, pretrained: Path
+) -> None:
+    causal_lm, tokenizer = load_llm(LlmSource(pretrained=str(pretrained)), "", seed=0)
+    embedding = causal_lm.get_input_embeddings().weight
+    with serve_hub(pretrained) as (endpoint, served):
+        finished = load_by_name(endpoint, tmp_path / "cache")
+    assert finished.returncode == 0, finished.stderr
+    expected = f"Qwen3ForCausalLM {len(tokenizer)} {embedding.sum().item():.6f}"
+    assert finished.stdout == expected
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(served)
+
+
+@pytest.mark.slow
+def test_a_name_that_the_hub_does_not_have_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with serve_hub(tmp_path / "empty") as (endpoint, _):
+        finished = load_by_name(endpoint, tmp_path / "cache")
+    assert finished.returncode == 1
+    assert f"language model '{NAME}' could not be loaded from the hub or folder" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@contextmanager
+def serve_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder's files the way the hub serves a model's; yields address and files given."""
+    served: list[str] = []
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:  # noqa: N802
+            self.answer(with_body=False)
+
+        def do_GET(self) -> None:  # noqa: N802
+            self.answer(with_body=True)
+
+        def answer(self, *, with_body: bool) -> None:
+            path = unquote(urlsplit(self.path).path)
+            prefix = f"/{NAME}/resolve/"
+            if path.startswith(f"/api/models/{NAME}") and files:
+                siblings = [{"rfilename": name} for name in files]
+                about = {"id": NAME, "sha": COMMIT, "siblings": siblings}
+                tree = [
+                    {"type": "file", "path": name, "size": len(body), "oid": COMMIT}
+                    for name, body in files.items()
+                ]
+                self.send(200, json.dumps(tree if "/tree/" in path else about).encode(), with_body)
+            elif path.startswith(prefix) and (name := path.removeprefix(prefix).split("/", 1)[1]):
+                if name in files and with_body:
+                    served.append(name)
+                self.send(200 if name in files else 404, files.get(name, b""), with_body)
+            else:
+                self.send(404, b"", with_body)
+
+        def send(self, status: int, body: bytes, with_body: bool) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            if status == 200:
+                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            else:
+                code = "EntryNotFound" if files else "RepoNotFound"
+                self.send_header("X-Error-Code", code)
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", served
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from llm_ctr_pipeline.training.devices import (
+    DeviceError,
+    make_fabric,
+    resolve_device,
+    resolve_precision,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that this machine has so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: request.param > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "requested", "device"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (2, "auto", "cuda:0"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+        (2, "cpu", "cpu"),
+    ],
+    indirect=["gpus"],
+)
+@pytest.mark.usefixtures("gpus")
+def test_a_device_that_is_there(requested: str, device: str) -> None:
+    assert resolve_device(requested) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "requested", "message"),
+    [
+        (0, "cuda", r"is 'cuda', and this machine has 0 CUDA device\(s\): set it to auto, cpu or"),
+        (2, "cuda:2", r"is 'cuda:2', and this machine has 2 CUDA"),
+        (2, "gpu", "is 'gpu': it must be auto, cpu, cuda or cuda:N"),
+        (2, "", "is '': it must be auto, cpu, cuda or cuda:N"),
+        (2, "cuda:first", "is 'cuda:first': it must be"),
+        (2, "mps", "is 'mps': only cpu and cuda devices are served"),
+        (2, "meta", "is 'meta': only cpu and cuda"),
+    ],
+    indirect=["gpus"],
+)
+@pytest.mark.usefixtures("gpus")
+def test_a_device_that_is_not_there_is_named(requested: str, message: str) -> None:
+    with pytest.raises(DeviceError, match="training.device " + message):
+        resolve_device(requested)
+
+
+@pytest.mark.parametrize(
+    ("requested", "device", "bf16", "precision"),
+    [
+        ("auto", CPU, False, "32-true"),
+        ("auto", CUDA, True, "bf16-mixed"),
+        ("auto", CUDA, False, "16-mixed"),
+        ("bf16-mixed", CPU, False, "bf16-mixed"),
+        ("32-true", CUDA, True, "32-true"),
+        ("16-mixed", CUDA, True, "16-mixed"),
+    ],
+)
+def test_precision(
+    monkeypatch: pytest.MonkeyPatch,
+    requested: str,
+    device: torch.device,
+    bf16: bool,
+    precision: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: bf16)
+    assert resolve_precision(requested, device) == precision
+
+
+def test_float16_on_a_cpu_is_refused() -> None:
+    message = "is 16-mixed, which needs a CUDA device: set it to auto, 32-true or bf16-mixed"
+    with pytest.raises(DeviceError, match=message):
+        resolve_precision("16-mixed", CPU)
+
+
+def test_fabric_is_set_up_for_what_was_resolved() -> None:
+    fabric, device = make_fabric("cpu", "bf16-mixed")
+    assert device == fabric.device == CPU
+    with fabric.autocast():
+        assert torch.is_autocast_enabled("cpu")
+    with make_fabric("cpu", "auto")[0].autocast():
+        assert not torch.is_autocast_enabled("cpu")

@@ -1,0 +1,229 @@
+"""An interrupted run that goes on is the run that was never interrupted, bit for bit."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.state import StateMismatchError, load_state
+
+MakeModel = Callable[..., LlmCtr]
+MakeSplit = Callable[..., EncodedSplit]
+MakeSettings = Callable[..., FitSettings]
+Train = Callable[..., FitResult]
+
+# 100 rows in batches of 16 are 7 steps an epoch; with a validation every 3 steps, 9 validations.
+STEPS, VALIDATIONS = 21, 9
+
+
+def without_timing(result: FitResult) -> list[dict[str, Any]]:
+    timed = {"seconds", "rows_per_second"}
+    return [
+        {name: value for name, value in asdict(record).items() if name not in timed}
+        for record in result.history
+    ]
+
+
+@pytest.fixture
+def train(make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSettings) -> Train:
+    """Train a new model, always the same, from the start or from where it was interrupted."""
+
+    def run(
+        resume: ResumePoint | None = None,
+        model: LlmCtr | None = None,
+        on_validation: Callable[[ValidationRecord], None] | None = None,
+        **changes: Any,
+    ) -> FitResult:
+        settings = make_settings(**{"validate_every_steps": 3, "weight_decay": 0.01, **changes})
+        split = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
+        return fit(model or make_model(), *split, settings, on_validation, resume)
+
+    return run
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> ResumePoint:
+    return ResumePoint(tmp_path / "new folder" / "state.pt", key="settings and data")
+
+
+def signal_in_step(model: nn.Module, step: int, number: int) -> None:
+    """Send this process a signal in the middle of a training step, counted from 1."""
+    done = 0
+
+    def count(module: nn.Module, _inputs: tuple[Tensor]) -> None:
+        nonlocal done
+        done += module.training
+        if done == step and module.training:
+            os.kill(os.getpid(), number)
+
+    model.register_forward_pre_hook(count)
+
+
+def signal_at_validation(step: int) -> Callable[[ValidationRecord], None]:
+    def send(record: ValidationRecord) -> None:
+        if record.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return send
+
+
+def assert_equal_runs(resumed: FitResult, whole: FitResult) -> None:
+    assert without_timing(resumed) == without_timing(whole)
+    assert resumed.best.step == whole.best.step
+    assert resumed.stopped_early == whole.stopped_early
+    assert resumed.best_weights.keys() == whole.best_weights.keys()
+    for name, weight in whole.best_weights.items():
+        assert torch.equal(resumed.best_weights[name], weight), name
+
+
+@pytest.mark.parametrize("step", [3, 7, 14, STEPS])
+def test_a_run_interrupted_at_a_validation_goes_on(
+    train: Train, point: ResumePoint, step: int
+) -> None:
+    whole = train()
+    assert len(whole.history) == VALIDATIONS
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(step))
+    assert load_state(point.file, point.key)[0].step == step
+    assert_equal_runs(train(point), whole)
+
+
+@pytest.mark.parametrize("step", [1, 5, 8, 20])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_interrupted_in_mid_epoch_goes_on(
+    make_model: MakeModel, train: Train, point: ResumePoint, step: int, number: int
+) -> None:
+    model = make_model()
+    signal_in_step(model, step, number)
+    ends = KeyboardInterrupt if number == signal.SIGINT else SystemExit
+    with pytest.raises(ends) as raised:
+        train(point, model)
+    if number == signal.SIGTERM:
+        assert raised.value.code == 143
+    # The step is completed first.
+    assert load_state(point.file, point.key)[0].step == step
+    final = make_model()
+    assert_equal_runs(train(point, final), train(None, uninterrupted := make_model()))
+    for name, weight in uninterrupted.state_dict().items():
+        assert torch.equal(final.state_dict()[name], weight), name
+
+
+def test_a_run_interrupted_twice_goes_on(
+    make_model: MakeModel, train: Train, point: ResumePoint
+) -> None:
+    for step in (4, 6):
+        model = make_model()
+        signal_in_step(model, step, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            train(point, model)
+    assert load_state(point.file, point.key)[0].step == 10
+    assert_equal_runs(train(point), train())
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_validation(
+    train: Train, point: ResumePoint
+) -> None:
+    def fail(record: ValidationRecord) -> None:
+        if record.step == 10:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(point, on_validation=fail)
+    assert load_state(point.file, point.key)[0].step == 7
+    assert_equal_runs(train(point), train())
+
+
+def test_more_epochs_may_be_asked_for_when_a_run_goes_on(train: Train, point: ResumePoint) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7), epochs=1)
+    assert_equal_runs(train(point, epochs=2), train(epochs=2))
+
+
+def test_ctrl_c_at_the_validation_that_ends_patience_is_not_lost(
+    train: Train, point: ResumePoint
+) -> None:
+    early = {"patience": 1, "lr": 0.3, "epochs": 9}
+    whole = train(**early)
+    assert whole.stopped_early
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(whole.history[-1].step), **early)
+    assert_equal_runs(train(point, **early), whole)
+
+
+def test_without_a_resume_point_nothing_is_written(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(on_validation=signal_at_validation(7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_state_is_there_while_training_and_gone_at_its_end(
+    train: Train, point: ResumePoint
+) -> None:
+    seen = []
+    train(point, on_validation=lambda _: seen.append(point.file.exists()))
+    assert seen == [False] + [True] * (VALIDATIONS - 1)
+    assert list(point.file.parent.iterdir()) == []
+
+
+def test_going_on_is_logged(
+    train: Train, point: ResumePoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    with caplog.at_level(logging.INFO):
+        train(point)
+    assert f"Going on from step 7, kept in {point.file}" in caplog.messages
+
+
+def test_a_state_of_other_settings_is_refused_and_kept(train: Train, point: ResumePoint) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    before = point.file.read_bytes()
+    with pytest.raises(
+        StateMismatchError, match="other settings or other data: set them back"
+    ) as e:
+        train(ResumePoint(point.file, key="other settings"))
+    assert str(point.file) in str(e.value)
+    assert point.file.read_bytes() == before
+
+
+def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    content = torch.load(point.file, weights_only=True)
+    assert set(content) == {"key", "state", "model", "optimizer"}
+    assert content["key"] == point.key
+    assert [record["step"] for record in content["state"]["history"]] == [3, 6, 7]
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before(
+    train: Train, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def fail_at_third(content: dict[str, Any], file: Path) -> None:
+        if content["state"]["step"] == 7:
+            file.write_bytes(b"half a st")
+            raise OSError("no space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fail_at_third)
+    with pytest.raises(OSError, match="no space left"):
+        train(point)
+    monkeypatch.undo()
+    assert load_state(point.file, point.key)[0].step == 6
+    assert_equal_runs(train(point), train())
