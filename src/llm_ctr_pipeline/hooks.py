@@ -19,8 +19,10 @@ from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from kedro.validation.type_extractor import TypeExtractor
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 
 from llm_ctr_pipeline.summary import summary_of_run
@@ -55,7 +57,7 @@ class PreflightHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse `--params` that no parameter has the name of."""
+        """Refuse `--params` that no parameter has the name of, and values out of bounds."""
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         runtime = loader.runtime_params or {}
@@ -67,6 +69,7 @@ class PreflightHook:
                     f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
                     f"the groups are {', '.join(sorted(known))}; the README has a table of settings"
                 )
+        _check_values(loader["parameters"])
 
     @hook_impl(tryfirst=True)  # before the MLflow run is started
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -102,6 +105,31 @@ def _configured_parameters(loader: OmegaConfigLoader) -> dict[str, Any]:
     return dict(files["parameters"])
 
 
+def _check_values(parameters: dict[str, Any]) -> None:
+    """Validate the groups as Kedro will, to say what is wrong in one line and no traceback."""
+    types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    for group, type_ in types.items():
+        value: Any = parameters
+        for key in group.split("."):
+            value = (value or {}).get(key)
+        try:
+            TypeAdapter(type_).validate_python(value)
+        except ValidationError as error:
+            faults = "; ".join(_fault(group, details, value) for details in error.errors())
+            raise PreflightError(f"{faults}; the README has a table of settings") from error
+
+
+def _fault(group: str, details: ErrorDetails, value: Any) -> str:
+    """One fault of a group: `training.epochs is -1: it should be greater than or equal to 1`."""
+    name = ".".join((group, *(str(key) for key in details["loc"])))
+    if details["type"] == "extra_forbidden":
+        hint = _suggest(str(details["loc"][-1]), {group: value})
+        return f"{name} is no parameter: {hint or 'its group has no such key'}".strip()
+    given = details["input"]
+    shown = name if isinstance(given, dict) else f"{name} is {given!r}"
+    return f"{shown}: {details['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"
+
+
 def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
     """Whether a dataset is neither a parameter nor raw data, which preprocessing itself checks."""
     metadata = getattr(catalog.get(name), "metadata", None) or {}
@@ -111,12 +139,23 @@ def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
 
 def _missing_input(name: str, catalog: DataCatalog) -> str:
     """Say which dataset is missing, where it should lie and which command makes it."""
-    place = getattr(catalog.get(name), "_filepath", "its place in the catalog")
+    place = getattr(catalog.get(name), "_filepath", None)
     pipelines.set_requested(None)  # look among all, not just those of this run
-    makers = [made for made in pipelines if name in pipelines[made].all_outputs()]
-    maker = next((made for made in makers if made != "__default__"), "__default__")
-    cure = f"run `kedro run --pipeline={maker}` first"
-    return f"{name.replace('_', ' ').replace('.', ' ')} not found at {place}: {cure}"
+    makers = [
+        maker
+        for maker in pipelines
+        if maker != "__default__" and _makes(pipelines[maker], name, place, catalog)
+    ]
+    cure = f"run `kedro run{f' --pipeline={makers[0]}' if makers else ''}` first"
+    where = place or "its place in the catalog"
+    return f"{name.replace('_', ' ').replace('.', ' ')} not found at {where}: {cure}"
+
+
+def _makes(pipeline: Pipeline, name: str, place: Any, catalog: DataCatalog) -> bool:
+    """Whether a pipeline makes a dataset: under its name, or under another at the same place."""
+    outputs = pipeline.all_outputs()
+    places = {getattr(catalog.get(output), "_filepath", None) for output in outputs}
+    return name in outputs or (place is not None and place in places)
 
 
 def _check_device(training: Any, llm: Any) -> None:

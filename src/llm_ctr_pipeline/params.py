@@ -85,6 +85,7 @@ class TrainingParams(Params):
     validate_every_steps: int | None = Field(ge=1, description="Validations within an epoch.")
     eval_batch_size: int = Field(ge=1, description="Rows at a time in scoring.")
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where to train.")
+    cpu_threads: int | None = Field(ge=1, description="Threads on the CPU; None for all cores.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
     resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")

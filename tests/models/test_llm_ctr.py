@@ -58,6 +58,32 @@ def test_a_description_builds_the_same_model(
     assert again.field_sizes == model.field_sizes
 
 
+def test_special_tokens_beyond_the_rows_in_use_are_no_obstacle(
+    make_causal_lm: MakeLm, make_model: MakeModel
+) -> None:
+    causal_lm = make_causal_lm("qwen3", pad_token_id=38, bos_token_id=37, eos_token_id=36)
+    model = make_model(causal_lm, TOKENS).eval()
+    again = LlmCtr.from_description(json.loads(json.dumps(model.describe()))).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(IDS_BF), model(IDS_BF))
+
+
+def test_a_padding_token_in_the_prompt_is_trained_like_any_other(
+    make_causal_lm: MakeLm, make_model: MakeModel
+) -> None:
+    model = make_model(make_causal_lm("qwen3", pad_token_id=5), TOKENS)
+    model(IDS_BF).sum().backward()
+    gradient = model.llm.backbone.get_input_embeddings().weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum(dim=1).all()
+
+
+def test_a_description_also_says_what_today_is_the_default(make_model: MakeModel) -> None:
+    llm_config = make_model().describe()["llm"]["config"]
+    assert llm_config["rms_norm_eps"] == 1e-6
+    assert llm_config["hidden_act"] == "silu"
+
+
 def test_a_description_names_no_folder_of_this_machine(
     make_causal_lm: MakeLm, make_model: MakeModel
 ) -> None:
@@ -73,6 +99,16 @@ def test_the_same_seed_creates_the_same_model_and_another_seed_another() -> None
     drawn = [name for name in states[0] if states[0][name].unique().numel() > 1]
     assert {name.split(".")[0] for name in drawn} == {"embedding", "gen", "projector", "llm"}
     assert not any(torch.equal(states[0][name], states[2][name]) for name in drawn)
+
+
+def test_the_other_parts_random_weights_do_not_depend_on_the_language_model() -> None:
+    sources = (
+        LlmSource(architecture={**ARCHITECTURE, "num_hidden_layers": layers}) for layers in (1, 2)
+    )
+    first, second = (LlmCtr.create(CONFIG, (3, 5, 4), source, seed=1)[0] for source in sources)
+    for part in ("embedding", "gen", "projector"):
+        states = (getattr(model, part).state_dict().values() for model in (first, second))
+        assert all(torch.equal(one, other) for one, other in zip(*states, strict=True))
 
 
 def test_creating_reads_prompt_and_suffix_and_leaves_the_architecture_alone() -> None:

@@ -156,7 +156,12 @@ def test_only_the_rows_in_use_are_kept_and_in_ascending_order(
     assert torch.equal(kept[decoder.suffix_S], full[list(tokens.suffix)])
 
 
-def test_logits_are_float32_under_autocast(make_model: MakeModel) -> None:
-    model = make_model()
+@TIED_UNTIED_BIASED
+def test_answers_are_not_rounded_under_autocast(
+    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str
+) -> None:
+    model = make_model(make_causal_lm(architecture), TOKENS)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert model(IDS_BF).dtype == torch.float32
+        logits_B2 = model.answer_logits(IDS_BF)
+    assert logits_B2.dtype == torch.float32
+    assert (logits_B2 != logits_B2.bfloat16()).all()

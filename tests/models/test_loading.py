@@ -90,8 +90,10 @@ def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
     assert "set llm.pretrained to it" in str(raised.value)
 
 
+# The hub's library waits 23 s between its tries; there is nothing to wait for here.
 LOAD = """
-import sys
+import sys, time
+time.sleep = lambda _seconds: None
 from llm_ctr_pipeline.models.loading import LlmNotFoundError, LlmSource, load_llm
 try:
     causal_lm, tokenizer = load_llm(LlmSource(pretrained=sys.argv[1]), "", seed=0)
@@ -151,54 +153,56 @@ def test_a_name_that_the_hub_does_not_have_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in finished.stderr
 
 
+class StandInForTheHub(BaseHTTPRequestHandler):
+    """Answers as the hub does for one model, of a subclass's files."""
+
+    files: dict[str, bytes]
+    served: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    def answer(self, *, with_body: bool) -> None:
+        name = unquote(urlsplit(self.path).path).rsplit("/", 1)[1]
+        of_model = self.path.startswith(f"/{NAME}/resolve/")
+        about_model = self.path.startswith(f"/api/models/{NAME}") and "/tree/" not in self.path
+        if about_model and self.files:
+            siblings = [{"rfilename": name} for name in self.files]
+            self.send(json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode(), True)
+        elif of_model and name in self.files:
+            if with_body:
+                self.served.append(name)
+            self.send(self.files[name], with_body)
+        else:
+            self.send(None, with_body)
+
+    def send(self, body: bytes | None, with_body: bool) -> None:
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("X-Repo-Commit", COMMIT)
+        if body is None:
+            code = "EntryNotFound" if self.files else "RepoNotFound"
+            self.send_header("X-Error-Code", code)
+        else:
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.end_headers()
+        if body and with_body:
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
 @contextmanager
 def serve_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve a folder's files the way the hub serves a model's; yields address and files given."""
+    """Serve a folder as a model of the hub; yields the address, and the files given as it goes."""
     served: list[str] = []
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802
-            self.answer(with_body=False)
-
-        def do_GET(self) -> None:  # noqa: N802
-            self.answer(with_body=True)
-
-        def answer(self, *, with_body: bool) -> None:
-            path = unquote(urlsplit(self.path).path)
-            prefix = f"/{NAME}/resolve/"
-            if path.startswith(f"/api/models/{NAME}") and files:
-                siblings = [{"rfilename": name} for name in files]
-                about = {"id": NAME, "sha": COMMIT, "siblings": siblings}
-                tree = [
-                    {"type": "file", "path": name, "size": len(body), "oid": COMMIT}
-                    for name, body in files.items()
-                ]
-                self.send(200, json.dumps(tree if "/tree/" in path else about).encode(), with_body)
-            elif path.startswith(prefix) and (name := path.removeprefix(prefix).split("/", 1)[1]):
-                if name in files and with_body:
-                    served.append(name)
-                self.send(200 if name in files else 404, files.get(name, b""), with_body)
-            else:
-                self.send(404, b"", with_body)
-
-        def send(self, status: int, body: bytes, with_body: bool) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            if status == 200:
-                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-            else:
-                code = "EntryNotFound" if files else "RepoNotFound"
-                self.send_header("X-Error-Code", code)
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    handler = type("Hub", (StandInForTheHub,), {"files": files, "served": served})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -106,7 +106,7 @@ def test_a_rows_logits_do_not_depend_on_the_other_rows_nor_on_their_order(
 
 def test_an_attention_that_gets_no_layout_names_its_layer() -> None:
     query, key, value = draw_attention(LAYOUT, 2, 2)
-    with pytest.raises(NotImplementedError, match="Identity does not pass keywords .* cannot run"):
+    with pytest.raises(NotImplementedError, match=r"Identity does not pass keywords .* cannot run"):
         shared_prefix_attention(nn.Identity(), query, key, value, None)
 
 

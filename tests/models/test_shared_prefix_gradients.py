@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from statistics import geometric_mean
 
 import pytest
 import torch
@@ -152,43 +153,62 @@ def test_all_parts_are_trained_and_the_unused_vocabulary_is_no_parameter(
     assert not [name for name, weight in model.named_parameters() if 40 in weight.shape]
 
 
-def test_bfloat16_is_as_near_to_float32_as_the_oracle_is(
-    make_causal_lm: MakeLm, make_model: MakeModel
-) -> None:
-    model, oracle = make_pair(make_causal_lm, make_model, "qwen3", {}, WITH_SUFFIX)
-    assert_near_in_bfloat16(model, oracle, draw_batch(16))
-
-
-def assert_near_in_bfloat16(
+def distance_ratio_in_bfloat16(
     model: LlmCtr, oracle: RepeatedPromptCtr, batch: tuple[Tensor, Tensor]
-) -> None:
-    """Rounding may add up differently, so both are held against the oracle in float32."""
-    exact_loss, raw = loss_and_gradients(oracle, *batch)
+) -> float:
+    """How much farther than the oracle's the model's gradient is from the one in float32."""
+    _, raw = loss_and_gradients(oracle, *batch)
     exact = oracle_gradients(oracle, raw, model)
-    rounded_loss, raw = loss_and_gradients(oracle, *batch, bf16=True)
+    _, raw = loss_and_gradients(oracle, *batch, bf16=True)
     rounded = oracle_gradients(oracle, raw, model)
-    loss, gradients = loss_and_gradients(model, *batch, bf16=True)
+    _, gradients = loss_and_gradients(model, *batch, bf16=True)
 
     def distance(from_exact: Gradients) -> float:
         return norm({name: from_exact[name] - exact[name] for name in exact}) / norm(exact)
 
-    assert abs(loss - exact_loss) <= 2 * abs(rounded_loss - exact_loss) + 0.01 * exact_loss
-    assert distance(gradients) <= 2 * distance(rounded)
-    assert 0 < distance(rounded) < 0.1
+    assert 0 < distance(gradients) < 0.2
+    return distance(gradients) / distance(rounded)
 
 
-GPU_QWEN3 = {"hidden_size": 64, "head_dim": 16}
+def draw_tokens(seed: int, suffix: int) -> PromptTokens:
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(seed)).tolist()
+    return PromptTokens(tuple(order[:6]), tuple(order[6 : 6 + suffix]), (15, 16))
+
+
+@pytest.mark.parametrize("suffix", [0, 2])
+def test_bfloat16_is_as_near_to_float32_as_the_oracle_is(
+    make_causal_lm: MakeLm, make_model: MakeModel, suffix: int
+) -> None:
+    # What rounding does to one prompt is chance, so several are averaged.
+    ratios = []
+    for seed in range(8):
+        tokens = draw_tokens(seed, suffix)
+        model, oracle = make_pair(make_causal_lm, make_model, "qwen3", {}, tokens)
+        ratios.append(distance_ratio_in_bfloat16(model, oracle, draw_batch(16)))
+    assert geometric_mean(ratios) < 1.5
+
+
+GPU = {"hidden_size": 64, "head_dim": 16}
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("tokens", [TOKENS, WITH_SUFFIX], ids=["prompt", "prompt-and-suffix"])
+@NO_CUDA
+@pytest.mark.parametrize("suffix", [0, 2])
 @pytest.mark.parametrize("rows", [1, 67])
+@pytest.mark.parametrize("key_heads", [4, 2], ids=["no-gqa", "gqa"])
 @pytest.mark.parametrize("kernel", ["sdpa", "flex_attention"])
 def test_on_cuda_in_float32_it_equals_the_oracle(
-    make_causal_lm: MakeLm, make_model: MakeModel, kernel: str, rows: int, tokens: PromptTokens
+    make_causal_lm: MakeLm,
+    make_model: MakeModel,
+    kernel: str,
+    key_heads: int,
+    rows: int,
+    suffix: int,
 ) -> None:
-    model, oracle = make_pair(make_causal_lm, make_model, "qwen3", GPU_QWEN3, tokens)
+    changes = {**GPU, "num_key_value_heads": key_heads}
+    tokens = draw_tokens(0, suffix)
+    model, oracle = make_pair(make_causal_lm, make_model, "qwen3", changes, tokens)
     model.cuda().llm.kernel = kernel
     oracle.cuda()
     ids_BF, labels_B = (tensor.cuda() for tensor in draw_batch(rows))
@@ -200,16 +220,21 @@ def test_on_cuda_in_float32_it_equals_the_oracle(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("tokens", [TOKENS, WITH_SUFFIX], ids=["prompt", "prompt-and-suffix"])
+@NO_CUDA
+@pytest.mark.parametrize("suffix", [0, 2])
+@pytest.mark.parametrize("key_heads", [4, 2], ids=["no-gqa", "gqa"])
 @pytest.mark.parametrize("kernel", ["sdpa", "flex_attention", "flash_attention_2"])
 def test_on_cuda_in_bfloat16_it_is_as_near_to_float32_as_the_oracle_is(
-    make_causal_lm: MakeLm, make_model: MakeModel, kernel: str, tokens: PromptTokens
+    make_causal_lm: MakeLm, make_model: MakeModel, kernel: str, key_heads: int, suffix: int
 ) -> None:
     if kernel == "flash_attention_2":
         pytest.importorskip("flash_attn")
-    model, oracle = make_pair(make_causal_lm, make_model, "qwen3", GPU_QWEN3, tokens)
-    model.cuda().llm.kernel = kernel
-    oracle.cuda()
-    ids_BF, labels_B = draw_batch(67)
-    assert_near_in_bfloat16(model, oracle, (ids_BF.cuda(), labels_B.cuda()))
+    changes = {**GPU, "num_key_value_heads": key_heads}
+    ids_BF, labels_B = (tensor.cuda() for tensor in draw_batch(67))
+    ratios = []
+    for seed in range(8):
+        tokens = draw_tokens(seed, suffix)
+        model, oracle = make_pair(make_causal_lm, make_model, "qwen3", changes, tokens)
+        model.cuda().llm.kernel = kernel
+        ratios.append(distance_ratio_in_bfloat16(model, oracle.cuda(), (ids_BF, labels_B)))
+    assert geometric_mean(ratios) < 1.5

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -185,7 +186,7 @@ def test_each_records_training_figures_are_of_the_rows_since_the_one_before(
     for record, batches in zip(
         result.history, [slice(0, 2), slice(2, 3), slice(3, 5), slice(5, 6)], strict=True
     ):
-        rows = torch.tensor(sum(model.trained_on[batches], start=[]))
+        rows = torch.tensor(list(chain.from_iterable(model.trained_on[batches])))
         expected = F.binary_cross_entropy_with_logits(
             scrambled_table()(rows[:, None]), train.labels_N[rows]
         )
@@ -213,7 +214,7 @@ def test_every_row_is_trained_on_once_an_epoch_and_each_epoch_has_its_order(
         fit(model, train, VALID, make_settings(epochs=3, batch_size=8, seed=seed))
         assert [len(batch) for batch in model.trained_on] == [8, 8, 8, 8, 8, 8, 2] * 3
         for epoch in range(3):
-            order = sum(model.trained_on[7 * epoch : 7 * epoch + 7], start=[])
+            order = list(chain.from_iterable(model.trained_on[7 * epoch : 7 * epoch + 7]))
             assert Counter(order) == Counter(range(50))
             orders[seed, epoch] = order
     assert len({tuple(order) for order in orders.values()}) == 6

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -18,6 +19,7 @@ from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, f
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.state import StateMismatchError, load_state
 
+MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., FitSettings]
@@ -35,7 +37,7 @@ def without_timing(result: FitResult) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train(make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSettings) -> Train:
     """Train a new model, always the same, from the start or from where it was interrupted."""
 
@@ -50,6 +52,17 @@ def train(make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSetti
         return fit(model or make_model(), *split, settings, on_validation, resume)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_model: MakeModel, train: Train) -> tuple[FitResult, LlmCtr]:
+    model = make_model()
+    return train(model=model), model
+
+
+@pytest.fixture(scope="module")
+def whole(uninterrupted: tuple[FitResult, LlmCtr]) -> FitResult:
+    return uninterrupted[0]
 
 
 @pytest.fixture
@@ -89,9 +102,8 @@ def assert_equal_runs(resumed: FitResult, whole: FitResult) -> None:
 
 @pytest.mark.parametrize("step", [3, 7, 14, STEPS])
 def test_a_run_interrupted_at_a_validation_goes_on(
-    train: Train, point: ResumePoint, step: int
+    train: Train, whole: FitResult, point: ResumePoint, step: int
 ) -> None:
-    whole = train()
     assert len(whole.history) == VALIDATIONS
     with pytest.raises(KeyboardInterrupt):
         train(point, on_validation=signal_at_validation(step))
@@ -102,8 +114,14 @@ def test_a_run_interrupted_at_a_validation_goes_on(
 @pytest.mark.parametrize("step", [1, 5, 8, 20])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_interrupted_in_mid_epoch_goes_on(
-    make_model: MakeModel, train: Train, point: ResumePoint, step: int, number: int
+    make_model: MakeModel,
+    train: Train,
+    uninterrupted: tuple[FitResult, LlmCtr],
+    point: ResumePoint,
+    step: int,
+    number: int,
 ) -> None:
+    whole, trained = uninterrupted
     model = make_model()
     signal_in_step(model, step, number)
     ends = KeyboardInterrupt if number == signal.SIGINT else SystemExit
@@ -114,13 +132,13 @@ def test_a_run_interrupted_in_mid_epoch_goes_on(
     # The step is completed first.
     assert load_state(point.file, point.key)[0].step == step
     final = make_model()
-    assert_equal_runs(train(point, final), train(None, uninterrupted := make_model()))
-    for name, weight in uninterrupted.state_dict().items():
+    assert_equal_runs(train(point, final), whole)
+    for name, weight in trained.state_dict().items():
         assert torch.equal(final.state_dict()[name], weight), name
 
 
 def test_a_run_interrupted_twice_goes_on(
-    make_model: MakeModel, train: Train, point: ResumePoint
+    make_model: MakeModel, train: Train, whole: FitResult, point: ResumePoint
 ) -> None:
     for step in (4, 6):
         model = make_model()
@@ -128,11 +146,11 @@ def test_a_run_interrupted_twice_goes_on(
         with pytest.raises(KeyboardInterrupt):
             train(point, model)
     assert load_state(point.file, point.key)[0].step == 10
-    assert_equal_runs(train(point), train())
+    assert_equal_runs(train(point), whole)
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_validation(
-    train: Train, point: ResumePoint
+    train: Train, whole: FitResult, point: ResumePoint
 ) -> None:
     def fail(record: ValidationRecord) -> None:
         if record.step == 10:
@@ -141,7 +159,23 @@ def test_a_run_that_is_killed_goes_on_from_its_last_validation(
     with pytest.raises(RuntimeError, match="power cut"):
         train(point, on_validation=fail)
     assert load_state(point.file, point.key)[0].step == 7
-    assert_equal_runs(train(point), train())
+    assert_equal_runs(train(point), whole)
+
+
+def test_a_run_of_a_model_with_dropout_goes_on(
+    make_causal_lm: MakeLm, make_model: MakeModel, train: Train, point: ResumePoint
+) -> None:
+    def new_model() -> LlmCtr:
+        return make_model(make_causal_lm("gpt2", resid_pdrop=0.3))
+
+    whole = train(model=new_model())
+    without_dropout = train(model=make_model(make_causal_lm("gpt2")))
+    assert without_timing(whole) != without_timing(without_dropout)
+    interrupted = new_model()
+    signal_in_step(interrupted, 5, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, interrupted)
+    assert_equal_runs(train(point, new_model()), whole)
 
 
 def test_more_epochs_may_be_asked_for_when_a_run_goes_on(train: Train, point: ResumePoint) -> None:
@@ -211,7 +245,7 @@ def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:
 
 
 def test_a_state_that_cannot_be_written_leaves_the_one_before(
-    train: Train, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+    train: Train, whole: FitResult, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = torch.save
 
@@ -226,4 +260,4 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
         train(point)
     monkeypatch.undo()
     assert load_state(point.file, point.key)[0].step == 6
-    assert_equal_runs(train(point), train())
+    assert_equal_runs(train(point), whole)

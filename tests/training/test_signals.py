@@ -38,9 +38,14 @@ def test_a_second_ctrl_c_acts_at_once() -> None:
 def test_the_handlers_are_as_they_were_also_after_an_error() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    with pytest.raises(RuntimeError), deferred_stop():
-        assert [signal.getsignal(number) for number in numbers] != before
-        raise RuntimeError
+
+    def fail() -> None:
+        with deferred_stop():
+            assert [signal.getsignal(number) for number in numbers] != before
+            raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        fail()
     assert [signal.getsignal(number) for number in numbers] == before
 
 

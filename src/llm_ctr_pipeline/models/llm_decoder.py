@@ -141,7 +141,11 @@ class LlmDecoder(nn.Module):
         rows_2H = self.answer_rows
         if rows_2H is None:
             rows_2H = self.backbone.get_input_embeddings().weight[self.answers_2]
-        return F.linear(last_BH, rows_2H, self.answer_bias).float()
+        # Outside autocast: bfloat16 has steps of 1/8 at the size of a pretrained model's logits,
+        # and the click is in their difference.
+        with torch.autocast(last_BH.device.type, enabled=False):
+            bias_2 = None if self.answer_bias is None else self.answer_bias.float()
+            return F.linear(last_BH.float(), rows_2H.float(), bias_2)
 
     def write_into(self, causal_lm: PreTrainedModel) -> PreTrainedModel:
         """Put the trained weights back into a full causal language model of the same kind.

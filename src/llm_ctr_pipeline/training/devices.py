@@ -63,6 +63,15 @@ def resolve_precision(requested: str, device: torch.device) -> str:
     return requested
 
 
+def limit_cpu_threads(threads: int | None) -> None:
+    """Use so many CPU threads from now on; None leaves PyTorch's choice, all cores.
+
+    One thread also makes results independent of how many cores a machine has.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.device]:
     """Set up Lightning Fabric for one device.
 

@@ -24,7 +24,13 @@ from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.progress import training_progress
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
 from llm_ctr_pipeline.training.signals import deferred_stop
-from llm_ctr_pipeline.training.state import TrainingState, load_state, save_state
+from llm_ctr_pipeline.training.state import (
+    TrainingState,
+    load_state,
+    random_states,
+    save_state,
+    set_random_states,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -306,6 +312,7 @@ class _Loop:
         if self.resume is None:
             return
         self._collect()
+        self.state.random = random_states(self.device)
         save_state(
             self.resume.file,
             self.resume.key,
@@ -321,4 +328,5 @@ class _Loop:
         self.optimizer.load_state_dict(optimizer)
         self.loss_sum += self.state.loss_sum
         self.correct += self.state.correct
+        set_random_states(self.state.random, self.device)
         logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)

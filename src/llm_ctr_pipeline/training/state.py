@@ -28,6 +28,8 @@ class TrainingState:
         correct: How many of these rows were on the right side of 0.5.
         rows: How many they are.
         seconds: Training time they took.
+        random: States of the random generators that dropout draws from, as `random_states` gave
+            them.
     """
 
     step: int = 0
@@ -38,6 +40,20 @@ class TrainingState:
     correct: int = 0
     rows: int = 0
     seconds: float = 0.0
+    random: list[Tensor] = field(default_factory=list)
+
+
+def random_states(device: torch.device) -> list[Tensor]:
+    """States of the CPU's generator and, for a CUDA device, of its own."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def set_random_states(states: list[Tensor], device: torch.device) -> None:
+    """Set what `random_states` gave, as far as the device has it."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def save_state(

@@ -16,7 +16,7 @@ from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
-from llm_ctr_pipeline.training.devices import resolve_device
+from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.score import score_split
 
 CHANCE_AUC = 0.5
@@ -31,6 +31,7 @@ def predict(
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order."""
     checkpoint.check_fingerprint(feature_map["fingerprint"])
+    limit_cpu_threads(training.cpu_threads)
     fields = FeatureMap.from_dict(feature_map).names
     split = EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), fields)
     model = checkpoint.build()

@@ -19,14 +19,14 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.params import LlmParams, ModelParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
-from llm_ctr_pipeline.training.devices import resolve_device
+from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 
 logger = logging.getLogger(__name__)
 
 # What may differ between an interrupted run and the one that goes on with it.
-NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "eval_batch_size", "resume"}
+NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "cpu_threads", "eval_batch_size", "resume"}
 
 
 def train_single_phase(
@@ -43,6 +43,7 @@ def train_single_phase(
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train all components together, end to end; keep the weights of the best validation."""
     mapped = FeatureMap.from_dict(feature_map)
+    limit_cpu_threads(training.cpu_threads)
     check_preprocessed(mapped, raw_log, summary)
     source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
     config = LlmCtrConfig(**model.model_dump())
@@ -52,7 +53,7 @@ def train_single_phase(
         network,
         read_split(train, mapped),
         read_split(valid, mapped),
-        FitSettings(**training.model_dump(exclude={"resume"})),
+        FitSettings(**training.model_dump(exclude={"resume", "cpu_threads"})),
         on_validation=log_validation,
         resume=resume_point(state_folder, training, mapped, model, llm),
     )
