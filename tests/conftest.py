@@ -1,10 +1,22 @@
 """Fixtures that more than one folder of tests uses."""
 
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
@@ -93,3 +105,109 @@ def make_split() -> Callable[..., EncodedSplit]:
         return EncodedSplit(torch.stack(columns, dim=1).int(), labels_N.float())
 
     return make
+
+
+# --- whole runs ---------------------------------------------------------------------------------
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def make_project() -> Callable[[Path], Path]:
+    """Copy the configuration into a folder: enough of a project, as the package is installed."""
+
+    def make(folder: Path) -> Path:
+        ignored = shutil.ignore_patterns("local")  # the user's own settings
+        shutil.copytree(PROJECT / "conf", folder / "conf", ignore=ignored)
+        shutil.copy(PROJECT / "pyproject.toml", folder)
+        (folder / "conf" / "local").mkdir()
+        (folder / "src").mkdir()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_project: Callable[[Path], Path]
+) -> Path:
+    """A project in which nothing ran yet, and the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def run_here() -> Callable[..., None]:
+    """Run pipelines in a project in this process, and leave the process as it was."""
+
+    def run(
+        folder: Path,
+        *pipeline_names: str,
+        env: str = "test",
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch.object(sys, "path", sys.path[:]),
+            contextlib.chdir(folder),
+        ):
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+            try:
+                bootstrap_project(folder)
+                with KedroSession.create(folder, env=env, runtime_params=params) as session:
+                    session.run(pipeline_names=list(pipeline_names) or None)
+            finally:
+                signal.signal(signal.SIGTERM, on_sigterm)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kedro_run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call `kedro run` in a project as a user does; lines are not wrapped."""
+
+    def call(folder: Path, *arguments: str, threads: int = 1) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kedro", "run", *arguments]
+        changes = {"COLUMNS": "1000", "OMP_NUM_THREADS": str(threads)}
+        env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        return subprocess.run(
+            command, cwd=folder, env=env | changes, capture_output=True, text=True, check=False
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_project: Callable[[Path], Path],
+    run_here: Callable[..., None],
+) -> Path:
+    """A project after one default run of the test environment; only to be read."""
+    folder = make_project(tmp_path_factory.mktemp("finished_run"))
+    run_here(folder)
+    return folder
+
+
+@pytest.fixture
+def trained_project(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project after its run, to run in and to spoil, and the working directory."""
+    folder = tmp_path / "trained"
+    shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("mlartifacts"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_runs() -> Callable[[Path], list[Run]]:
+    """The MLflow runs of a project, the oldest first."""
+
+    def search(folder: Path) -> list[Run]:
+        if not (folder / "mlflow.db").exists():
+            return []
+        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+    return search

@@ -5,6 +5,7 @@ import difflib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -62,13 +63,12 @@ class PreflightHook:
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         runtime = loader.runtime_params or {}
         configured = _configured_parameters(loader)
-        known = {*configured, *RUNTIME_ONLY}
-        for name in runtime:
-            if name not in known:
-                raise PreflightError(
-                    f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
-                    f"the groups are {', '.join(sorted(known))}; the README has a table of settings"
-                )
+        groups = ", ".join(sorted({*configured, *RUNTIME_ONLY}))
+        for name in _unknown(runtime, configured | dict.fromkeys(RUNTIME_ONLY)):
+            raise PreflightError(
+                f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
+                f"the groups are {groups}; the README has a table of settings"
+            )
         _check_values(loader["parameters"])
 
     @hook_impl(tryfirst=True)  # before the MLflow run is started
@@ -82,14 +82,30 @@ class PreflightHook:
             _check_device(catalog.load("params:training"), catalog.load("params:llm"))
 
 
+def _unknown(runtime: dict[str, Any], configured: dict[str, Any]) -> Iterator[str]:
+    """The full names in `--params` that the configuration does not hold."""
+    for name, value in runtime.items():
+        if name not in configured:
+            yield name
+        elif isinstance(value, dict) and isinstance(configured[name], dict):
+            yield from (f"{name}.{key}" for key in _unknown(value, configured[name]))
+
+
 def _suggest(name: str, parameters: dict[str, Any]) -> str:
     """The setting that was probably meant: `epochs` is `training.epochs`."""
-    full_names = {key: key for key in parameters}
-    for group, settings in parameters.items():
-        if isinstance(settings, dict):
-            full_names |= {key: f"{group}.{key}" for key in settings}
-    close = difflib.get_close_matches(name, full_names, n=1)
+    # Of two with the same last part the one less deep prevails, the later entry in the dict.
+    found = sorted(_full_names(parameters), key=lambda full: -full.count("."))
+    full_names = {full.rpartition(".")[2]: full for full in found}
+    close = difflib.get_close_matches(name.rpartition(".")[2], full_names, n=1)
     return f"did you mean {full_names[close[0]]}? " if close else ""
+
+
+def _full_names(parameters: dict[str, Any]) -> Iterator[str]:
+    """The names of all groups and settings."""
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{key}" for key in _full_names(value))
+    yield from parameters
 
 
 def _configured_parameters(loader: OmegaConfigLoader) -> dict[str, Any]:
@@ -115,16 +131,15 @@ def _check_values(parameters: dict[str, Any]) -> None:
         try:
             TypeAdapter(type_).validate_python(value)
         except ValidationError as error:
-            faults = "; ".join(_fault(group, details, value) for details in error.errors())
+            faults = "; ".join(_fault(group, details) for details in error.errors())
             raise PreflightError(f"{faults}; the README has a table of settings") from error
 
 
-def _fault(group: str, details: ErrorDetails, value: Any) -> str:
+def _fault(group: str, details: ErrorDetails) -> str:
     """One fault of a group: `training.epochs is -1: it should be greater than or equal to 1`."""
     name = ".".join((group, *(str(key) for key in details["loc"])))
     if details["type"] == "extra_forbidden":
-        hint = _suggest(str(details["loc"][-1]), {group: value})
-        return f"{name} is no parameter: {hint or 'its group has no such key'}".strip()
+        return f"{name} is no parameter"
     given = details["input"]
     shown = name if isinstance(given, dict) else f"{name} is {given!r}"
     return f"{shown}: {details['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"

@@ -17,6 +17,8 @@ from llm_ctr_pipeline.models.shared_prefix import (
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
 
+# On a CPU, where nothing but a test runs it.
+UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 LAYOUT = PackedLayout(prompt_length=3, row_length=2, rows=2, kernel="sdpa")
 
 
@@ -48,6 +50,7 @@ def test_every_row_goes_on_where_the_prompt_ends() -> None:
     assert packed_positions(LAYOUT, torch.device("cpu")).tolist() == [[0, 1, 2, 3, 4, 3, 4]]
 
 
+@UNFUSED
 @pytest.mark.parametrize("kernel", ["sdpa", "flex_attention"])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize(("prompt", "row", "rows"), [(3, 2, 2), (1, 1, 1), (5, 3, 4), (2, 5, 1)])
@@ -73,6 +76,7 @@ def test_without_a_scaling_scores_are_divided_by_the_root_of_the_channels() -> N
     torch.testing.assert_close(result, attend_plainly(query, key, value, 8**-0.5, LAYOUT))
 
 
+@UNFUSED
 def test_flex_attention_gives_the_models_sdpa_logits(make_model: MakeModel) -> None:
     model = make_model()
     ids_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0]])

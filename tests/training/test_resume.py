@@ -185,14 +185,18 @@ def test_more_epochs_may_be_asked_for_when_a_run_goes_on(train: Train, point: Re
 
 
 def test_ctrl_c_at_the_validation_that_ends_patience_is_not_lost(
-    train: Train, point: ResumePoint
+    make_model: MakeModel, train: Train, point: ResumePoint
 ) -> None:
     early = {"patience": 1, "lr": 0.3, "epochs": 9}
-    whole = train(**early)
+    trained, final = make_model(), make_model()
+    whole = train(model=trained, **early)
     assert whole.stopped_early
     with pytest.raises(KeyboardInterrupt):
         train(point, on_validation=signal_at_validation(whole.history[-1].step), **early)
-    assert_equal_runs(train(point, **early), whole)
+    assert_equal_runs(train(point, final, **early), whole)
+    # Going on, it trained no further.
+    for name, weight in trained.state_dict().items():
+        assert torch.equal(final.state_dict()[name], weight), name
 
 
 def test_without_a_resume_point_nothing_is_written(
@@ -260,4 +264,25 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
         train(point)
     monkeypatch.undo()
     assert load_state(point.file, point.key)[0].step == 6
+    assert_equal_runs(train(point), whole)
+
+
+def test_a_stop_after_the_loss_diverged_keeps_the_last_good_state(
+    make_model: MakeModel, train: Train, whole: FitResult, point: ResumePoint
+) -> None:
+    model = make_model()
+    signal_in_step(model, 5, signal.SIGINT)
+    done = 0
+
+    def poison(module: nn.Module, _inputs: tuple[Tensor]) -> None:
+        nonlocal done
+        done += module.training
+        if done == 5 and module.training:
+            with torch.no_grad():
+                next(module.parameters()).fill_(torch.nan)
+
+    model.register_forward_pre_hook(poison)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, model)
+    assert load_state(point.file, point.key)[0].step == 3
     assert_equal_runs(train(point), whole)

@@ -311,6 +311,9 @@ class _Loop:
         """Write the training state, if it is to be kept."""
         if self.resume is None:
             return
+        if not self._is_finite():
+            logger.warning("Not kept: the weights or the loss are no longer finite")
+            return
         self._collect()
         self.state.random = random_states(self.device)
         save_state(
@@ -321,6 +324,11 @@ class _Loop:
             self.optimizer.state_dict(),
         )
         self.clock = time.perf_counter()
+
+    def _is_finite(self) -> bool:
+        """Whether going on from here makes sense: a diverged state must not replace a good one."""
+        tensors = [self.loss_sum, *self.module.parameters()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _restore(self, resume: ResumePoint) -> None:
         self.state, weights, optimizer = load_state(resume.file, resume.key)

@@ -69,7 +69,9 @@ def save_state(
         optimizer: The optimiser's state.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"key": key, "state": asdict(state), "model": model, "optimizer": optimizer}
+    # Not `asdict` of the whole, which would copy the best weights.
+    fields = {**vars(state), "history": [asdict(record) for record in state.history]}
+    content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
     unfinished = file.with_name(file.name + ".unfinished")
     torch.save(content, unfinished)
     os.replace(unfinished, file)
