@@ -58,9 +58,11 @@ class PreflightHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse `--params` that no parameter has the name of, and values out of bounds."""
+        """Refuse names of nothing (environment, pipeline, parameter) and values out of bounds."""
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
+        _check_environment(loader)
+        _check_pipelines()
         runtime = loader.runtime_params or {}
         configured = _configured_parameters(loader)
         groups = ", ".join(sorted({*configured, *RUNTIME_ONLY}))
@@ -80,6 +82,30 @@ class PreflightHook:
                 raise PreflightError(_missing_input(name, catalog))
         if {"params:training", "params:llm"} <= inputs:
             _check_device(catalog.load("params:training"), catalog.load("params:llm"))
+
+
+def _check_environment(loader: OmegaConfigLoader) -> None:
+    """Raise where `--env` names no folder of the configuration."""
+    folders = {path.name for path in Path(loader.conf_source).glob("*/")}
+    if loader.env and loader.env not in folders:
+        raise PreflightError(
+            f"--env names {loader.env}, which is no environment: there are "
+            f"{', '.join(sorted(folders))}"
+        )
+
+
+def _check_pipelines() -> None:
+    """Raise where the run asks for a pipeline that does not exist."""
+    try:
+        dict(pipelines)  # imports those that the run asks for
+    except ImportError as error:
+        if error.__cause__ is not None:  # it exists, and its import failed
+            raise
+        pipelines.set_requested(None)
+        raise PreflightError(
+            f"a pipeline of this run does not exist ({error}): there are "
+            f"{', '.join(sorted(pipelines))}"
+        ) from error
 
 
 def _unknown(runtime: dict[str, Any], configured: dict[str, Any]) -> Iterator[str]:
@@ -127,7 +153,7 @@ def _check_values(parameters: dict[str, Any]) -> None:
     for group, type_ in types.items():
         value: Any = parameters
         for key in group.split("."):
-            value = (value or {}).get(key)
+            value = value.get(key) if isinstance(value, dict) else None
         try:
             TypeAdapter(type_).validate_python(value)
         except ValidationError as error:

@@ -1,0 +1,77 @@
+"""What the tests of training and of evaluation share: a catalog in memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow.parquet as pq
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, MemoryDataset
+
+from llm_ctr_pipeline.params import EvaluationParams, LlmParams, ModelParams, TrainingParams
+from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+
+TYPES = {"model": ModelParams, "llm": LlmParams, "training": TrainingParams}
+
+
+class KeptDataset(MemoryDataset):
+    """Data in memory that stay after the last node that reads them."""
+
+    def _release(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
+    """Put the finished run's encoded splits and the test environment's parameters in memory."""
+    loader = OmegaConfigLoader(str(finished_run / "conf"), env="test", **CONFIG_LOADER_ARGS)
+    parameters = loader["parameters"]
+    data = finished_run / "data"
+    content: dict[str, Any] = {
+        "x4_vocabulary": ibis.memtable(pq.read_table(data / "04_feature/x4/vocabulary.parquet")),
+        "x4_feature_map": json.loads((data / "04_feature/x4/feature_map.json").read_text()),
+        "x4_raw_log": json.loads((data / "02_intermediate/x4/raw_log.json").read_text()),
+        "x4_summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
+    }
+    for split in ("train", "valid", "test"):
+        rows = pq.read_table(data / f"05_model_input/x4/{split}.parquet")
+        content[f"x4_{split}_encoded"] = ibis.memtable(rows)
+
+    def make(
+        outputs: set[str], state_folder: Path, split: str = "test", **training: Any
+    ) -> DataCatalog:
+        typed: dict[str, Any] = {name: type_(**parameters[name]) for name, type_ in TYPES.items()}
+        typed["training"] = TrainingParams(**(parameters["training"] | training))
+        evaluation = EvaluationParams(**(parameters["evaluation"] | {"split": split}))
+        entries = content | {
+            "single_phase.state_folder": state_folder,
+            "params:single_phase.evaluation": evaluation,
+            "params:evaluation": evaluation,
+            **{f"params:{name}": value for name, value in typed.items()},
+        }
+        datasets = {name: MemoryDataset(value, "assign") for name, value in entries.items()}
+        kept = {name: KeptDataset(copy_mode="assign") for name in outputs}
+        return DataCatalog(datasets=datasets | kept)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], dict[str, bytes]]:
+    """Read all that training and testing wrote, to see whether any byte of it changes."""
+
+    def read(project: Path) -> dict[str, bytes]:
+        folders = [project / "data" / name for name in ("06_models", "07_model_output")]
+        files = [
+            file
+            for folder in (*folders, project / "data" / "08_reporting")
+            for file in folder.rglob("*")
+            if file.is_file()
+        ]
+        assert len(files) > 10
+        return {str(file.relative_to(project)): file.read_bytes() for file in files}
+
+    return read

@@ -1,0 +1,183 @@
+import datetime
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from kedro.io import DataCatalog, DatasetError
+from kedro.runner import SequentialRunner
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
+from llm_ctr_pipeline.training.checkpoint import FingerprintError, load_checkpoint
+
+OUTPUTS = create_pipeline().all_outputs()
+BEST_MODEL = Path("data/06_models/single_phase/best_model")
+REPORTING = Path("data/08_reporting/single_phase")
+REPORT: dict[str, type] = {
+    "path": str,
+    "dataset": str,
+    "split": str,
+    "loss": float,
+    "auc": float,
+    "auc_low": float,
+    "auc_high": float,
+    "logloss": float,
+    "accuracy": float,
+    "expected_calibration_error": float,
+    "calibration_ratio": float,
+    "click_rate": float,
+    "rows": int,
+    "best_possible_auc": float,
+    "share_of_best": float,
+    "source": str,
+    "data_fingerprint": str,
+    "feature_map_fingerprint": str,
+    "trained": dict,
+    "timestamp": str,
+}
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    finished_run: Path, make_catalog: Callable[..., DataCatalog], tmp_path_factory: Any
+) -> Callable[..., DataCatalog]:
+    """Test the finished run's checkpoint on a split in memory."""
+
+    def run(
+        split: str,
+        order: Callable[[int], np.ndarray] = np.arange,
+        summary: dict[str, Any] | None = None,
+    ) -> DataCatalog:
+        catalog = make_catalog(OUTPUTS, tmp_path_factory.mktemp("state"), split=split)
+        rows = catalog.load(f"x4_{split}_encoded").to_pyarrow()
+        catalog["evaluated_rows"] = ibis.memtable(rows.take(order(rows.num_rows)))
+        catalog["evaluated_model"] = load_checkpoint(finished_run / BEST_MODEL)
+        catalog["evaluated_feature_map"] = catalog.load("x4_feature_map")
+        catalog["evaluated_summary"] = catalog.load("x4_summary") | (summary or {})
+        SequentialRunner().run(create_pipeline(), catalog)
+        return catalog
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tested(evaluate: Callable[..., DataCatalog]) -> DataCatalog:
+    return evaluate("valid")
+
+
+def read(project: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((project / REPORTING / name).read_text())
+    return content
+
+
+def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) -> None:
+    report = tested.load("evaluation_report")
+    assert json.loads(json.dumps(report)) == report
+    assert {key: type(value) for key, value in report.items()} == REPORT
+    predictions = tested.load("evaluation_predictions")
+    labels, scores = predictions["label"], predictions["probability"]
+    assert (report["path"], report["dataset"], report["split"]) == ("single_phase", "x4", "valid")
+    assert report["rows"] == len(predictions) == 500
+    assert report["auc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert report["auc_low"] < report["auc"] < report["auc_high"]
+    assert report["loss"] == report["logloss"] == pytest.approx(log_loss(labels, scores))
+    assert report["accuracy"] == pytest.approx(100 * accuracy_score(labels, scores > 0.5))
+    assert report["calibration_ratio"] == pytest.approx(scores.mean() / labels.mean())
+    best = tested.load("x4_summary")["best_auc"]["valid"]
+    assert report["best_possible_auc"] == best
+    assert report["share_of_best"] == pytest.approx((report["auc"] - 0.5) / (best - 0.5))
+    assert report["source"] == "generated log"
+    assert datetime.datetime.fromisoformat(report["timestamp"]).tzinfo is not None
+
+
+def test_every_figure_of_the_report_is_tracked(tested: DataCatalog) -> None:
+    report, tracked = tested.load("evaluation_report"), tested.load("evaluation_metrics")
+    expected = {f"valid_{key}": value for key, value in report.items() if type(value) is float}
+    assert {key: entry["value"] for key, entry in tracked.items()} == expected
+    assert {"valid_auc", "valid_logloss", "valid_share_of_best"} <= set(tracked)
+
+
+def test_figures_are_drawn(tested: DataCatalog) -> None:
+    for name in ("evaluation_roc", "evaluation_calibration"):
+        figure = tested.load(name)
+        assert isinstance(figure, go.Figure)
+        assert "single_phase on x4 valid" in figure.layout.title.text
+
+
+def test_predictions_are_in_the_order_of_the_rows_numbers(
+    tested: DataCatalog, evaluate: Callable[..., DataCatalog]
+) -> None:
+    shuffled = evaluate("valid", order=np.random.default_rng(3).permutation)
+    expected = tested.load("evaluation_predictions")
+    assert shuffled.load("evaluation_predictions").equals(expected)
+    rows = tested.load("evaluated_rows").to_pyarrow().sort_by("row")
+    assert expected["label"].tolist() == rows["label"].to_pylist()
+
+
+def test_a_log_that_was_not_generated_has_no_best_auc(evaluate: Callable[..., DataCatalog]) -> None:
+    catalog = evaluate("valid", summary={"best_auc": None, "source": "my_log"})
+    report = catalog.load("evaluation_report")
+    assert report["best_possible_auc"] is None
+    assert report["share_of_best"] is None
+    assert report["source"] == "my_log"
+    assert not any("best" in key for key in catalog.load("evaluation_metrics"))
+
+
+def test_testing_again_gives_what_the_training_run_gave(
+    trained_project: Path, run_here: Callable[..., None]
+) -> None:
+    report = read(trained_project, "evaluation_x4_test.json")
+    file = trained_project / "data/07_model_output/single_phase/x4_test_predictions.parquet"
+    predictions = pd.read_parquet(file)
+    file.unlink()
+    run_here(trained_project, "evaluate")
+    again = read(trained_project, "evaluation_x4_test.json")
+    del report["timestamp"], again["timestamp"]
+    assert again == report
+    assert pd.read_parquet(file).equals(predictions)
+
+
+def test_another_split_gets_reports_of_its_own(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    before = snapshot(trained_project)
+    run_here(trained_project, "evaluate", params={"evaluation": {"split": "valid"}})
+    after = snapshot(trained_project)
+    assert {name: after[name] for name in before} == before
+    new = {Path(name).name for name in set(after) - set(before)}
+    assert {"evaluation_x4_valid.json", "x4_valid_predictions.parquet"} <= new
+    report = read(trained_project, "evaluation_x4_valid.json")
+    best = read(trained_project, "training_results.json")["best"]
+    assert report["split"] == "valid"
+    assert report["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
+
+
+def test_rows_of_another_feature_map_are_refused(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    before = snapshot(trained_project)
+    run_here(trained_project, "preprocess", params={"preprocess": {"min_count": 3}})
+    with pytest.raises(FingerprintError, match="so its ids mean other values"):
+        run_here(trained_project, "evaluate")
+    assert snapshot(trained_project) == before
+
+
+def test_a_checkpoint_that_misses_a_file_is_refused(
+    trained_project: Path, run_here: Callable[..., None]
+) -> None:
+    (trained_project / BEST_MODEL / "model.safetensors").unlink()
+    shutil.rmtree(trained_project / REPORTING)
+    with pytest.raises(DatasetError, match=r"no checkpoint: model\.safetensors is missing"):
+        run_here(trained_project, "evaluate")
+    assert not (trained_project / REPORTING).exists()

@@ -1,0 +1,228 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+from sklearn.metrics import log_loss, roc_auc_score
+
+from llm_ctr_pipeline.pipelines.train import create_pipeline
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+
+OUTPUTS = create_pipeline().all_outputs()
+PER_EPOCH = {
+    "epoch": float,
+    "step": int,
+    "train_loss": float,
+    "train_accuracy": float,
+    "valid_loss": float,
+    "valid_accuracy": float,
+    "valid_auc": float,
+    "valid_logloss": float,
+    "seconds": float,
+    "rows_per_second": float,
+    "improved": bool,
+    "best": bool,
+}
+# Overfits after some epochs, so that the best weights are not the last.
+OVERFITTING = {"epochs": 40, "patience": 3, "lr": 0.005, "encoder_lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def trained(
+    make_catalog: Callable[..., DataCatalog], tmp_path_factory: pytest.TempPathFactory
+) -> DataCatalog:
+    """The catalog after a training that went on past its best epoch."""
+    catalog = make_catalog(OUTPUTS, tmp_path_factory.mktemp("state"), **OVERFITTING)
+    SequentialRunner().run(create_pipeline(), catalog)
+    return catalog
+
+
+def rows_of(catalog: DataCatalog, split: str) -> pa.Table:
+    table: pa.Table = catalog.load(f"x4_{split}_encoded").to_pyarrow()
+    return table
+
+
+def score_by_hand(checkpoint: Checkpoint, rows: pa.Table) -> np.ndarray:
+    """Score rows one by one, in the order they come in, from columns and weights alone."""
+    model = checkpoint.build()
+    names = [field.name for field in checkpoint.feature_map.fields]
+    ids_NF = torch.tensor([[row[name] for name in names] for row in rows.to_pylist()])
+    with torch.inference_mode():
+        scores = [torch.sigmoid(model(ids_F[None]).double()).item() for ids_F in ids_NF]
+    return np.array(scores)
+
+
+def test_the_run_gives_all_that_it_promises(trained: DataCatalog) -> None:
+    for name in OUTPUTS:
+        assert trained.load(name) is not None, name
+    for name in ("learning_curve", "roc_x4_test", "calibration_x4_test"):
+        assert isinstance(trained.load(f"single_phase.{name}"), go.Figure)
+
+
+def test_training_results_hold_every_epoch(trained: DataCatalog) -> None:
+    results = trained.load("single_phase.training_results")
+    assert json.loads(json.dumps(results)) == results
+    assert results["path"] == "single_phase"
+    assert results["dataset"] == "x4"
+    assert results["source"] == "generated log"
+    assert results["seed"] == 42
+    assert results["stopped_early"] is True
+    steps_an_epoch = -(-2000 // 128)
+    for number, epoch in enumerate(results["epochs"], start=1):
+        assert {key: type(value) for key, value in epoch.items()} == PER_EPOCH
+        assert epoch["epoch"] == number
+        assert epoch["step"] == number * steps_an_epoch
+        assert 0 <= epoch["valid_auc"] <= 1
+        assert 0 <= epoch["train_accuracy"] <= 100
+        assert epoch["valid_loss"] == pytest.approx(epoch["valid_logloss"])
+        assert epoch["rows_per_second"] == pytest.approx(2000 / epoch["seconds"])
+    best = max(results["epochs"], key=lambda epoch: epoch["valid_auc"])
+    assert [epoch["best"] for epoch in results["epochs"]].count(True) == 1
+    assert best["best"]
+    assert results["best"] == {key: value for key, value in best.items() if key != "best"}
+    assert len(results["epochs"]) == best["epoch"] + OVERFITTING["patience"]
+    assert results["seconds"] == pytest.approx(sum(e["seconds"] for e in results["epochs"]))
+
+
+def test_the_checkpoint_holds_the_best_weights_not_the_last(trained: DataCatalog) -> None:
+    results = trained.load("single_phase.training_results")
+    assert results["best"]["epoch"] < results["epochs"][-1]["epoch"]
+    checkpoint = trained.load("single_phase.best_model")
+    rows = rows_of(trained, "valid").sort_by("row")
+    auc = roc_auc_score(rows["label"].to_numpy(), score_by_hand(checkpoint, rows))
+    assert auc == pytest.approx(results["best"]["valid_auc"], abs=1e-4)
+    assert auc != pytest.approx(results["epochs"][-1]["valid_auc"], abs=1e-3)
+    assert checkpoint.training["best"] == results["best"]
+
+
+def test_the_best_checkpoint_is_what_is_tested(trained: DataCatalog) -> None:
+    rows = rows_of(trained, "test").sort_by("row")
+    by_hand = score_by_hand(trained.load("single_phase.best_model"), rows)
+    predictions = trained.load("single_phase.x4_test_predictions")
+    assert list(predictions.columns) == ["label", "probability"]
+    assert predictions["label"].tolist() == rows["label"].to_pylist()
+    np.testing.assert_allclose(predictions["probability"], by_hand, rtol=1e-5)
+    report = trained.load("single_phase.evaluation_x4_test")
+    assert report["auc"] == pytest.approx(roc_auc_score(rows["label"].to_numpy(), by_hand))
+    assert report["logloss"] == pytest.approx(log_loss(rows["label"].to_numpy(), by_hand))
+
+
+def test_the_order_of_stored_rows_changes_nothing(
+    trained: DataCatalog, make_catalog: Callable[..., DataCatalog], tmp_path: Path
+) -> None:
+    """Parquet keeps an order, a table does not: rows go by their number."""
+    catalog = make_catalog(OUTPUTS, tmp_path, **OVERFITTING)
+    for split in ("train", "valid", "test"):
+        rows = rows_of(catalog, split)
+        order = np.random.default_rng(1).permutation(rows.num_rows)
+        catalog.save(f"x4_{split}_encoded", ibis.memtable(rows.take(order)))
+    SequentialRunner().run(create_pipeline(), catalog)
+    name = "single_phase.x4_test_predictions"
+    assert catalog.load(name).equals(trained.load(name))
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def other_feature_map(data: Path) -> None:
+    path = data / "04_feature/x4/feature_map.json"
+    edit_json(path, lambda content: content.update(fingerprint="0" * 64))
+
+
+def other_raw_log(data: Path) -> None:
+    path = data / "02_intermediate/x4/raw_log.json"
+    edit_json(path, lambda content: content["splits"]["test"].update(fingerprint="0" * 64))
+
+
+def one_class(split: str, label: int) -> Callable[[Path], None]:
+    def spoil(data: Path) -> None:
+        path = data / f"05_model_input/x4/{split}.parquet"
+        rows = pq.read_table(path)
+        labels = pa.array([label] * rows.num_rows, pa.int8())
+        position = rows.column_names.index("label")
+        pq.write_table(rows.set_column(position, "label", labels), path)
+        edit_json(
+            data / "05_model_input/x4/summary.json",
+            lambda content: content["splits"][split].update(clicks=label * rows.num_rows),
+        )
+
+    return spoil
+
+
+def nothing(data: Path) -> None:
+    """Leave the data as they are: the settings are what is wrong."""
+
+
+FAILURES: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
+    "feature map of another preprocessing": (
+        other_feature_map,
+        {},
+        "preprocessing was interrupted",
+    ),
+    "log of another preprocessing": (other_raw_log, {}, "preprocessing was interrupted"),
+    "valid without clicks": (
+        one_class("valid", 0),
+        {},
+        "valid split of x4 has 0 clicks in 500",
+    ),
+    "test without clicks": (one_class("test", 0), {}, "test split of x4 has 0 clicks in 500"),
+    "test of clicks alone": (
+        one_class("test", 1),
+        {},
+        "test split of x4 has 500 clicks in 500",
+    ),
+    "loss becomes NaN": (
+        nothing,
+        {"model": {"embedding_init_std": 1e38}},
+        "the training loss became nan by step 16",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_training_leaves_the_earlier_one_as_it_was(
+    failure: str,
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    spoil, params, message = FAILURES[failure]
+    before = snapshot(trained_project)
+    spoil(trained_project / "data")
+    with pytest.raises((ValueError, ArithmeticError), match=re.escape(message)):
+        run_here(trained_project, "train", params=params)
+    assert snapshot(trained_project) == before
+
+
+def test_a_training_that_succeeds_replaces_the_earlier_one(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    """The other side of the test above: what it watches is what a training writes."""
+    before = snapshot(trained_project)
+    run_here(trained_project, "train", params={"training": {"seed": 7}})
+    after = snapshot(trained_project)
+    assert set(after) == set(before)
+    changed = {name for name in before if before[name] != after[name]}
+    assert {
+        "data/06_models/single_phase/best_model/model.safetensors",
+        "data/06_models/single_phase/best_model/config.json",
+        "data/07_model_output/single_phase/x4_test_predictions.parquet",
+        "data/08_reporting/single_phase/training_results.json",
+        "data/08_reporting/single_phase/evaluation_x4_test.json",
+        "data/08_reporting/single_phase/learning_curve.html",
+    } <= changed

@@ -1,0 +1,421 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from llm_ctr_pipeline.hooks import PreflightError, project_root, tracking_uri
+
+PROJECT = Path(__file__).parents[1]
+REPORTING = Path("data/08_reporting/single_phase")
+CHECKPOINT = Path("data/06_models/single_phase/best_model")
+STATE = Path("data/06_models/single_phase/interrupted/training_state.pt")
+CHECKPOINT_FILES = {
+    "config.json",
+    "model.safetensors",
+    "feature_map.json",
+    "vocabulary.parquet",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "setting without its group": ("train", {"epochs": 3}, "did you mean training.epochs?"),
+    "misspelt group": ("train", {"trainin": {"lr": 0.1}}, "did you mean training?"),
+    "misspelt setting": (
+        "train",
+        {"training": {"epcohs": 3}},
+        "--params names training.epcohs, which is no parameter: did you mean training.epochs?",
+    ),
+    "misspelt deep setting": (
+        "train",
+        {"llm": {"architecture": {"hiden_size": 8}}},
+        "did you mean llm.architecture.hidden_size?",
+    ),
+    "setting in the wrong group": (
+        "train",
+        {"single_phase": {"epochs": 3}},
+        "--params names single_phase.epochs, which is no parameter: did you mean training.epochs?",
+    ),
+    "out of bounds": (
+        "train",
+        {"training": {"epochs": -1}},
+        "training.epochs is -1: it should be greater than or equal to 1",
+    ),
+    "no device's name": ("train", {"training": {"device": "tpu"}}, "training.device is 'tpu'"),
+    "no kernel's name": ("train", {"llm": {"attention": "fast"}}, "llm.attention is 'fast'"),
+    "value for a group": ("train", {"single_phase": 3}, "single_phase.evaluation is None"),
+    "no such pipeline": (
+        "trian",
+        {},
+        "there are __default__, evaluate, preprocess, train",
+    ),
+    "two sources of weights": (
+        "train",
+        {"llm": {"pretrained": "some/model"}},
+        "llm needs either `pretrained` (a name or a folder) or `architecture`",
+    ),
+    "device that is not there": (
+        "train",
+        {"training": {"device": "cuda:9"}},
+        "training.device is 'cuda:9', and this machine has",
+    ),
+    "precision of another device": (
+        "evaluate",
+        {"training": {"device": "cpu", "precision": "16-mixed"}},
+        "training.precision is 16-mixed, which needs a CUDA device",
+    ),
+    "kernel of another device": (
+        "evaluate",
+        {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}},
+        "flash_attention_2 needs a CUDA GPU",
+    ),
+    "no such split": (
+        "evaluate",
+        {"evaluation": {"split": "holdout"}},
+        "evaluation.split is 'holdout': it should be 'train', 'valid' or 'test'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_run_that_cannot_work_is_refused_before_anything_happens(
+    fault: str,
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    pipeline, params, message = REFUSED[fault]
+    files = sorted((trained_project / "data").rglob("*"))
+    times = [file.stat().st_mtime_ns for file in files]
+    with pytest.raises(PreflightError, match=re.escape(message)) as caught:
+        run_here(trained_project, pipeline, params=params)
+    # Click shows such an error as one line, without a traceback.
+    assert isinstance(caught.value, click.ClickException)
+    assert "\n" not in caught.value.format_message()
+    assert len(mlflow_runs(trained_project)) == 1  # the finished one
+    assert sorted((trained_project / "data").rglob("*")) == files
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_an_unknown_environment_is_refused(project: Path, run_here: Callable[..., None]) -> None:
+    with pytest.raises(PreflightError, match=r"names prod, which is no environment: .*avazu, base"):
+        run_here(project, env="prod")
+
+
+def test_values_in_the_configuration_are_checked_as_those_of_the_command_line(
+    project: Path, run_here: Callable[..., None]
+) -> None:
+    local = {"training": {"epochs": 0, "momentum": 0.9}}
+    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(local))
+    (project / "conf/test/parameters.yml").write_text(yaml.safe_dump(local))
+    with pytest.raises(PreflightError) as caught:
+        run_here(project, "train")
+    assert "training.epochs is 0: it should be greater" in caught.value.message
+    assert "training.momentum is no parameter" in caught.value.message
+
+
+def test_what_only_the_configuration_reads_is_no_unknown_parameter(
+    project: Path, run_here: Callable[..., None]
+) -> None:
+    with pytest.raises(Exception, match=r"raw folder .*nowhere not found: set raw_dir") as caught:
+        run_here(project, "preprocess", params={"raw_dir": str(project / "nowhere")})
+    assert not isinstance(caught.value, PreflightError)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "delete", "message"),
+    [
+        (
+            "train",
+            "data/04_feature",
+            r"x4 feature map not found at .*/data/04_feature/x4/feature_map\.json: "
+            r"run `kedro run --pipeline=preprocess` first",
+        ),
+        (
+            "evaluate",
+            "data/05_model_input/x4/test.parquet",
+            r"evaluated rows not found at .*/test\.parquet: "
+            r"run `kedro run --pipeline=preprocess` first",
+        ),
+        (
+            "evaluate",
+            "data/06_models",
+            r"evaluated model not found at .*/data/06_models/single_phase/best_model: "
+            r"run `kedro run --pipeline=train` first",
+        ),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+    pipeline: str,
+    delete: str,
+    message: str,
+) -> None:
+    path = trained_project / delete
+    path.rename(trained_project / "elsewhere")
+    with pytest.raises(PreflightError, match=message) as caught:
+        run_here(trained_project, pipeline)
+    assert "\n" not in caught.value.format_message()
+    assert len(mlflow_runs(trained_project)) == 1
+
+
+# --- MLflow -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(finished_run: Path, mlflow_runs: Callable[[Path], list[Run]]) -> Run:
+    """The MLflow run of the finished run: exactly one, though two pipelines ran."""
+    (only,) = mlflow_runs(finished_run)
+    return only
+
+
+def test_a_finished_run_is_finished(run: Run) -> None:
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time is not None
+
+
+def test_every_parameter_is_logged_by_its_full_name(run: Run) -> None:
+    logged = run.data.params
+    expected = {
+        "preprocess.min_count": "2",
+        "generated_log.train_rows": "2000",
+        "model.embedding_dim": "4",
+        "model.prompt_suffix": "",
+        "llm.pretrained": "None",
+        "llm.architecture.hidden_size": "16",
+        "llm.architecture.tie_word_embeddings": "True",
+        "training.epochs": "2",
+        "training.seed": "42",
+        "training.resume": "False",
+        "single_phase.evaluation.split": "test",
+    }
+    assert {name: logged.get(name) for name in expected} == expected
+    assert float(logged["training.lr"]) > 0
+    # A group as one value would be a dump that nobody can sort a table by.
+    assert {name.partition(".")[0] for name in logged if "." not in name} == set()
+    files = (PROJECT / "conf" / "base").glob("parameters_*.yml")
+    groups = {group for file in files for group in yaml.safe_load(file.read_text())}
+    assert {name.partition(".")[0] for name in logged} == groups - {"evaluation"}
+
+
+def test_metrics_of_every_epoch_and_of_the_test_are_logged(finished_run: Path, run: Run) -> None:
+    client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
+    results = json.loads((finished_run / REPORTING / "training_results.json").read_text())
+    for name in ("train_loss", "train_accuracy", "valid_auc", "valid_logloss", "rows_per_second"):
+        logged = client.get_metric_history(run.info.run_id, name)
+        points = [(metric.step, metric.value) for metric in logged]
+        assert points == [(epoch["step"], epoch[name]) for epoch in results["epochs"]], name
+    report = json.loads((finished_run / REPORTING / "evaluation_x4_test.json").read_text())
+    for name in ("auc", "logloss", "accuracy", "loss", "share_of_best", "calibration_ratio"):
+        assert run.data.metrics[f"test_{name}"] == report[name]
+
+
+def test_artifacts_are_logged(finished_run: Path, run: Run) -> None:
+    client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
+    listed = [client.list_artifacts(run.info.run_id, at) for at in (None, "best_model", "figures")]
+    top, model, figures = ({Path(entry.path).name for entry in found} for found in listed)
+    reports = {"evaluation_x4_test.json", "training_results.json", "x4_test_predictions.parquet"}
+    assert reports <= top
+    assert model == CHECKPOINT_FILES
+    assert figures == {"learning_curve.html", "roc_x4_test.html", "calibration_x4_test.html"}
+    folder = Path(run.info.artifact_uri.removeprefix("file:"))
+    assert folder.is_relative_to(finished_run)
+    logged, kept = (path / "model.safetensors" for path in (folder / "best_model", CHECKPOINT))
+    assert logged.read_bytes() == (finished_run / kept).read_bytes()
+    assert "<html>" in (folder / "figures" / "roc_x4_test.html").read_text()
+
+
+def test_tags_name_the_path_the_data_and_the_code(finished_run: Path, run: Run) -> None:
+    file = finished_run / "data/04_feature/x4/feature_map.json"
+    tags = run.data.tags
+    assert tags["path"] == run.info.run_name == "single_phase"
+    assert tags["dataset"] == "x4"
+    assert tags["data_source"] == "generated log"
+    assert tags["data_fingerprint"] == json.loads(file.read_text())["fingerprint"]
+    assert tags["git_commit"] == "unknown"  # a project outside of any repository
+
+
+def test_the_commit_is_tagged_and_whether_it_was_changed(
+    project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "pyproject.toml"], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=project, check=True)  # noqa: S607
+    run_here(project, "preprocess")
+    (run,) = mlflow_runs(project)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"],  # noqa: S607
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.data.tags["git_commit"] == head.stdout.strip()
+    assert run.data.tags["git_dirty"] == "true"
+    assert "path" not in run.data.tags
+
+
+def test_an_error_in_a_node_fails_the_run(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    with pytest.raises(ArithmeticError):
+        run_here(trained_project, "train", params={"model": {"embedding_init_std": 1e38}})
+    first, second = mlflow_runs(trained_project)
+    assert (first.info.status, second.info.status) == ("FINISHED", "FAILED")
+    run_here(trained_project, "evaluate", params={"evaluation": {"split": "valid"}})
+    *_, third = mlflow_runs(trained_project)
+    assert third.info.status == "FINISHED"
+    assert third.info.run_id != second.info.run_id
+    assert third.data.tags["path"] == "single_phase"
+    assert "valid_share_of_best" in third.data.metrics
+
+
+def test_the_root_is_found_from_below(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "notebooks").mkdir()
+    monkeypatch.chdir(project / "notebooks")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert project_root() == str(project)
+    assert tracking_uri() == f"sqlite:///{project}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri() == "http://127.0.0.1:5000"
+
+
+# --- on the command line ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--params", "epochs=3"], "did you mean training.epochs?"),
+        (["--params", "training.epochs=-1"], "training.epochs is -1"),
+        (["--params", "training.device=cuda:9"], "cuda:9"),
+        (["--pipeline=trian"], "there are __default__, evaluate, preprocess, train"),
+        (["--pipeline=train"], "run `kedro run --pipeline=preprocess` first"),
+        (["--pipeline=evaluate"], "run `kedro run --pipeline=preprocess` first"),
+    ],
+)
+def test_a_refusal_is_one_line_without_a_traceback(
+    project: Path,
+    kedro_run: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: list[str],
+    message: str,
+) -> None:
+    done = kedro_run(project, "--env", "test", *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert "Traceback" not in done.stdout
+    assert "ERROR" not in done.stdout
+    assert not (project / "mlartifacts").exists()
+    assert not (project / "data").exists()
+
+
+@pytest.fixture
+def long_training(project: Path, run_here: Callable[..., None]) -> Path:
+    """A preprocessed project whose training takes some seconds."""
+    file = project / "conf/test/parameters.yml"
+    parameters = yaml.safe_load(file.read_text())
+    parameters["generated_log"] = {"train_rows": 20000, "valid_rows": 500, "test_rows": 500}
+    parameters["training"] |= {"epochs": 4, "patience": 9}
+    file.write_text(yaml.safe_dump(parameters))
+    run_here(project, "preprocess")
+    return project
+
+
+def interrupt(project: Path, number: signal.Signals) -> tuple[int, str]:
+    """Train, and send a signal after the first epoch; return the exit code and the output."""
+    command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipeline=train"]
+    changes = {"COLUMNS": "1000", "OMP_NUM_THREADS": "1"}
+    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    log = project / "interrupted.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=project, env=env | changes, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not (project / STATE).exists():  # written after the first epoch
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.01)
+            time.sleep(0.2)  # into the second epoch
+            process.send_signal(number)
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
+    return code, log.read_text()
+
+
+def outcome(project: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """What training gave, but for what the clock says."""
+    results = json.loads((project / REPORTING / "training_results.json").read_text())
+    report = json.loads((project / REPORTING / "evaluation_x4_test.json").read_text())
+    del results["seconds"], report["timestamp"]
+    for record in (*results["epochs"], results["best"], report["trained"]["best"]):
+        del record["seconds"], record["rows_per_second"]
+    return results, report, (project / CHECKPOINT / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 1})])
+def test_a_killed_run_is_killed_and_goes_on_exactly(
+    number: signal.Signals,
+    codes: set[int],
+    long_training: Path,
+    run_here: Callable[..., None],
+    kedro_run: Callable[..., subprocess.CompletedProcess[str]],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    train = ("--env", "test", "--pipeline=train")
+    done = kedro_run(long_training, *train)
+    assert done.returncode == 0, done.stderr
+    uninterrupted = outcome(long_training)
+
+    code, log = interrupt(long_training, number)
+    assert code in codes, log
+    assert mlflow_runs(long_training)[-1].info.status == "KILLED"
+    assert (long_training / STATE).exists()
+    assert outcome(long_training) == uninterrupted  # untouched by the one that was killed
+
+    (long_training / CHECKPOINT).rename(long_training / "moved")
+    resumed = kedro_run(long_training, *train, "--params", "training.resume=true")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on from step" in resumed.stdout
+    assert outcome(long_training) == uninterrupted
+    assert not (long_training / STATE).exists()
+    statuses = [run.info.status for run in mlflow_runs(long_training)]
+    assert statuses == ["FINISHED", "FINISHED", "KILLED", "FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_started_over_where_resuming_was_not_asked_for(
+    long_training: Path, kedro_run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    interrupt(long_training, signal.SIGTERM)
+    done = kedro_run(long_training, "--env", "test", "--pipeline=train")
+    assert done.returncode == 0, done.stderr
+    assert "Starting over: " in done.stdout
+    assert "Going on from step" not in done.stdout
+    results, _, _ = outcome(long_training)
+    assert len(results["epochs"]) == 4
+    assert not (long_training / STATE).exists()

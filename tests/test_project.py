@@ -1,0 +1,167 @@
+"""Guards over the configuration, the registry and the start of a run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project
+from kedro.framework.project import pipelines as registered
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.validation.parameter_validator import ParameterValidator
+from kedro.validation.type_extractor import TypeExtractor
+from pydantic import BaseModel
+
+from llm_ctr_pipeline.pipeline_registry import register_pipelines
+from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+
+PROJECT = Path(__file__).parents[1]
+ENVIRONMENTS = sorted(folder.name for folder in (PROJECT / "conf").iterdir() if folder.is_dir())
+ENVIRONMENTS.remove("local")
+LAYERS = {"raw", "intermediate", "feature", "model_input", "models", "model_output", "reporting"}
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, Pipeline]:
+    configure_project("llm_ctr_pipeline")
+    registered.set_requested(None)
+    return register_pipelines()
+
+
+def load(env: str, key: str) -> dict[str, Any]:
+    """Read the configuration of an environment, without what lies in conf/local."""
+    settings = {**CONFIG_LOADER_ARGS, "default_run_env": "base"}
+    content: dict[str, Any] = OmegaConfigLoader(str(PROJECT / "conf"), env=env, **settings)[key]
+    return content
+
+
+def dataset_names(pipelines: dict[str, Pipeline]) -> list[str]:
+    names = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    return sorted(name for name in names if not name.startswith("params:"))
+
+
+def test_the_environments_are_found() -> None:
+    assert {"base", "avazu", "test"} <= set(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_dataset_is_in_the_catalog_and_has_a_layer(
+    env: str, pipelines: dict[str, Pipeline]
+) -> None:
+    catalog = DataCatalog.from_config(load(env, "catalog"))
+    for name in dataset_names(pipelines):
+        assert name in catalog, f"{name} is not in the catalog of {env}"
+        dataset = catalog.get(name)
+        assert dataset is not None
+        layer = ((dataset.metadata or {}).get("kedro-viz") or {}).get("layer")
+        assert layer in LAYERS, f"{name} has the layer {layer} in {env}"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_no_catalog_entry_is_unused(env: str, pipelines: dict[str, Pipeline]) -> None:
+    entries = load(env, "catalog")
+    resolver = DataCatalog.from_config(entries).config_resolver
+    names = dataset_names(pipelines)
+    used = {name if name in entries else resolver.match_dataset_pattern(name) for name in names}
+    assert set(entries) == used
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_parameters_are_valid_and_all_are_used(env: str, pipelines: dict[str, Pipeline]) -> None:
+    parameters = load(env, "parameters")
+    inputs = {name for pipeline in pipelines.values() for name in pipeline.inputs()}
+    groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
+    assert set(parameters) == {group.partition(".")[0] for group in groups}
+    # A group without a type is handed to its node unchecked.
+    assert set(TypeExtractor(pipelines).extract_types_from_pipelines()) == groups
+    validated = ParameterValidator(pipelines).validate_raw_params(parameters)
+    for group in groups:
+        value: Any = validated
+        for key in group.split("."):
+            value = value[key]
+        assert isinstance(value, BaseModel) or (env, group, value) == (
+            "avazu",
+            "generated_log",
+            None,
+        )
+
+
+def test_an_environment_changes_single_keys_of_a_group() -> None:
+    base, test = load("base", "parameters"), load("test", "parameters")
+    assert test["training"]["epochs"] != base["training"]["epochs"]
+    assert test["training"]["patience"] == base["training"]["patience"]
+
+
+def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> None:
+    assert set(pipelines) == {"preprocess", "train", "evaluate", "__default__"}
+    both = {*pipelines["preprocess"].nodes, *pipelines["train"].nodes}
+    assert set(pipelines["__default__"].nodes) == both
+
+
+def test_node_names_are_unique_and_readable(pipelines: dict[str, Pipeline]) -> None:
+    for pipeline in pipelines.values():
+        names = [node.name for node in pipeline.nodes]
+        assert names
+        assert len(set(names)) == len(names)
+        for name in names:
+            assert re.fullmatch(r"([a-z]+(_[a-z0-9]+)*\.)?[a-z]+(_[a-z0-9]+)*", name), name
+
+
+def test_what_preprocess_needs_imports_no_torch_and_sends_no_usage_data() -> None:
+    script = """
+import json, os, sys
+from pathlib import Path
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from kedro.framework.project import settings
+
+bootstrap_project(Path.cwd())
+pipelines.set_requested(["preprocess"])
+facts = {
+    "pipelines": sorted(pipelines),
+    "hooks": len(settings.HOOKS),
+    "heavy": sorted({"torch", "lightning", "transformers"} & set(sys.modules)),
+    "do_not_track": os.environ.get("DO_NOT_TRACK"),
+}
+print(json.dumps(facts))
+"""
+    env = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert "preprocess" in facts["pipelines"]
+    assert "train" not in facts["pipelines"]
+    assert facts["hooks"] == 3
+    assert facts["heavy"] == []
+    assert facts["do_not_track"] == "true"
+
+
+def test_telemetry_is_declined_where_it_is_committed() -> None:
+    assert yaml.safe_load((PROJECT / ".telemetry").read_text()) == {"consent": False}
+    assert ".telemetry" not in (PROJECT / ".gitignore").read_text()
+    assert "project_id" not in (PROJECT / "pyproject.toml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--pipeline=preprocess", "--pipelines=preprocess"])
+def test_both_spellings_of_the_pipeline_option_work(
+    project: Path, kedro_run: Callable[..., subprocess.CompletedProcess[str]], option: str
+) -> None:
+    done = kedro_run(project, "--env", "test", option)
+    assert done.returncode == 0, done.stderr
+    assert (project / "data" / "05_model_input" / "x4" / "summary.json").exists()
+    assert not (project / "data" / "06_models").exists()

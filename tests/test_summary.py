@@ -1,0 +1,147 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.pandas import ParquetDataset
+
+from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
+from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
+from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
+from llm_ctr_pipeline.pipelines.train import create_pipeline as train
+from llm_ctr_pipeline.summary import summary_of_run
+
+REPORT: dict[str, Any] = {
+    "path": "single_phase",
+    "dataset": "x4",
+    "split": "test",
+    "auc": 0.71236,
+    "auc_low": 0.70111,
+    "auc_high": 0.72999,
+    "logloss": 0.43219,
+    "accuracy": 83.456,
+    "expected_calibration_error": 0.01239,
+    "calibration_ratio": 1.0237,
+    "rows": 20000,
+    "best_possible_auc": 0.78765,
+    "share_of_best": 0.7382,
+    "source": "generated log",
+}
+
+
+@pytest.fixture
+def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Summarise a run of a pipeline whose report is given, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(pipeline: Pipeline, **changes: Any) -> list[str]:
+        data = tmp_path / "data"
+        report = data / "reporting" / "evaluation.json"
+        report.parent.mkdir(parents=True)
+        report.write_text(json.dumps(REPORT | changes))
+        kept = {"evaluation_x4_test": JSONDataset(filepath=str(report))}
+        kept["best_model"] = CheckpointDataset(str(data / "best_model"))
+        kept["x4_test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
+        named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
+        named["evaluation_report"] = kept["evaluation_x4_test"]
+        named["evaluation_predictions"] = kept["x4_test_predictions"]
+        others = pipeline.all_outputs() - set(named)
+        catalog = DataCatalog(datasets=named | {name: MemoryDataset() for name in others})
+        return summary_of_run(pipeline, catalog).splitlines()
+
+    return make
+
+
+def test_the_summary_of_a_training(summarise: Callable[..., list[str]]) -> None:
+    lines = [" ".join(line.split()) for line in summarise(train())]
+    for expected in (
+        "[bold]single_phase on x4 test[/bold] (20,000 rows, generated log)",
+        "AUC 0.7124 95% interval 0.7011 to 0.7300",
+        "log loss 0.4322",
+        "accuracy 83.46 %",
+        "calibration error 0.0124, predicted over observed click rate 1.024",
+        "best AUC 0.7876 that any model can reach on this generated log; "
+        "73.8% of the way from 0.5 closed",
+        "checkpoint data/best_model",
+        "predictions data/predictions.parquet",
+        "reports data/reporting",
+    ):
+        assert expected in lines
+
+
+def test_other_logs_have_no_best_auc(summarise: Callable[..., list[str]]) -> None:
+    text = "\n".join(
+        summarise(train(), best_possible_auc=None, share_of_best=None, source="my_log")
+    )
+    assert "best AUC" not in text
+    assert "(20,000 rows, my_log)" in text
+
+
+def test_the_summary_of_an_evaluation_names_no_new_checkpoint(
+    summarise: Callable[..., list[str]],
+) -> None:
+    text = "\n".join(summarise(evaluate()))
+    assert "AUC         0.7124" in text
+    assert "predictions data/predictions.parquet" in text
+    assert "checkpoint" not in text
+
+
+def test_a_run_that_tested_nothing_has_no_summary(summarise: Callable[..., list[str]]) -> None:
+    assert summarise(preprocess()) == []
+
+
+def programs(folder: Path) -> Path:
+    """Put programs of these names into a folder."""
+    folder.mkdir(parents=True)
+    for name in ("python", "mlflow", "kedro"):
+        (folder / name).touch(mode=0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"), [(".venv/bin", ".venv/bin/"), ("../elsewhere/bin", "{}/")]
+)
+def test_commands_have_the_environments_path_where_it_is_not_active(
+    summarise: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    shown: str,
+) -> None:
+    root = tmp_path / "project"
+    folder = programs((root / place).resolve())
+    root.mkdir(exist_ok=True)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.chdir(root)
+    text = "\n".join(summarise(train()))
+    prefix = shown.format(folder)
+    assert f"[bold]{prefix}mlflow ui[/bold], then open http://127.0.0.1:5000" in text
+    assert f"[bold]{prefix}kedro viz run[/bold], then open http://127.0.0.1:4141" in text
+
+
+def test_commands_are_bare_where_the_environment_is_active(
+    summarise: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(programs(tmp_path / "bin")))
+    text = "\n".join(summarise(train()))
+    assert "[bold]mlflow ui[/bold]" in text
+    assert "[bold]kedro viz run[/bold]" in text
+
+
+def test_a_run_ends_with_its_summary(
+    trained_project: Path, run_here: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_here(trained_project, "evaluate")
+    report = json.loads(
+        (trained_project / "data/08_reporting/single_phase/evaluation_x4_test.json").read_text()
+    )
+    lines = capfd.readouterr().out.splitlines()
+    (auc,) = [line for line in lines if line.startswith("  AUC")]
+    assert f"{report['auc']:.4f}" in auc
+    assert lines[-1].startswith("  pipeline")
