@@ -11,10 +11,10 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
+from llm_ctr_pipeline.hooks.summary import summary_of_run
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
 from llm_ctr_pipeline.pipelines.train import create_pipeline as train
-from llm_ctr_pipeline.summary import summary_of_run
 
 REPORT: dict[str, Any] = {
     "path": "single_phase",

@@ -5,8 +5,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from rich.console import Console
+
+
+class SummaryHook:
+    """Says after a run what came out and where it lies."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Print the summary, if the run tested a model."""
+        text = summary_of_run(pipeline, catalog)
+        if text:
+            Console().print(text, highlight=False, soft_wrap=True)
 
 
 def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:

@@ -1,0 +1,21 @@
+"""What the configuration may ask for with `${name:}`."""
+
+import os
+from pathlib import Path
+
+
+def project_root() -> str:
+    """The project's root folder: the nearest above the working directory with a conf folder."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").exists() and (folder / "conf" / "base").is_dir():
+            return folder.as_posix()
+    return here.as_posix()
+
+
+def tracking_uri() -> str:
+    """Where MLflow keeps its runs: the shell's choice, or a database in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root()}/mlflow.db"
+
+
+RESOLVERS = {"project_root": project_root, "tracking_uri": tracking_uri}

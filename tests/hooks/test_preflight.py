@@ -1,0 +1,183 @@
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from llm_ctr_pipeline.hooks.preflight import PreflightError
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "setting without its group": ("train", {"epochs": 3}, "did you mean training.epochs?"),
+    "misspelt group": ("train", {"trainin": {"lr": 0.1}}, "did you mean training?"),
+    "misspelt setting": (
+        "train",
+        {"training": {"epcohs": 3}},
+        "--params names training.epcohs, which is no parameter: did you mean training.epochs?",
+    ),
+    "misspelt deep setting": (
+        "train",
+        {"llm": {"architecture": {"hiden_size": 8}}},
+        "did you mean llm.architecture.hidden_size?",
+    ),
+    "setting in the wrong group": (
+        "train",
+        {"single_phase": {"epochs": 3}},
+        "--params names single_phase.epochs, which is no parameter: did you mean training.epochs?",
+    ),
+    "out of bounds": (
+        "train",
+        {"training": {"epochs": -1}},
+        "training.epochs is -1: it should be greater than or equal to 1",
+    ),
+    "no device's name": ("train", {"training": {"device": "tpu"}}, "training.device is 'tpu'"),
+    "no kernel's name": ("train", {"llm": {"attention": "fast"}}, "llm.attention is 'fast'"),
+    "value for a group": ("train", {"single_phase": 3}, "single_phase.evaluation is None"),
+    "no such pipeline": (
+        "trian",
+        {},
+        "there are __default__, evaluate, preprocess, train",
+    ),
+    "two sources of weights": (
+        "train",
+        {"llm": {"pretrained": "some/model"}},
+        "llm needs either `pretrained` (a name or a folder) or `architecture`",
+    ),
+    "device that is not there": (
+        "train",
+        {"training": {"device": "cuda:9"}},
+        "training.device is 'cuda:9', and this machine has",
+    ),
+    "precision of another device": (
+        "evaluate",
+        {"training": {"device": "cpu", "precision": "16-mixed"}},
+        "training.precision is 16-mixed, which needs a CUDA device",
+    ),
+    "kernel of another device": (
+        "evaluate",
+        {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}},
+        "flash_attention_2 needs a CUDA GPU",
+    ),
+    "no such split": (
+        "evaluate",
+        {"evaluation": {"split": "holdout"}},
+        "evaluation.split is 'holdout': it should be 'train', 'valid' or 'test'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_run_that_cannot_work_is_refused_before_anything_happens(
+    fault: str,
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    pipeline, params, message = REFUSED[fault]
+    files = sorted((trained_project / "data").rglob("*"))
+    times = [file.stat().st_mtime_ns for file in files]
+    with pytest.raises(PreflightError, match=re.escape(message)) as caught:
+        run_here(trained_project, pipeline, params=params)
+    # Click shows such an error as one line, without a traceback.
+    assert isinstance(caught.value, click.ClickException)
+    assert "\n" not in caught.value.format_message()
+    assert len(mlflow_runs(trained_project)) == 1  # the finished one
+    assert sorted((trained_project / "data").rglob("*")) == files
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_an_unknown_environment_is_refused(project: Path, run_here: Callable[..., None]) -> None:
+    with pytest.raises(PreflightError, match=r"names prod, which is no environment: .*avazu, base"):
+        run_here(project, env="prod")
+
+
+def test_values_in_the_configuration_are_checked_as_those_of_the_command_line(
+    project: Path, run_here: Callable[..., None]
+) -> None:
+    local = {"training": {"epochs": 0, "momentum": 0.9}}
+    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(local))
+    (project / "conf/test/parameters.yml").write_text(yaml.safe_dump(local))
+    with pytest.raises(PreflightError) as caught:
+        run_here(project, "train")
+    assert "training.epochs is 0: it should be greater" in caught.value.message
+    assert "training.momentum is no parameter" in caught.value.message
+
+
+def test_what_only_the_configuration_reads_is_no_unknown_parameter(
+    project: Path, run_here: Callable[..., None]
+) -> None:
+    with pytest.raises(Exception, match=r"raw folder .*nowhere not found: set raw_dir") as caught:
+        run_here(project, "preprocess", params={"raw_dir": str(project / "nowhere")})
+    assert not isinstance(caught.value, PreflightError)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "delete", "message"),
+    [
+        (
+            "train",
+            "data/04_feature",
+            r"x4 feature map not found at .*/data/04_feature/x4/feature_map\.json: "
+            r"run `kedro run --pipeline=preprocess` first",
+        ),
+        (
+            "evaluate",
+            "data/05_model_input/x4/test.parquet",
+            r"evaluated rows not found at .*/test\.parquet: "
+            r"run `kedro run --pipeline=preprocess` first",
+        ),
+        (
+            "evaluate",
+            "data/06_models",
+            r"evaluated model not found at .*/data/06_models/single_phase/best_model: "
+            r"run `kedro run --pipeline=train` first",
+        ),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+    pipeline: str,
+    delete: str,
+    message: str,
+) -> None:
+    path = trained_project / delete
+    path.rename(trained_project / "elsewhere")
+    with pytest.raises(PreflightError, match=message) as caught:
+        run_here(trained_project, pipeline)
+    assert "\n" not in caught.value.format_message()
+    assert len(mlflow_runs(trained_project)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--params", "epochs=3"], "did you mean training.epochs?"),
+        (["--params", "training.epochs=-1"], "training.epochs is -1"),
+        (["--params", "training.device=cuda:9"], "cuda:9"),
+        (["--pipeline=trian"], "there are __default__, evaluate, preprocess, train"),
+        (["--pipeline=train"], "run `kedro run --pipeline=preprocess` first"),
+        (["--pipeline=evaluate"], "run `kedro run --pipeline=preprocess` first"),
+    ],
+)
+def test_a_refusal_is_one_line_without_a_traceback(
+    project: Path,
+    kedro_run: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: list[str],
+    message: str,
+) -> None:
+    done = kedro_run(project, "--env", "test", *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert "Traceback" not in done.stdout
+    assert "ERROR" not in done.stdout
+    assert not (project / "mlartifacts").exists()
+    assert not (project / "data").exists()
