@@ -3,6 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WORKERS := --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help run test slow lint types viz mlflow clean
@@ -14,10 +15,10 @@ run: $(INSTALLED) ## Preprocess, train and test on the embedded default; takes m
 	$(BIN)/kedro run
 
 test: lint types ## Lint, types, import contracts and the fast tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 slow: $(INSTALLED) ## The tests that take longer
-	$(BIN)/pytest -m "slow and not gpu"
+	$(BIN)/pytest $(WORKERS) -m "slow and not gpu"
 
 lint: $(INSTALLED) ## Ruff (lint and format) and the import contracts
 	$(BIN)/ruff check .

@@ -113,13 +113,18 @@ def test_vocabulary_rows_not_in_use_stay_as_they_were(
     assert (full.get_input_embeddings().weight is full.get_output_embeddings().weight) == tied
 
 
-@pytest.mark.parametrize("architecture", ["cohere", "granite", "gptj"])
+@pytest.mark.parametrize("architecture", ["cohere", "granite"])
 def test_a_model_whose_logits_are_not_reproduced_is_refused(
     make_causal_lm: MakeLm, architecture: str
 ) -> None:
     causal_lm = make_causal_lm(architecture)
     with pytest.raises(NotImplementedError, match=r"does not reproduce \(logits .* instead of "):
         LlmDecoder.from_causal_lm(causal_lm, TOKENS)
+
+
+def test_a_model_that_hands_no_keywords_to_its_layers_is_refused(make_causal_lm: MakeLm) -> None:
+    with pytest.raises(NotImplementedError, match="GPTJBlock gets no keywords"):
+        LlmDecoder.from_causal_lm(make_causal_lm("gptj"), TOKENS)
 
 
 def test_a_model_that_changes_its_logits_by_little_is_refused(make_causal_lm: MakeLm) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
+from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only, last_tokens
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.shared_prefix import SHARED_PREFIX, PackedLayout, packed_positions
 
@@ -48,6 +49,7 @@ class LlmDecoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.backbone.set_attn_implementation(SHARED_PREFIX)
+        compute_last_tokens_only(self.backbone)
         self.tokens = tokens
         self.answer_rows = None if answer_rows is None else nn.Parameter(answer_rows.clone())
         self.answer_bias = None if answer_bias is None else nn.Parameter(answer_bias.clone())
@@ -133,8 +135,7 @@ class LlmDecoder(nn.Module):
             use_cache=False,
             shared_prefix=layout,
         ).last_hidden_state
-        last_BH = hidden_1NH[0, layout.prompt_length :].view(rows, -1, hidden)[:, -1]
-        return self._answer(last_BH)
+        return self._answer(last_tokens(hidden_1NH, layout)[0])
 
     def _answer(self, last_BH: Tensor) -> Tensor:
         """Logits of the two answers from the last hidden states, float32, `[B, 2]`."""

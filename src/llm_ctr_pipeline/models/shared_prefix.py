@@ -14,7 +14,7 @@ K key/value heads, C channels a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,26 @@ class PackedLayout:
     rows: int
     kernel: str
 
+    @property
+    def layout(self) -> "PackedLayout":
+        """Itself, as the layout that this attention is over."""
+        return self
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attend within the packed sequence, float `[1, N, Q, C]`."""
+        return KERNELS[self.kernel](query, key, value, scaling, self)
+
+
+class Attention(Protocol):
+    """What the forward call hands down to the layers: how their queries attend."""
+
+    @property
+    def layout(self) -> PackedLayout:
+        """The packed sequence that the keys and values are of."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attend; query `[1, Q, n, C]`, key and value `[1, K, n, C]`, result `[1, n, Q, C]`."""
+
 
 def packed_positions(layout: PackedLayout, device: torch.device) -> Tensor:
     """Positions of the packed tokens: 0…P−1 for the prompt, P…P+T−1 in every row.
@@ -62,7 +82,7 @@ def _split_rows(packed_1HNC: Tensor, layout: PackedLayout) -> Tensor:
     return rows.view(heads, layout.rows, layout.row_length, channels).transpose(0, 1)
 
 
-def _with_prompt(packed_1KNC: Tensor, layout: PackedLayout) -> Tensor:
+def with_prompt(packed_1KNC: Tensor, layout: PackedLayout) -> Tensor:
     """Keys or values that each row sees: the prompt's, then its own, `[B, K, P+T, C]`."""
     prompt_1KPC = packed_1KNC[:, :, : layout.prompt_length]
     prompt_BKPC = prompt_1KPC.expand(layout.rows, -1, -1, -1)
@@ -90,8 +110,8 @@ def _sdpa(
     )
     rows_BQTC = F.scaled_dot_product_attention(
         _split_rows(query, layout),
-        _with_prompt(key, layout),
-        _with_prompt(value, layout),
+        with_prompt(key, layout),
+        with_prompt(value, layout),
         attn_mask=causal_lower_right(layout.row_length, layout.prompt_length + layout.row_length),
         scale=scaling,
         enable_gqa=grouped,
@@ -115,8 +135,8 @@ def _flash_attention_2(
     )
     rows_BTQC = flash_attn_func(
         _split_rows(query, layout).transpose(1, 2),
-        _with_prompt(key, layout).transpose(1, 2),
-        _with_prompt(value, layout).transpose(1, 2),
+        with_prompt(key, layout).transpose(1, 2),
+        with_prompt(value, layout).transpose(1, 2),
         softmax_scale=scaling,
         causal=True,
     )
@@ -209,7 +229,7 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    shared_prefix: PackedLayout | None = None,
+    shared_prefix: Attention | None = None,
     **options: object,
 ) -> tuple[Tensor, None]:
     """Attend within a packed sequence; the signature is transformers' `AttentionInterface`.
@@ -222,7 +242,7 @@ def shared_prefix_attention(
         attention_mask: Unused: the layout says what attends to what.
         scaling: Factor of the scores; 1/√C when None.
         dropout: Must be 0.
-        shared_prefix: Layout of the packed sequence, from the forward call's keywords.
+        shared_prefix: How to attend, from the forward call's keywords.
         options: What else the layer passes; refused where it would change the result.
 
     Returns:
@@ -236,10 +256,10 @@ def shared_prefix_attention(
             f"{type(module).__name__} does not pass keywords of the forward call on to its "
             "attention: this architecture cannot run with a shared prefix"
         )
-    _refuse_unsupported(options, shared_prefix, dropout)
+    _refuse_unsupported(options, shared_prefix.layout, dropout)
     query, key, value = _common_dtype((query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return KERNELS[shared_prefix.kernel](query, key, value, scale, shared_prefix), None
+    return shared_prefix.attend(query, key, value, scale), None
 
 
 # No mask function is registered beside it: transformers then builds no mask at all.

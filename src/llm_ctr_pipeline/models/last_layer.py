@@ -1,0 +1,126 @@
+"""The last decoder layer, computed for the last token of each row alone.
+
+The answer is read off the last token of each row, so of what the last layer gives all other tokens
+nothing is used: there they matter through their keys and values alone. In a model of two layers,
+the rest of the last layer's work on them is a third of all.
+
+The layer's own code runs, whatever its architecture: once on all tokens, as far as their keys and
+values, and once on the last tokens, attending to those.
+
+Shape legend: B rows, P prompt tokens, T tokens a row, N = P + B·T packed tokens, H hidden size,
+Q query heads, K key/value heads, C channels a head.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, with_prompt
+
+
+class _KeysKnownError(Exception):
+    """Leaves a layer as soon as its keys and values are known."""
+
+
+@dataclass
+class _KeyCapture:
+    """Notes a layer's keys and values instead of attending."""
+
+    layout: PackedLayout
+    key_1KNC: Tensor | None = None
+    value_1KNC: Tensor | None = None
+
+    def attend(self, _query: Tensor, key: Tensor, value: Tensor, _scaling: float) -> Tensor:
+        self.key_1KNC, self.value_1KNC = key, value
+        raise _KeysKnownError
+
+
+@dataclass(frozen=True)
+class _LastTokenAttention:
+    """Attends from the last token of each row to the prompt and all of its row."""
+
+    layout: PackedLayout
+    key_1KNC: Tensor
+    value_1KNC: Tensor
+
+    def attend(self, query: Tensor, _key: Tensor, _value: Tensor, scaling: float) -> Tensor:
+        query_BQ1C = query[0].transpose(0, 1)[:, :, None]
+        attended_BQ1C = F.scaled_dot_product_attention(
+            query_BQ1C,
+            with_prompt(self.key_1KNC, self.layout),
+            with_prompt(self.value_1KNC, self.layout),
+            scale=scaling,
+            enable_gqa=query.shape[1] != self.key_1KNC.shape[1],
+        )
+        return attended_BQ1C.permute(2, 0, 1, 3)
+
+
+def compute_last_tokens_only(backbone: PreTrainedModel) -> None:
+    """Make a model's last decoder layer compute the last tokens alone.
+
+    From then on a forward call over a packed sequence gives hidden states `[1, N, H]` of which
+    those of the last tokens mean something.
+
+    Raises:
+        NotImplementedError: The model has no list of decoder layers.
+    """
+    depth = backbone.config.num_hidden_layers
+    stacks = [m for m in backbone.children() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if len(stacks) != 1:
+        raise NotImplementedError(
+            f"{type(backbone).__name__} has no list of {depth} decoder layers: choose another "
+            "model, such as Qwen3 or Llama"
+        )
+    stacks[0][-1].register_forward_pre_hook(_keep_last_tokens, with_kwargs=True)
+    stacks[0][-1].register_forward_hook(_put_back, with_kwargs=True)
+
+
+def _keep_last_tokens(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Replace a layer's input, all tokens, by the last token of each row."""
+    whole: Attention | None = kwargs.get("shared_prefix")
+    if whole is None:
+        raise NotImplementedError(
+            f"{type(layer).__name__} gets no keywords of the forward call: this architecture "
+            "cannot run with a shared prefix"
+        )
+    capture = _KeyCapture(whole.layout)
+    with contextlib.suppress(_KeysKnownError):
+        layer.forward(*args, **{**kwargs, "shared_prefix": capture})
+    if capture.key_1KNC is None or capture.value_1KNC is None:
+        raise NotImplementedError(
+            f"{type(layer).__name__} does not attend through transformers' attention interface: "
+            "this architecture cannot run with a shared prefix"
+        )
+    last = {
+        name: last_tokens(kwargs[name], whole.layout)
+        for name in ("hidden_states", "position_ids", "position_embeddings")
+        if kwargs.get(name) is not None
+    }
+    attention = _LastTokenAttention(whole.layout, capture.key_1KNC, capture.value_1KNC)
+    hidden = tuple(last_tokens(arg, whole.layout) for arg in args[:1])
+    return (*hidden, *args[1:]), {**kwargs, **last, "shared_prefix": attention}
+
+
+def _put_back(
+    _layer: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+) -> Tensor:
+    """Give the output the length that the model's code behind the layer may count on."""
+    layout: PackedLayout = kwargs["shared_prefix"].layout
+    length = layout.prompt_length + layout.rows * layout.row_length
+    packed_1NH = output.new_zeros(1, length, output.shape[-1])
+    last_tokens(packed_1NH, layout).copy_(output)
+    return packed_1NH
+
+
+def last_tokens(packed: Any, layout: PackedLayout) -> Any:
+    """The last token of each row, `[1, B, …]`, of a packed tensor `[1, N, …]` or of several."""
+    if isinstance(packed, tuple):
+        return tuple(last_tokens(part, layout) for part in packed)
+    first = layout.prompt_length + layout.row_length - 1
+    return packed[:, first :: layout.row_length]
