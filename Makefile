@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 WORKERS := --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint types viz mlflow clean
+.PHONY: help run test slow lint types bench viz mlflow clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,12 @@ lint: $(INSTALLED) ## Ruff (lint and format) and the import contracts
 
 types: $(INSTALLED) ## Strict type checking
 	$(BIN)/mypy
+
+bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in benchmarks/results
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.node_overhead
 
 viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
 	$(BIN)/kedro viz run

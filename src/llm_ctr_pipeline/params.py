@@ -4,9 +4,10 @@ Kedro hands a node one of these where its argument is annotated so, and rejects 
 value or an unknown key before any node runs.
 """
 
+import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Params(BaseModel):
@@ -84,11 +85,18 @@ class TrainingParams(Params):
     patience: int = Field(ge=1, description="Validations without a better AUC before stopping.")
     validate_every_steps: int | None = Field(ge=1, description="Validations within an epoch.")
     eval_batch_size: int = Field(ge=1, description="Rows at a time in scoring.")
-    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where to train.")
+    device: str = Field(description="Where to train: auto, cpu, cuda or cuda:N.")
     cpu_threads: int | None = Field(ge=1, description="Threads on the CPU; None for all cores.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
     resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("it should be auto, cpu, cuda or cuda:N")
+        return device
 
 
 class EvaluationParams(Params):
