@@ -29,10 +29,15 @@ def test_sigterm_ends_with_the_code_a_shell_reports() -> None:
 
 
 def test_a_second_ctrl_c_acts_at_once() -> None:
-    with deferred_stop():
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    # A shell starts what it runs in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with deferred_stop():
             os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_handlers_are_as_they_were_also_after_an_error() -> None:
