@@ -16,7 +16,7 @@ from mlflow.entities import Run
 PROJECT = Path(__file__).parents[2]
 REPORTING = Path("data/08_reporting/single_phase")
 CHECKPOINT = Path("data/06_models/single_phase/best_model")
-STATE = Path("data/06_models/single_phase/interrupted/training_state.pt")
+INTERRUPTED = Path("data/06_models/single_phase/interrupted")
 CHECKPOINT_FILES = {
     "config.json",
     "model.safetensors",
@@ -51,7 +51,7 @@ def test_every_parameter_is_logged_by_its_full_name(run: Run) -> None:
         "llm.architecture.tie_word_embeddings": "True",
         "training.epochs": "2",
         "training.seed": "42",
-        "training.resume": "False",
+        "training.resume": "True",
         "single_phase.evaluation.split": "test",
     }
     assert {name: logged.get(name) for name in expected} == expected
@@ -151,6 +151,11 @@ def long_training(project: Path, run_here: Callable[..., None]) -> Path:
     return project
 
 
+def states(project: Path) -> list[Path]:
+    """The kept states of interrupted runs."""
+    return list((project / INTERRUPTED).glob("*.pt"))
+
+
 def interrupt(project: Path, number: signal.Signals) -> tuple[int, str]:
     """Train, and send a signal after the first epoch; return the exit code and the output."""
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipeline=train"]
@@ -163,7 +168,7 @@ def interrupt(project: Path, number: signal.Signals) -> tuple[int, str]:
         )
         try:
             deadline = time.monotonic() + 120
-            while not (project / STATE).exists():  # written after the first epoch
+            while not states(project):  # written after the first epoch
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.01)
@@ -203,28 +208,47 @@ def test_a_killed_run_is_killed_and_goes_on_exactly(
     code, log = interrupt(long_training, number)
     assert code in codes, log
     assert mlflow_runs(long_training)[-1].info.status == "KILLED"
-    assert (long_training / STATE).exists()
+    assert len(states(long_training)) == 1
     assert outcome(long_training) == uninterrupted  # untouched by the one that was killed
 
     (long_training / CHECKPOINT).rename(long_training / "moved")
-    resumed = kedro_run(long_training, *train, "--params", "training.resume=true")
+    resumed = kedro_run(long_training, *train)
     assert resumed.returncode == 0, resumed.stderr
     assert "Going on from step" in resumed.stdout
     assert outcome(long_training) == uninterrupted
-    assert not (long_training / STATE).exists()
+    assert not states(long_training)
     statuses = [run.info.status for run in mlflow_runs(long_training)]
     assert statuses == ["FINISHED", "FINISHED", "KILLED", "FINISHED"]
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_started_over_where_resuming_was_not_asked_for(
+def test_a_killed_run_is_started_over_where_that_is_asked_for(
     long_training: Path, kedro_run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     interrupt(long_training, signal.SIGTERM)
-    done = kedro_run(long_training, "--env", "test", "--pipeline=train")
+    done = kedro_run(
+        long_training, "--env", "test", "--pipeline=train", "--params", "training.resume=false"
+    )
     assert done.returncode == 0, done.stderr
     assert "Starting over: " in done.stdout
     assert "Going on from step" not in done.stdout
     results, _, _ = outcome(long_training)
     assert len(results["epochs"]) == 4
-    assert not (long_training / STATE).exists()
+    assert not states(long_training)
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_other_settings_is_left_alone(
+    long_training: Path, kedro_run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    interrupt(long_training, signal.SIGTERM)
+    (kept,) = states(long_training)
+    before = kept.read_bytes()
+    done = kedro_run(
+        long_training, "--env", "test", "--pipeline=train", "--params", "training.epochs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Interrupted runs with other settings are kept in {kept}" in done.stdout
+    assert "Going on from step" not in done.stdout
+    assert states(long_training) == [kept]
+    assert kept.read_bytes() == before

@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 import mlflow
 import plotly.graph_objects as go
 
+from llm_ctr_pipeline import __version__
 from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.plots import learning_curve_figure
@@ -26,7 +27,7 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 logger = logging.getLogger(__name__)
 
 # What may differ between an interrupted run and the one that goes on with it.
-NOT_IN_RESUME_KEY = {"epochs", "patience", "device", "cpu_threads", "eval_batch_size", "resume"}
+NOT_IN_RESUME_KEY = {"device", "cpu_threads", "eval_batch_size", "resume"}
 
 
 def train_single_phase(
@@ -55,7 +56,7 @@ def train_single_phase(
         read_split(valid, mapped),
         FitSettings(**training.model_dump(exclude={"resume", "cpu_threads"})),
         on_validation=log_validation,
-        resume=resume_point(state_folder, training, mapped, model, llm),
+        resume=resume_point(state_folder, summary, training, model, llm),
     )
     results = training_results("single_phase", result, training, summary)
     checkpoint = Checkpoint(
@@ -104,18 +105,24 @@ def check_preprocessed(
 
 def resume_point(
     folder: Path,
+    summary: dict[str, Any],
     training: TrainingParams,
-    feature_map: FeatureMap,
     model: ModelParams,
     llm: LlmParams,
 ) -> ResumePoint:
-    """Name the state file and all that must be the same for a run to go on from it."""
+    """Name the state file by the data and settings, so that going on is always the same run.
+
+    An interrupted run with other settings has a file of its own and stays as it is.
+    """
     settings = training.model_dump(exclude=NOT_IN_RESUME_KEY)
-    same = [settings, model.model_dump(), llm.model_dump(), feature_map.fingerprint]
+    same = [__version__, summary, settings, model.model_dump(), llm.model_dump()]
     key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    file = folder / "training_state.pt"
+    file = folder / f"{key[:16]}.pt"
+    others = [str(other) for other in sorted(folder.glob("*.pt")) if other != file]
+    if others:
+        logger.info("Interrupted runs with other settings are kept in %s", ", ".join(others))
     if not training.resume and file.exists():
-        logger.warning("Starting over: %s, an interrupted run's state, is discarded", file)
+        logger.warning("Starting over: %s, this run's interrupted state, is discarded", file)
         file.unlink()
     return ResumePoint(file, key)
 
