@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_ctr_pipeline.training.history import ValidationRecord
@@ -35,7 +35,8 @@ class TrainingProgress:
 @contextmanager
 def training_progress(steps_an_epoch: int, epochs: int) -> Iterator[TrainingProgress]:
     """Draw the bar on a terminal; in a log file there is none."""
-    console = Console(stderr=True)
+    # The console that Rich's log handler prints to, so that log lines appear above the bar.
+    console = get_console()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
