@@ -3,15 +3,14 @@
 python -m benchmarks.predict [--size "embedded default"] [--rows 4096] [--device cpu]
 """
 
-import argparse
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import report, side_by_side, timing_cells
+from benchmarks.command_line import run
+from benchmarks.measure import side_by_side, timing_cells
 from benchmarks.models import SIZES, autocast, build_pair, check_same, random_batch
-from llm_ctr_pipeline.training.devices import resolve_device
 
 
 def compare(size: str, rows: int, device: torch.device, pairs: int) -> dict[str, Any]:
@@ -29,21 +28,5 @@ def compare(size: str, rows: int, device: torch.device, pairs: int) -> dict[str,
     return {"size": size, "B": rows, **timing_cells(timing, rows)}
 
 
-def main() -> None:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="embedded default")
-    parser.add_argument("--rows", type=int, nargs="+", default=[256, 4096])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    device = resolve_device(arguments.device)
-    rows = [compare(arguments.size, rows, device, arguments.pairs) for rows in arguments.rows]
-    name = arguments.size.replace(" ", "-").lower()
-    report(f"predict_{name}", device, rows)
-
-
 if __name__ == "__main__":
-    main()
+    run("predict", compare, __doc__, rows=[256, 4096])

@@ -3,12 +3,12 @@
 python -m benchmarks.train_step [--size "embedded default"] [--rows 256] [--device cpu]
 """
 
-import argparse
 from typing import Any
 
 import torch
 
-from benchmarks.measure import report, seconds, side_by_side, timing_cells
+from benchmarks.command_line import run
+from benchmarks.measure import seconds, side_by_side, timing_cells
 from benchmarks.models import (
     SIZES,
     build_pair,
@@ -17,7 +17,6 @@ from benchmarks.models import (
     random_batch,
     training_step,
 )
-from llm_ctr_pipeline.training.devices import resolve_device
 
 PEAK_MATRIX = {"cpu": 2048, "cuda": 8192}
 
@@ -61,21 +60,5 @@ def peak_memory(step: Any, device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
-def main() -> None:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="embedded default")
-    parser.add_argument("--rows", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    device = resolve_device(arguments.device)
-    rows = [compare(arguments.size, rows, device, arguments.pairs) for rows in arguments.rows]
-    name = arguments.size.replace(" ", "-").lower()
-    report(f"train_step_{name}", device, rows)
-
-
 if __name__ == "__main__":
-    main()
+    run("train_step", compare, __doc__, rows=[64, 256])

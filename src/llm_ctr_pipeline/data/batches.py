@@ -5,11 +5,17 @@ Shape legend: N rows of a split, B rows of a batch, F fields.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+
+from llm_ctr_pipeline.data.schema import LABEL, ROW
+
+if TYPE_CHECKING:  # a machine that only trains needs no Ibis
+    import ibis.expr.types as ir
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class EncodedSplit:
         ids_NF = np.empty((table.num_rows, len(fields)), dtype=np.int32)
         for position, field in enumerate(fields):
             ids_NF[:, position] = table[field].to_numpy()
-        labels_N = table["label"].to_numpy().astype(np.float32)
+        labels_N = table[LABEL].to_numpy().astype(np.float32)
         return cls(torch.from_numpy(ids_NF), torch.from_numpy(labels_N))
 
     def __len__(self) -> int:
@@ -43,6 +49,16 @@ class EncodedSplit:
     def take(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
         """Ids `[B, F]` and labels `[B]` of some rows, int64 `[B]`."""
         return self.ids_NF[rows_B], self.labels_N[rows_B]
+
+
+def read_split(rows: "ir.Table", fields: Sequence[str]) -> EncodedSplit:
+    """Read an encoded split into memory, in its rows' order.
+
+    Args:
+        rows: Columns `row`, `label` and `fields`.
+        fields: The fields in order.
+    """
+    return EncodedSplit.from_arrow(rows.order_by(ROW).to_pyarrow(), fields)
 
 
 def shuffled_batches(

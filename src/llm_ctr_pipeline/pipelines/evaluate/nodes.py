@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.batches import read_split
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
@@ -32,8 +32,7 @@ def predict(
     """Score the rows with the checkpoint's model, in their order."""
     checkpoint.check_fingerprint(feature_map["fingerprint"])
     limit_cpu_threads(training.cpu_threads)
-    fields = FeatureMap.from_dict(feature_map).names
-    split = EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), fields)
+    split = read_split(rows, FeatureMap.from_dict(feature_map).names)
     model = checkpoint.build()
     model.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
     probability = score_split(

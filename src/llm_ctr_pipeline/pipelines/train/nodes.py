@@ -12,7 +12,7 @@ import mlflow
 import plotly.graph_objects as go
 
 from llm_ctr_pipeline import __version__
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.batches import read_split
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.plots import learning_curve_figure
 from llm_ctr_pipeline.models.kernels import resolve_kernel
@@ -52,8 +52,8 @@ def train_single_phase(
     network.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
     result = fit(
         network,
-        read_split(train, mapped),
-        read_split(valid, mapped),
+        read_split(train, mapped.names),
+        read_split(valid, mapped.names),
         FitSettings(**training.model_dump(exclude={"resume", "cpu_threads"})),
         on_validation=log_validation,
         resume=resume_point(state_folder, summary, training, model, llm),
@@ -68,11 +68,6 @@ def train_single_phase(
         training={key: results[key] for key in ("path", "seed", "best", "source")},
     )
     return checkpoint, results
-
-
-def read_split(rows: ir.Table, feature_map: FeatureMap) -> EncodedSplit:
-    """Read an encoded split into memory, in its rows' order."""
-    return EncodedSplit.from_arrow(rows.order_by("row").to_pyarrow(), feature_map.names)
 
 
 def check_preprocessed(
