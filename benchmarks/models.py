@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
+from llm_ctr_pipeline.training.devices import choose_kernel
 
 FIELDS = 24
 IDS_A_FIELD = 2000
@@ -73,7 +73,7 @@ def build_pair(size: Size, device: torch.device) -> tuple[LlmCtr, RepeatedPrompt
     decoder = LlmDecoder.from_causal_lm(copy.deepcopy(causal_lm), TOKENS)
     config = LlmCtrConfig(16, 0.01, 6.0, size.projector_dim, prompt="", prompt_suffix="")
     ours = LlmCtr(config, [IDS_A_FIELD] * FIELDS, decoder)
-    decoder.kernel = resolve_kernel("auto", device)
+    decoder.kernel = choose_kernel("auto", str(device), "auto")
     obvious = RepeatedPromptCtr(copy.deepcopy(ours), causal_lm, TOKENS)
     return ours.to(device), obvious.to(device)
 

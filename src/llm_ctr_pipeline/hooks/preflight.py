@@ -174,12 +174,10 @@ def _makes(pipeline: Pipeline, name: str, place: Any, catalog: DataCatalog) -> b
 
 def _check_device(training: Any, llm: Any) -> None:
     """Raise where the device, the precision or the attention kernel cannot be had."""
-    from llm_ctr_pipeline.models.kernels import KernelError, resolve_kernel
-    from llm_ctr_pipeline.training.devices import DeviceError, resolve_device, resolve_precision
+    from llm_ctr_pipeline.models.kernels import KernelError
+    from llm_ctr_pipeline.training.devices import DeviceError, choose_kernel
 
     try:
-        device = resolve_device(training.device)
-        resolve_precision(training.precision, device)
-        resolve_kernel(llm.attention, device)
+        choose_kernel(llm.attention, training.device, training.precision)
     except (DeviceError, KernelError) as error:
         raise PreflightError(str(error)) from error

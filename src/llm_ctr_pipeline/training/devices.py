@@ -3,6 +3,8 @@
 import torch
 from lightning.fabric import Fabric
 
+from llm_ctr_pipeline.models.kernels import resolve_kernel
+
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -61,6 +63,22 @@ def resolve_precision(requested: str, device: torch.device) -> str:
             "or bf16-mixed"
         )
     return requested
+
+
+def choose_kernel(attention: str, device: str, precision: str) -> str:
+    """Pick the attention kernel for the device and precision that the settings come to.
+
+    Args:
+        attention: As `resolve_kernel` takes it.
+        device: As `resolve_device` takes it.
+        precision: As `resolve_precision` takes it.
+
+    Raises:
+        DeviceError: The device or the precision is not to be had.
+        KernelError: The kernel cannot run with them.
+    """
+    resolved = resolve_device(device)
+    return resolve_kernel(attention, resolved, resolve_precision(precision, resolved))
 
 
 def limit_cpu_threads(threads: int | None) -> None:

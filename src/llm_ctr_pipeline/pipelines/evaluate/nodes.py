@@ -13,10 +13,9 @@ from llm_ctr_pipeline.data.batches import read_split
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
-from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
-from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
+from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
 from llm_ctr_pipeline.training.score import score_split
 
 CHANCE_AUC = 0.5
@@ -34,7 +33,7 @@ def predict(
     limit_cpu_threads(training.cpu_threads)
     split = read_split(rows, FeatureMap.from_dict(feature_map).names)
     model = checkpoint.build()
-    model.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
+    model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
     probability = score_split(
         model,
         split,

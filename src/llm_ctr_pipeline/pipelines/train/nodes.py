@@ -15,12 +15,11 @@ from llm_ctr_pipeline import __version__
 from llm_ctr_pipeline.data.batches import read_split
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.plots import learning_curve_figure
-from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.params import LlmParams, ModelParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
-from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
+from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
 from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 
@@ -49,7 +48,7 @@ def train_single_phase(
     source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
     config = LlmCtrConfig(**model.model_dump())
     network, tokenizer = LlmCtr.create(config, mapped.sizes, source, training.seed)
-    network.llm.kernel = resolve_kernel(llm.attention, resolve_device(training.device))
+    network.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
     result = fit(
         network,
         read_split(train, mapped.names),
