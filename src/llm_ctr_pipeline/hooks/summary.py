@@ -76,13 +76,14 @@ def _command(line: str) -> str:
     program = line.split(maxsplit=1)[0]
     if shutil.which(program):
         return line
-    folder = Path(sys.executable).parent
-    return (
-        f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/{line}"
-    )
+    return f"{_from_here(Path(sys.executable).parent)}/{line}"
 
 
 def _place(catalog: DataCatalog, name: str) -> Path:
-    """Where a dataset lies, relative to the working directory if it is below it."""
-    place = Path(str(catalog.get(name)._filepath))  # type: ignore[union-attr]
-    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    """Where a dataset lies."""
+    return _from_here(Path(str(catalog.get(name)._filepath)))  # type: ignore[union-attr]
+
+
+def _from_here(path: Path) -> Path:
+    """A path relative to the working directory, if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -138,7 +138,7 @@ def fit(
     state = loop.state
     if resume is not None:
         resume.file.unlink(missing_ok=True)
-    best = max((record for record in state.history), key=lambda record: record.valid_auc)
+    best = max(state.history, key=lambda record: record.valid_auc)
     return FitResult(state.history, best, state.best_weights, stopped_early)
 
 
@@ -276,8 +276,8 @@ class _Loop:
         return ValidationRecord(
             epoch=state.step / self.steps_an_epoch,
             step=state.step,
-            train_loss=self.loss_sum.item() / state.rows,
-            train_accuracy=100 * self.correct.item() / state.rows,
+            train_loss=state.loss_sum / state.rows,
+            train_accuracy=100 * state.correct / state.rows,
             valid_loss=loss.item(),
             valid_accuracy=metrics.accuracy,
             valid_auc=metrics.auc,
