@@ -103,5 +103,5 @@ class EvaluationParams(Params):
     """`params:evaluation`: which checkpoint is tested on which rows."""
 
     path: Literal["single_phase"]
-    dataset: Literal["x4"]
+    dataset: str = Field(pattern=r"^\w+$")
     split: Literal["train", "valid", "test"]

@@ -44,12 +44,12 @@ def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         report = data / "reporting" / "evaluation.json"
         report.parent.mkdir(parents=True)
         report.write_text(json.dumps(REPORT | changes))
-        kept = {"evaluation_x4_test": JSONDataset(filepath=str(report))}
+        kept = {"evaluation_test": JSONDataset(filepath=str(report))}
         kept["best_model"] = CheckpointDataset(str(data / "best_model"))
-        kept["x4_test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
+        kept["test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
         named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
-        named["evaluation_report"] = kept["evaluation_x4_test"]
-        named["evaluation_predictions"] = kept["x4_test_predictions"]
+        named["evaluation_report"] = kept["evaluation_test"]
+        named["evaluation_predictions"] = kept["test_predictions"]
         others = pipeline.all_outputs() - set(named)
         catalog = DataCatalog(datasets=named | {name: MemoryDataset() for name in others})
         return summary_of_run(pipeline, catalog).splitlines()

@@ -82,12 +82,12 @@ def test_artifacts_are_logged(finished_run: Path, run: Run) -> None:
     reports = {"evaluation_x4_test.json", "training_results.json", "x4_test_predictions.parquet"}
     assert reports <= top
     assert model == CHECKPOINT_FILES
-    assert figures == {"learning_curve.html", "roc_x4_test.html", "calibration_x4_test.html"}
+    assert figures == {"learning_curve.html", "roc_test.html", "calibration_test.html"}
     folder = Path(run.info.artifact_uri.removeprefix("file:"))
     assert folder.is_relative_to(finished_run)
     logged, kept = (path / "model.safetensors" for path in (folder / "best_model", CHECKPOINT))
     assert logged.read_bytes() == (finished_run / kept).read_bytes()
-    assert "<html>" in (folder / "figures" / "roc_x4_test.html").read_text()
+    assert "<html>" in (folder / "figures" / "roc_test.html").read_text()
 
 
 def test_tags_name_the_path_the_data_and_the_code(finished_run: Path, run: Run) -> None:

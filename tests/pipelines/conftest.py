@@ -31,14 +31,14 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
     parameters = loader["parameters"]
     data = finished_run / "data"
     content: dict[str, Any] = {
-        "x4_vocabulary": ibis.memtable(pq.read_table(data / "04_feature/x4/vocabulary.parquet")),
-        "x4_feature_map": json.loads((data / "04_feature/x4/feature_map.json").read_text()),
-        "x4_raw_log": json.loads((data / "02_intermediate/x4/raw_log.json").read_text()),
-        "x4_summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
+        "vocabulary": ibis.memtable(pq.read_table(data / "04_feature/x4/vocabulary.parquet")),
+        "feature_map": json.loads((data / "04_feature/x4/feature_map.json").read_text()),
+        "raw_log": json.loads((data / "02_intermediate/x4/raw_log.json").read_text()),
+        "summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
     }
     for split in ("train", "valid", "test"):
         rows = pq.read_table(data / f"05_model_input/x4/{split}.parquet")
-        content[f"x4_{split}_encoded"] = ibis.memtable(rows)
+        content[f"{split}_encoded"] = ibis.memtable(rows)
 
     def make(
         outputs: set[str], state_folder: Path, split: str = "test", **training: Any

@@ -56,11 +56,11 @@ def evaluate(
         summary: dict[str, Any] | None = None,
     ) -> DataCatalog:
         catalog = make_catalog(OUTPUTS, tmp_path_factory.mktemp("state"), split=split)
-        rows = catalog.load(f"x4_{split}_encoded").to_pyarrow()
+        rows = catalog.load(f"{split}_encoded").to_pyarrow()
         catalog["evaluated_rows"] = ibis.memtable(rows.take(order(rows.num_rows)))
         catalog["evaluated_model"] = load_checkpoint(finished_run / BEST_MODEL)
-        catalog["evaluated_feature_map"] = catalog.load("x4_feature_map")
-        catalog["evaluated_summary"] = catalog.load("x4_summary") | (summary or {})
+        catalog["evaluated_feature_map"] = catalog.load("feature_map")
+        catalog["evaluated_summary"] = catalog.load("summary") | (summary or {})
         SequentialRunner().run(create_pipeline(), catalog)
         return catalog
 
@@ -90,7 +90,7 @@ def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) ->
     assert report["loss"] == report["logloss"] == pytest.approx(log_loss(labels, scores))
     assert report["accuracy"] == pytest.approx(100 * accuracy_score(labels, scores > 0.5))
     assert report["calibration_ratio"] == pytest.approx(scores.mean() / labels.mean())
-    best = tested.load("x4_summary")["best_auc"]["valid"]
+    best = tested.load("summary")["best_auc"]["valid"]
     assert report["best_possible_auc"] == best
     assert report["share_of_best"] == pytest.approx((report["auc"] - 0.5) / (best - 0.5))
     assert report["source"] == "generated log"

@@ -48,7 +48,7 @@ def trained(
 
 
 def rows_of(catalog: DataCatalog, split: str) -> pa.Table:
-    table: pa.Table = catalog.load(f"x4_{split}_encoded").to_pyarrow()
+    table: pa.Table = catalog.load(f"{split}_encoded").to_pyarrow()
     return table
 
 
@@ -65,7 +65,7 @@ def score_by_hand(checkpoint: Checkpoint, rows: pa.Table) -> np.ndarray:
 def test_the_run_gives_all_that_it_promises(trained: DataCatalog) -> None:
     for name in OUTPUTS:
         assert trained.load(name) is not None, name
-    for name in ("learning_curve", "roc_x4_test", "calibration_x4_test"):
+    for name in ("learning_curve", "roc_test", "calibration_test"):
         assert isinstance(trained.load(f"single_phase.{name}"), go.Figure)
 
 
@@ -108,11 +108,11 @@ def test_the_checkpoint_holds_the_best_weights_not_the_last(trained: DataCatalog
 def test_the_best_checkpoint_is_what_is_tested(trained: DataCatalog) -> None:
     rows = rows_of(trained, "test").sort_by("row")
     by_hand = score_by_hand(trained.load("single_phase.best_model"), rows)
-    predictions = trained.load("single_phase.x4_test_predictions")
+    predictions = trained.load("single_phase.test_predictions")
     assert list(predictions.columns) == ["label", "probability"]
     assert predictions["label"].tolist() == rows["label"].to_pylist()
     np.testing.assert_allclose(predictions["probability"], by_hand, rtol=1e-5)
-    report = trained.load("single_phase.evaluation_x4_test")
+    report = trained.load("single_phase.evaluation_test")
     assert report["auc"] == pytest.approx(roc_auc_score(rows["label"].to_numpy(), by_hand))
     assert report["logloss"] == pytest.approx(log_loss(rows["label"].to_numpy(), by_hand))
 
@@ -125,9 +125,9 @@ def test_the_order_of_stored_rows_changes_nothing(
     for split in ("train", "valid", "test"):
         rows = rows_of(catalog, split)
         order = np.random.default_rng(1).permutation(rows.num_rows)
-        catalog.save(f"x4_{split}_encoded", ibis.memtable(rows.take(order)))
+        catalog.save(f"{split}_encoded", ibis.memtable(rows.take(order)))
     SequentialRunner().run(create_pipeline(), catalog)
-    name = "single_phase.x4_test_predictions"
+    name = "single_phase.test_predictions"
     assert catalog.load(name).equals(trained.load(name))
 
 

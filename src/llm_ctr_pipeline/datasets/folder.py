@@ -13,7 +13,7 @@ class FolderDataset(AbstractDataset[Path, Path]):
     among the parameters would be relative to the caller.
 
     ```yaml
-    x4_raw_folder:
+    raw_folder:
       type: llm_ctr_pipeline.datasets.folder.FolderDataset
       path: data/01_raw/avazu_x4
     ```

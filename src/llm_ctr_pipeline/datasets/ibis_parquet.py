@@ -14,7 +14,7 @@ class IbisParquetDataset(FileDataset):  # type: ignore[misc]
     """A table in Parquet that readers never see half-written.
 
     ```yaml
-    x4_train_encoded:
+    train_encoded:
       type: llm_ctr_pipeline.datasets.ibis_parquet.IbisParquetDataset
       filepath: data/05_model_input/x4/train.parquet
       connection: ${globals:engine}

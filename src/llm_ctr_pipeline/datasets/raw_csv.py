@@ -16,7 +16,7 @@ class RawCsvDataset(FileDataset):  # type: ignore[misc]
     """One split of a raw log, every value a string; it can be loaded, not saved.
 
     ```yaml
-    "x4_{split}_raw":
+    "{split}_raw":
       type: llm_ctr_pipeline.datasets.raw_csv.RawCsvDataset
       filepath: data/01_raw/avazu_x4/{split}.csv
       schema: x4

@@ -162,7 +162,9 @@ def _missing_input(name: str, catalog: DataCatalog) -> str:
     ]
     cure = f"run `kedro run{f' --pipeline={makers[0]}' if makers else ''}` first"
     where = place or "its place in the catalog"
-    return f"{name.replace('_', ' ').replace('.', ' ')} not found at {where}: {cure}"
+    dataset = f"{place.parent.name} " if place and "." not in name else ""
+    words = name.replace("_", " ").replace(".", " ")
+    return f"{dataset}{words} not found at {where}: {cure}"
 
 
 def _makes(pipeline: Pipeline, name: str, place: Any, catalog: DataCatalog) -> bool:

@@ -49,7 +49,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
 def _is_report(name: str) -> bool:
     """Whether a dataset is the report of an evaluation, by the names of the catalog."""
     local = name.rpartition(".")[2]
-    return local == "evaluation_report" or local.startswith("evaluation_x")
+    return local in {"evaluation_report", "evaluation_test"}
 
 
 def _metric_lines(evaluation: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Tag the run with the data that its model was trained or tested on."""
-        if self._running and dataset_name.endswith("_feature_map"):
+        if self._running and dataset_name.endswith("feature_map"):
             mlflow.set_tags(
                 {
                     "dataset": data["dataset"],
