@@ -4,10 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from llm_ctr_pipeline.metrics.checks import InvalidPredictionsError, SingleClassError
-from llm_ctr_pipeline.metrics.comparison import auc_interval, paired_auc_difference
+from llm_ctr_pipeline.metrics.comparison import (
+    auc_interval,
+    difference_of,
+    holm,
+    paired_auc_difference,
+    paired_logloss_difference,
+    place_rows,
+)
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -177,7 +184,7 @@ def test_results_cannot_be_changed() -> None:
 def test_errors() -> None:
     with pytest.raises(SingleClassError, match="x4 test: all 2 rows have label 1"):
         auc_interval([1, 1], [0.1, 0.2], split="x4 test")
-    with pytest.raises(SingleClassError, match="x4 test: all 2 rows have label 0"):
+    with pytest.raises(SingleClassError, match="x4 test, model A: all 2 rows have label 0"):
         paired_auc_difference([0, 0], [0.1, 0.2], [0.1, 0.2], split="x4 test")
     with pytest.raises(InvalidPredictionsError, match="x4 test, model B: 2 labels but 1 prob"):
         paired_auc_difference([0, 1], [0.1, 0.2], [0.1], split="x4 test")
@@ -187,3 +194,65 @@ def test_errors() -> None:
         paired_auc_difference([0, 1, 0, 1], [0.1, 0.9, 0.1, 0.9], [0.5] * 4)
     with pytest.raises(ValueError, match="between 0 and 1, not at 95"):
         auc_interval([0, 1], [0.1, 0.2], level=95)
+    with pytest.raises(InvalidPredictionsError, match="x4 test, model B: 1 of 2 probabilities"):
+        paired_logloss_difference([0, 1], [0.1, 0.2], [0.1, np.nan], split="x4 test")
+    with pytest.raises(ValueError, match="x4 test: one row shows no spread"):
+        paired_logloss_difference([1], [0.1], [0.2], split="x4 test")
+
+
+def test_the_log_losss_difference_equals_scikit_learns_and_the_bootstrap() -> None:
+    rng = np.random.default_rng(10)
+    labels, a, b = _two_models(rng, 1500)
+    found = paired_logloss_difference(labels, a, b)
+    assert found.difference == pytest.approx(log_loss(labels, a) - log_loss(labels, b), abs=1e-12)
+    differences = []
+    for _ in range(400):
+        rows = rng.integers(labels.size, size=labels.size)
+        differences.append(log_loss(labels[rows], a[rows]) - log_loss(labels[rows], b[rows]))
+    # 400 replicates know a standard deviation to 3.5%
+    assert found.standard_error == pytest.approx(np.std(differences, ddof=1), rel=0.12)
+    assert found.low == pytest.approx(found.difference - 1.959964 * found.standard_error)
+    assert found.high == pytest.approx(found.difference + 1.959964 * found.standard_error)
+
+
+def test_a_log_loss_of_sure_errors_is_finite() -> None:
+    found = paired_logloss_difference([1, 0], [0.0, 0.5], [0.5, 0.5])
+    expected = log_loss([1, 0], [0.0, 0.5]) - np.log(2)
+    assert found.difference == pytest.approx(expected)
+    same = paired_logloss_difference([1, 0], [0.0, 1.0], [0.0, 1.0])
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        # worked by hand: .005·4, .01·3, .03·2, and .04·1 raised to the one before
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        # statsmodels 0.15.0, multipletests(p, method="holm")
+        (
+            [0.001, 0.012, 0.03, 0.03, 0.2, 0.6, 0.0004],
+            [0.006, 0.06, 0.12, 0.12, 0.4, 0.6, 0.0028],
+        ),
+        ([0.7, 0.8], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+    ],
+)
+def test_holms_correction(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected)
+
+
+def test_several_equal_models_are_told_apart_as_seldom_as_one() -> None:
+    rng = np.random.default_rng(12)
+    families = []
+    for _ in range(400):
+        labels = rng.random(200) < 0.3
+        baseline, *others = (
+            place_rows(labels, norm.cdf(scores)) for scores in rng.normal(size=(4, 200)) + labels
+        )
+        p_values = [difference_of(other, baseline).p_value for other in others]
+        families.append((min(p_values) < 0.05, min(holm(p_values)) < 0.05))
+    uncorrected, corrected = np.mean(families, axis=0)
+    # 400 families at 5%: the standard error is 1.1%
+    assert uncorrected > 0.08
+    assert corrected < 0.08
