@@ -15,11 +15,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, with_prompt
+from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, sdpa_grouped, with_prompt
 
 
 class _KeysKnownError(Exception):
@@ -48,13 +47,12 @@ class _LastTokenAttention:
     value_1KNC: Tensor
 
     def attend(self, query: Tensor, _key: Tensor, _value: Tensor, scaling: float) -> Tensor:
-        query_BQ1C = query[0].transpose(0, 1)[:, :, None]
-        attended_BQ1C = F.scaled_dot_product_attention(
-            query_BQ1C,
+        attended_BQ1C = sdpa_grouped(
+            query[0].transpose(0, 1)[:, :, None],
             with_prompt(self.key_1KNC, self.layout),
             with_prompt(self.value_1KNC, self.layout),
-            scale=scaling,
-            enable_gqa=query.shape[1] != self.key_1KNC.shape[1],
+            scaling,
+            visible=None,
         )
         return attended_BQ1C.permute(2, 0, 1, 3)
 

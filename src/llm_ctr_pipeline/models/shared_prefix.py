@@ -19,7 +19,6 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 
@@ -94,27 +93,60 @@ def _join(prompt_1PQC: Tensor, rows_BTQC: Tensor) -> Tensor:
     return torch.cat([prompt_1PQC, rows_BTQC.reshape(1, -1, *rows_BTQC.shape[2:])], dim=1)
 
 
+def _rows_visible(layout: PackedLayout, device: torch.device) -> Tensor:
+    """What a row's tokens see of the prompt and of their row, bool `[T, P+T]`."""
+    length = layout.prompt_length + layout.row_length
+    ones = torch.ones(layout.row_length, length, dtype=torch.bool, device=device)
+    return ones.tril(layout.prompt_length)
+
+
+def sdpa_grouped(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, visible: Tensor | None
+) -> Tensor:
+    """PyTorch's scaled dot product attention, several query heads to a key/value head.
+
+    The query heads of a group are laid behind each other as more queries of one head: no kernel
+    then has to know of groups, and keys and values are not repeated for them.
+
+    Args:
+        query: Float, `[B, Q, T, C]`.
+        key: Float, `[B, K, L, C]`, K dividing Q.
+        value: Float, `[B, K, L, C]`.
+        scaling: Factor of the scores.
+        visible: Which keys each query sees, bool `[T, L]`; all where None.
+
+    Returns:
+        Float, `[B, Q, T, C]`.
+    """
+    groups = query.shape[1] // key.shape[1]
+    folded_BKGC = query.reshape(*key.shape[:2], groups * query.shape[2], query.shape[3])
+    mask = None if visible is None else visible.repeat(groups, 1)
+    attended_BKGC = F.scaled_dot_product_attention(
+        folded_BKGC, key, value, attn_mask=mask, scale=scaling
+    )
+    return attended_BKGC.view(query.shape)
+
+
 def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
 ) -> Tensor:
     """PyTorch's scaled dot product attention: the prompt causally, the rows as a batch."""
-    grouped = query.shape[1] != key.shape[1]
     prompt = slice(0, layout.prompt_length)
+    visible = _rows_visible(layout, query.device)
     prompt_1QPC = F.scaled_dot_product_attention(
         query[:, :, prompt],
         key[:, :, prompt],
         value[:, :, prompt],
         is_causal=True,
         scale=scaling,
-        enable_gqa=grouped,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
-    rows_BQTC = F.scaled_dot_product_attention(
+    rows_BQTC = sdpa_grouped(
         _split_rows(query, layout),
         with_prompt(key, layout),
         with_prompt(value, layout),
-        attn_mask=causal_lower_right(layout.row_length, layout.prompt_length + layout.row_length),
-        scale=scaling,
-        enable_gqa=grouped,
+        scaling,
+        visible,
     )
     return _join(prompt_1QPC.transpose(1, 2), rows_BQTC.transpose(1, 2))
 
