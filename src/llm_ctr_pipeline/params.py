@@ -32,6 +32,38 @@ class GeneratedLogParams(Params):
     click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
 
 
+class ArchiveParams(Params):
+    """`download.archives`: a zip in a dataset repository of the Hugging Face hub."""
+
+    repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the hub.")
+    file: str = Field(pattern=r"^[\w.-]+$", description="The zip's name in the repository.")
+    folder: str = Field(pattern=r"^\w[\w.-]*$", description="Where it goes below data/01_raw.")
+    md5: dict[str, str] = Field(min_length=1, description="MD5 by name of the raw files in it.")
+
+
+class DownloadParams(Params):
+    """`params:download`: which published raw logs are fetched."""
+
+    datasets: str = Field(description="Names of archives, with spaces between them.")
+    endpoint: str | None = Field(description="The hub's address; None for HF_ENDPOINT's.")
+    archives: dict[str, ArchiveParams]
+
+    @property
+    def names(self) -> list[str]:
+        """The archives asked for."""
+        return self.datasets.split()
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        unknown = [name for name in self.names if name not in self.archives]
+        if unknown or not self.names:
+            raise ValueError(
+                f"datasets is {self.datasets!r}: it should hold names out of "
+                f"{', '.join(self.archives)}, with spaces between them"
+            )
+        return self
+
+
 class ModelParams(Params):
     """`params:model`: the parts before the language model, and the prompt."""
 

@@ -1,0 +1,93 @@
+import hashlib
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from llm_ctr_pipeline.params import DownloadParams
+
+PROJECT = Path(__file__).parents[2]
+RAW = {"train.csv": b"id,click\n1,0\n", "test.csv": b"id,click\n2,1\n"}
+RunHere = Callable[..., None]
+
+
+def shipped() -> dict[str, Any]:
+    content = yaml.safe_load((PROJECT / "conf/base/parameters_download.yml").read_text())
+    download: dict[str, Any] = content["download"]
+    return download
+
+
+@pytest.fixture
+def small_archive(project: Path) -> Path:
+    """A project that knows an archive `small`, whose zip was put there by hand."""
+    raw_data = project / "data" / "01_raw"
+    raw_data.mkdir(parents=True)
+    with zipfile.ZipFile(raw_data / "Small.zip", "w") as zip_file:
+        for name, content in RAW.items():
+            zip_file.writestr(name, content)
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in RAW.items()}  # noqa: S324
+    small = {"repo_id": "owner/Small", "file": "Small.zip", "folder": "small", "md5": md5}
+    (project / "conf" / "test" / "parameters_download.yml").write_text(
+        yaml.safe_dump({"download": {"datasets": "small", "archives": {"small": small}}})
+    )
+    return raw_data
+
+
+def test_an_archive_of_the_users_own_goes_through(
+    project: Path, small_archive: Path, run_here: RunHere
+) -> None:
+    run_here(project, "download")
+    folder = small_archive / "small"
+    assert {name: (folder / name).read_bytes() for name in RAW} == RAW
+    card = json.loads((folder / "download.json").read_text())
+    assert card["repo_id"] == "owner/Small"
+    assert {name: file["bytes"] for name, file in card["files"].items()} == {
+        "train.csv": 13,
+        "test.csv": 13,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_archive")
+def test_without_the_hub_the_run_fails_and_tells_the_way_by_hand(
+    project: Path,
+    kedro_run: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = kedro_run(
+        project, "--env", "test", "--pipeline=download", "--params", "download.datasets=small x2"
+    )
+    assert done.returncode != 0
+    # The archives before it are there.
+    assert (project / "data" / "01_raw" / "small" / "train.csv").exists()
+    assert "Avazu_x2.zip could not be fetched" in done.stdout + done.stderr
+    assert "put it into" in done.stdout + done.stderr
+    assert not (project / "data" / "01_raw" / "avazu_x2").exists()
+
+
+def test_the_shipped_parameters_are_valid() -> None:
+    download = DownloadParams(**shipped())
+    assert download.names == ["x4"]
+    assert list(download.archives) == ["x1", "x2", "x4"]
+    assert [len(archive.md5) for archive in download.archives.values()] == [3, 2, 3]
+
+
+@pytest.mark.parametrize("datasets", ["", "x3", "x1,x4", "x4 x5"])
+def test_an_unknown_name_is_refused(datasets: str) -> None:
+    with pytest.raises(ValidationError, match="it should hold names out of x1, x2, x4"):
+        DownloadParams(**{**shipped(), "datasets": datasets})
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "/tmp", "", "a/b"])  # noqa: S108
+def test_a_folder_that_is_not_below_the_raw_data_is_refused(folder: str) -> None:
+    download = shipped()
+    download["archives"]["x4"]["folder"] = folder
+    with pytest.raises(ValidationError, match="folder"):
+        DownloadParams(**download)
