@@ -1,12 +1,48 @@
 """One look for every figure: a Plotly template and colours that colour-blind readers tell apart."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import plotly.graph_objects as go
 
 # Okabe & Ito 2008, "Color universal design"
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
 GREEN = "#007A5A"  # theirs, darkened to be legible as text on white
+PURPLE = "#CC79A7"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
 GREY = "#767676"
+
+
+@dataclass(frozen=True)
+class ModelStyle:
+    """How a model is drawn in every figure; not by its colour alone.
+
+    Attributes:
+        color: of lines and markers.
+        dash: Plotly's name of the line's.
+        symbol: Plotly's name of the markers'.
+    """
+
+    color: str
+    dash: str
+    symbol: str
+
+
+_STYLES = {
+    "deepfm": ModelStyle(VERMILLION, "solid", "diamond"),
+    "single_phase": ModelStyle(BLUE, "solid", "circle"),
+    "two_phase": ModelStyle(GREEN, "dash", "square"),
+    "two_phase_finetuned": ModelStyle(PURPLE, "dashdot", "triangle-up"),
+}
+# for more runs of one path than one
+_FURTHER = (
+    ModelStyle(ORANGE, "dot", "cross"),
+    ModelStyle(SKY, "longdash", "x"),
+    ModelStyle("#000000", "longdashdot", "star"),
+    ModelStyle(GREY, "solid", "hexagon"),
+)
 
 _TEXT = "#2B2B2B"
 _LINE = "#BDBDBD"
@@ -39,6 +75,28 @@ TEMPLATE = go.layout.Template(
         "yaxis": _AXIS,
     }
 )
+
+
+def styles_of(paths: Sequence[str]) -> list[ModelStyle]:
+    """Choose how models are drawn: the first of a path as the path always is.
+
+    Args:
+        paths: the models' training paths.
+
+    Returns:
+        One style a model; further models of a path get others, which repeat after eight.
+    """
+    free = [style for path, style in _STYLES.items() if path not in paths]
+    spare = (*_FURTHER, *free)
+    styles: list[ModelStyle] = []
+    taken = 0
+    for place, path in enumerate(paths):
+        if path in _STYLES and path not in paths[:place]:
+            styles.append(_STYLES[path])
+        else:
+            styles.append(spare[taken % len(spare)])
+            taken += 1
+    return styles
 
 
 def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> None:

@@ -120,7 +120,7 @@ def calibration_figure(
     _, probabilities_N = checked_predictions(labels, probabilities, split)
     table = calibration_table(labels, probabilities_N, bins=bins, split=split)
     ratio = calibration_ratio(labels, probabilities_N, split=split)
-    low, high = _shown_range(table)
+    low, high = shown_range(table)
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.05
     )
@@ -136,7 +136,7 @@ def calibration_figure(
         row=1,
         col=1,
     )
-    figure.add_trace(_bins_trace(table), row=1, col=1)
+    figure.add_trace(bins_trace(table), row=1, col=1)
     figure.add_trace(_histogram_trace(probabilities_N, low, high), row=2, col=1)
     error = error_of_table(table)
     apply_style(figure, title, f"Calibration error {error:.4f}, predicted / observed {ratio:.3f}")
@@ -213,7 +213,26 @@ def _roc_trace(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, name: str, color: str, split: str
 ) -> go.Scatter:
     interval = auc_interval(labels, probabilities, split=f"{split}, {name.lower()}")
-    fpr_C, tpr_C, threshold_C = roc_curve(np.asarray(labels), np.asarray(probabilities))
+    curve = roc_curve(np.asarray(labels), np.asarray(probabilities))
+    shown = f"{name}, AUC {interval.auc:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    return thinned_roc_trace(curve, shown, color)
+
+
+def thinned_roc_trace(
+    curve: tuple[FloatArray, FloatArray, FloatArray], name: str, color: str, dash: str = "solid"
+) -> go.Scatter:
+    """Draw a ROC curve with at most ``CURVE_POINTS`` points, all of them the full curve's.
+
+    Args:
+        curve: false and true positive rates and thresholds, as scikit-learn's ``roc_curve`` gives.
+        name: what the legend says.
+        color: the line's.
+        dash: the line's.
+
+    Returns:
+        The trace.
+    """
+    fpr_C, tpr_C, threshold_C = curve
     kept = _thin(fpr_C, tpr_C)
     return go.Scatter(
         x=fpr_C[kept].tolist(),
@@ -221,12 +240,12 @@ def _roc_trace(
         # the curve starts above every probability: scikit-learn's threshold there is infinite
         customdata=np.minimum(threshold_C[kept].astype(np.float64), 1.0).tolist(),
         mode="lines",
-        name=f"{name}, AUC {interval.auc:.4f} [{interval.low:.4f}, {interval.high:.4f}]",
+        name=name,
         # thinned already; Plotly's own thinning leaves corners that one can see
-        line={"color": color, "width": 2.5, "simplify": False},
+        line={"color": color, "width": 2.5, "dash": dash, "simplify": False},
         hovertemplate=(
             "FPR %{x:.4f}<br>TPR %{y:.4f}<br>threshold %{customdata:.4f}"
-            f"<extra>{name}</extra>"
+            f"<extra>{name.partition(',')[0]}</extra>"
         ),
     )
 
@@ -242,14 +261,38 @@ def _thin(fpr_C: FloatArray, tpr_C: FloatArray) -> npt.NDArray[np.intp]:
     return kept
 
 
-def _shown_range(table: pd.DataFrame) -> tuple[float, float]:
+def shown_range(table: pd.DataFrame) -> tuple[float, float]:
+    """Choose the axes of a calibration figure, so that they hold the bins and their intervals.
+
+    Args:
+        table: made by ``calibration_table``.
+
+    Returns:
+        The lower and the upper end, in [0, 1].
+    """
     shown = table[["mean_predicted", "observed_low", "observed_high"]].to_numpy()
     low, high = float(shown.min()), float(shown.max())
     pad = 0.05 * (high - low)
     return max(0.0, low - pad), min(1.0, high + pad)
 
 
-def _bins_trace(table: pd.DataFrame) -> go.Scatter:
+def bins_trace(
+    table: pd.DataFrame,
+    name: str = "Bins of equal mass, 95% interval",
+    color: str = BLUE,
+    symbol: str = "circle",
+) -> go.Scatter:
+    """Draw observed against predicted click rates, with the intervals of the observed.
+
+    Args:
+        table: made by ``calibration_table``.
+        name: what the legend says.
+        color: of markers and lines.
+        symbol: the markers'.
+
+    Returns:
+        The trace.
+    """
     observed_K = table["observed_rate"]
     return go.Scatter(
         x=table["mean_predicted"].tolist(),
@@ -264,10 +307,10 @@ def _bins_trace(table: pd.DataFrame) -> go.Scatter:
         },
         customdata=table[["rows", "lowest_predicted", "highest_predicted"]].to_numpy().tolist(),
         mode="lines+markers",
-        name="Bins of equal mass, 95% interval",
+        name=name,
         cliponaxis=False,
-        line={"color": BLUE, "width": 1},
-        marker={"size": 8},
+        line={"color": color, "width": 1},
+        marker={"size": 8, "symbol": symbol},
         hovertemplate=(
             "predicted %{x:.4f} (%{customdata[1]:.4f} to %{customdata[2]:.4f})"
             "<br>observed %{y:.4f}<br>%{customdata[0]:,} rows<extra></extra>"
