@@ -7,7 +7,14 @@ value or an unknown key before any node runs.
 import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 PATHS = ("deepfm", "single_phase", "two_phase", "two_phase_finetuned")
 FEWEST_COMPARED = 2
