@@ -4,18 +4,36 @@ from pathlib import Path
 
 import ibis
 import pytest
+import yaml
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.schema import AVAZU_X4
+from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
+from llm_ctr_pipeline.data.raw_csv import RawFile, open_raw_file
+from llm_ctr_pipeline.data.schema import LogSchema
+from llm_ctr_pipeline.params import LogParams
 
 WriteRaw = Callable[..., Path]
 
-_DEFAULTS = {**dict.fromkeys(AVAZU_X4.raw_columns, "0"), "hour": "14102100"}
+_SHIPPED = Path(__file__).parents[2] / "conf" / "base" / "parameters_preprocess.yml"
+_DEFAULTS = {**dict.fromkeys(AVAZU_COLUMNS, "0"), "hour": "14102100"}
+
+
+@pytest.fixture(scope="session")
+def x4() -> LogSchema:
+    """The shipped description of Avazu x4."""
+    described = yaml.safe_load(_SHIPPED.read_text())["log"]
+    return LogParams(**(described | {"dataset": "x4"})).to_schema()
 
 
 @pytest.fixture
 def connection() -> Backend:
     return ibis.duckdb.connect()
+
+
+@pytest.fixture
+def open_x4(connection: Backend, x4: LogSchema) -> Callable[[Path], RawFile]:
+    """Open a raw file of the x4 log."""
+    return lambda path: open_raw_file(connection, path, x4)
 
 
 @pytest.fixture
@@ -25,7 +43,7 @@ def write_raw(tmp_path: Path) -> WriteRaw:
     def write(
         rows: Sequence[Mapping[str, str]],
         name: str = "train.csv",
-        columns: Sequence[str] = AVAZU_X4.raw_columns,
+        columns: Sequence[str] = AVAZU_COLUMNS,
         line_end: str = "\n",
     ) -> Path:
         path = tmp_path / name

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.generated_log import (
     GeneratedLogSettings,
@@ -16,7 +17,6 @@ from llm_ctr_pipeline.data.generated_log import (
     write_generated_log,
 )
 from llm_ctr_pipeline.data.generated_rows import draw_rows
-from llm_ctr_pipeline.data.schema import AVAZU_X4
 
 SETTINGS = GeneratedLogSettings(
     train_rows=3000, valid_rows=500, test_rows=1000, seed=7, click_rate=0.17
@@ -42,7 +42,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_the_format_is_avazus(folder: Path) -> None:
     rows = rows_of(folder / "train.csv")
     hexadecimal = re.compile(r"[0-9a-f]{8}")
-    assert tuple(rows[0]) == AVAZU_X4.raw_columns
+    assert tuple(rows[0]) == AVAZU_COLUMNS
     assert len(rows) == 3000
     assert len({row["id"] for row in rows}) == 3000
     for row in rows:

@@ -4,77 +4,77 @@ from pathlib import Path
 import pytest
 from ibis.backends.duckdb import Backend
 
+from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS as COLUMNS
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import open_raw_file, records
-from llm_ctr_pipeline.data.schema import AVAZU_X4
+from llm_ctr_pipeline.data.raw_csv import POSITION, RawFile, records
+from llm_ctr_pipeline.data.schema import LogSchema
 
 WriteRaw = Callable[..., Path]
+OpenRaw = Callable[[Path], RawFile]
 
-COLUMNS = AVAZU_X4.raw_columns
 
-
-def column(connection: Backend, path: Path, name: str) -> list[str]:
-    table = open_raw_file(connection, path, AVAZU_X4).table
-    return table.order_by("row")[name].to_pyarrow().to_pylist()
+def column(open_x4: OpenRaw, path: Path, name: str) -> list[str]:
+    table = open_x4(path).table
+    return table.order_by(POSITION)[name].to_pyarrow().to_pylist()
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_every_value_is_the_string_in_the_file(
-    connection: Backend, write_raw: WriteRaw, line_end: str
+    open_x4: OpenRaw, write_raw: WriteRaw, line_end: str
 ) -> None:
     values = ["68e10123", "00000001", "1e5", "00012", "", "NULL", "nan", " x ", "#1", 'a,"b"', "é"]
     path = write_raw([{"site_id": value} for value in values], line_end=line_end)
-    assert column(connection, path, "site_id") == values
+    assert column(open_x4, path, "site_id") == values
 
 
-def test_a_quoted_value_may_hold_a_line_break(connection: Backend, write_raw: WriteRaw) -> None:
-    path = write_raw([{"app_id": "a\nb"}, {"app_id": "c"}])
-    assert column(connection, path, "app_id") == ["a\nb", "c"]
-    assert [line for line, _ in records(path)] == [2, 4]
-
-
-def test_columns_go_by_name_in_any_order(connection: Backend, write_raw: WriteRaw) -> None:
-    path = write_raw([{"C21": "last", "id": "first"}], columns=COLUMNS[::-1])
-    assert column(connection, path, "C21") == ["last"]
-    assert column(connection, path, "id") == ["first"]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_header(
-    connection: Backend, write_raw: WriteRaw
+def test_a_quoted_value_may_hold_a_line_break(
+    open_x4: OpenRaw, write_raw: WriteRaw, x4: LogSchema
 ) -> None:
+    path = write_raw([{"app_id": "a\nb"}, {"app_id": "c"}])
+    assert column(open_x4, path, "app_id") == ["a\nb", "c"]
+    assert [line for line, _ in records(path, x4)] == [2, 4]
+
+
+def test_columns_go_by_name_in_any_order(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    path = write_raw([{"C21": "last", "id": "first"}], columns=COLUMNS[::-1])
+    assert column(open_x4, path, "C21") == ["last"]
+    assert column(open_x4, path, "id") == ["first"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
     path = write_raw([{"id": "7"}])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert column(connection, path, "id") == ["7"]
+    assert column(open_x4, path, "id") == ["7"]
 
 
 def test_row_is_the_position_in_the_file_with_many_threads(
-    connection: Backend, write_raw: WriteRaw
+    open_x4: OpenRaw, connection: Backend, write_raw: WriteRaw
 ) -> None:
     path = write_raw([{"id": str(row)} for row in range(150_000)])
     connection.raw_sql("SET threads = 4")
-    table = open_raw_file(connection, path, AVAZU_X4).table
-    assert table.filter(table.id.cast("int64") != table.row).count().execute() == 0
-    assert table.row.max().execute() == 149_999
+    table = open_x4(path).table
+    assert table.filter(table.id.cast("int64") != table[POSITION]).count().execute() == 0
+    assert table[POSITION].max().execute() == 149_999
 
 
-def refused(connection: Backend, path: Path) -> str:
+def refused(open_x4: OpenRaw, path: Path) -> str:
     with pytest.raises(RawLogError) as error:
-        open_raw_file(connection, path, AVAZU_X4)
+        open_x4(path)
     return str(error.value)
 
 
-def test_a_missing_folder_is_refused(connection: Backend, tmp_path: Path) -> None:
-    message = refused(connection, tmp_path / "nowhere" / "train.csv")
+def test_a_missing_folder_is_refused(open_x4: OpenRaw, tmp_path: Path) -> None:
+    message = refused(open_x4, tmp_path / "nowhere" / "train.csv")
     assert f"raw folder {tmp_path / 'nowhere'} not found: set raw_dir" in message
 
 
-def test_a_missing_file_is_refused(connection: Backend, tmp_path: Path) -> None:
-    assert f"{tmp_path / 'valid.csv'} not found" in refused(connection, tmp_path / "valid.csv")
+def test_a_missing_file_is_refused(open_x4: OpenRaw, tmp_path: Path) -> None:
+    assert f"{tmp_path / 'valid.csv'} not found" in refused(open_x4, tmp_path / "valid.csv")
 
 
-def test_an_empty_file_is_refused(connection: Backend, tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(open_x4: OpenRaw, tmp_path: Path) -> None:
     (tmp_path / "train.csv").touch()
-    assert "is empty (0 bytes)" in refused(connection, tmp_path / "train.csv")
+    assert "is empty (0 bytes)" in refused(open_x4, tmp_path / "train.csv")
 
 
 @pytest.mark.parametrize(
@@ -87,17 +87,17 @@ def test_an_empty_file_is_refused(connection: Backend, tmp_path: Path) -> None:
     ],
 )
 def test_a_header_off_the_schema_is_refused(
-    connection: Backend, tmp_path: Path, columns: list[str], problem: str
+    open_x4: OpenRaw, tmp_path: Path, columns: list[str], problem: str
 ) -> None:
     path = tmp_path / "train.csv"
     path.write_text(",".join(columns) + "\n")
-    message = refused(connection, path)
+    message = refused(open_x4, path)
     assert message.startswith(f"{path}, line 1: ")
     assert problem in message
 
 
 @pytest.mark.parametrize("content", [b"\n1,2\n", b"\xff\xfei\x00d\x00"])
-def test_what_is_no_header_is_refused(connection: Backend, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_header_is_refused(open_x4: OpenRaw, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "train.csv"
     path.write_bytes(content)
-    assert str(path) in refused(connection, path)
+    assert str(path) in refused(open_x4, path)

@@ -21,5 +21,5 @@ def test_counts_of_a_split(connection: Backend) -> None:
 
 def test_a_split_with_rows_missing_is_refused(connection: Backend) -> None:
     table = ibis.memtable({"row": [0, 2], "label": [0, 1], "a": [0, 0]})
-    with pytest.raises(ValueError, match="encoded valid split has 2 rows, numbered 0 to 2"):
+    with pytest.raises(ValueError, match="encoded valid split has 2 rows, the raw one 3"):
         summarise_split("valid", connection.create_table("t", table), ("a",), rows=3)

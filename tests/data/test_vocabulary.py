@@ -47,6 +47,16 @@ def test_rare_values_and_other_splits_stay_unknown(connection: Backend) -> None:
     assert encoded.to_pyarrow()["app"].to_pylist() == [0, 0, 1, 1]
 
 
+def test_a_field_that_the_log_lacks_gets_no_ids(connection: Backend) -> None:
+    train = split(connection, "train", site=["a", "a"], app=["x", "x"])
+    lacking = train.mutate(app=ibis.null("string"))
+    vocabulary = fit_vocabulary(lacking, ("site", "app"), min_count=1)
+    assert entries(vocabulary) == [("site", "a", 2, 1)]
+    feature_map = build_feature_map(vocabulary, "x1", ("site", "app"), 1, FIT_ON)
+    assert feature_map.sizes == (2, 1)
+    assert encode(lacking, vocabulary, ("site", "app")).to_pyarrow()["app"].to_pylist() == [0, 0]
+
+
 def test_min_count_below_one_is_refused(connection: Backend) -> None:
     with pytest.raises(ValueError, match="min_count is 0"):
         fit_vocabulary(split(connection, "train", site=["a"]), ("site",), min_count=0)

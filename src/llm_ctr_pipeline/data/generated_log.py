@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.generated_rows import GeneratedRows, draw_rows
-from llm_ctr_pipeline.data.schema import AVAZU_X4, ROW, SPLITS
+from llm_ctr_pipeline.data.schema import ROW, SPLITS
 
 CARD_NAME = "generated_log.json"
 SOURCE = "generated log"
@@ -114,10 +115,10 @@ def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[st
 def _write_split(folder: Path, split: str, drawn: GeneratedRows, span: slice) -> None:
     columns = {name: column.values[column.index[span]] for name, column in drawn.columns.items()}
     columns |= {"id": drawn.ids[span], "click": drawn.clicks[span].astype(np.str_)}
-    table = pa.table({name: pa.array(columns[name]) for name in AVAZU_X4.raw_columns})
+    table = pa.table({name: pa.array(columns[name]) for name in AVAZU_COLUMNS})
     plain = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     with (folder / f"{split}.csv").open("wb") as file:
-        file.write(f"{','.join(AVAZU_X4.raw_columns)}\n".encode())
+        file.write(f"{','.join(AVAZU_COLUMNS)}\n".encode())
         pa.csv.write_csv(table, file, plain)
     probabilities = drawn.probabilities[span]
     truth = pa.table({ROW: np.arange(len(probabilities)), "probability": probabilities})

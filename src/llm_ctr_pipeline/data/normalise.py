@@ -3,33 +3,72 @@
 import ibis
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.schema import HOUR, LABEL, ROW, WEEKDAY, WEEKEND, LogSchema
+from llm_ctr_pipeline.data.raw_csv import POSITION
+from llm_ctr_pipeline.data.schema import (
+    ABSENT,
+    CATEGORICAL,
+    LABEL,
+    NUMERIC,
+    ROW,
+    WEEKEND,
+    CodeColumn,
+    FieldSource,
+    LogSchema,
+)
+from llm_ctr_pipeline.data.times import FORMATS, is_weekend
 
-_DAYS = 7
-_SATURDAY = 6  # with Sunday as 0
+_WHOLE_UP_TO = 2  # in the Criteo challenge's buckets
 
 
 def normalise(table: ir.Table, schema: LogSchema) -> ir.Table:
-    """Name label and fields as the unified schema does and derive the time fields.
+    """Name label and fields as the unified schema does and derive what is derived.
 
     Args:
-        table: A checked raw file's rows: strings, and `row`.
-        schema: The log's columns.
+        table: Rows of a checked raw file: strings, and their position.
+        schema: The log's description.
 
     Returns:
-        `row` int64, `label` int8, then the fields as strings in the schema's order;
-        `hour` is "0" to "23", `weekday` "0" (Sunday) to "6", `weekend` "0" or "1".
+        `row` int64, the position in the raw file; `label` int8; then the fields as strings
+        in the schema's order. `hour` is "0" to "23", `weekday` "0" (Sunday) to "6",
+        `weekend` "0" or "1"; a field that the log lacks is null.
     """
-    time = table[schema.raw_time]
-    date = (ibis.literal("20") + time.substr(0, 6)).as_date("%Y%m%d")
-    weekday = (date.day_of_week.index() + 1) % _DAYS  # Ibis counts from Monday
-    derived = {
-        HOUR: time.substr(6, 2).cast("int8"),
-        WEEKDAY: weekday.cast("int8"),
-        WEEKEND: weekday.isin([0, _SATURDAY]).cast("int8"),
-    }
     return table.select(
-        **{ROW: table[ROW], LABEL: table[schema.raw_label].cast("int8")},
-        **{field: table[field] for field in schema.raw_fields},
-        **{field: value.cast("string") for field, value in derived.items()},
+        **{ROW: table[POSITION], LABEL: table[schema.label].cast("int8")},
+        **{field.name: _value(table, field, schema) for field in schema.fields},
     )
+
+
+def code_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
+    """The part of the time that an integer code stands for."""
+    return column.cast("int64") - code.offset
+
+
+def _value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:
+    if field.kind == ABSENT or field.column is None:
+        return ibis.null("string")
+    column = table[field.column]
+    if field.kind == CATEGORICAL:
+        return column
+    if field.kind == NUMERIC:
+        return _bucket(column, field.edges).cast("string").fill_null("")
+    time, code = schema.time_of(field.column), schema.code_of(field.column)
+    if time is not None:
+        return FORMATS[time.format].part(column, field.kind).cast("string")
+    assert code is not None  # noqa: S101 - the schema was checked
+    value = code_value(column, code)
+    return (is_weekend(value) if field.kind == WEEKEND else value).cast("string")
+
+
+def _bucket(column: ir.StringColumn, edges: tuple[float, ...] | None) -> ir.IntegerColumn:
+    """The bucket of a number; null where the cell is empty, so that it gets a value of its own.
+
+    Without edges it is FuxiCTR's reading of what the winners of the Criteo challenge did:
+    ⌊ln(x)²⌋ above 2, else the number without its fraction.
+    """
+    number = column.nullif("").cast("float64")
+    if edges is not None:
+        return sum((number >= edge).cast("int64") for edge in edges)
+    # Engines may compute both branches for every row, and some refuse the logarithm of 0.
+    above_two = ibis.greatest(number, 1.0).ln().pow(2).floor()
+    whole = (number < 0).ifelse(number.ceil(), number.floor())
+    return (number > _WHOLE_UP_TO).ifelse(above_two, whole).cast("int64")

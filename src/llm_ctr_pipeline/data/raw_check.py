@@ -1,34 +1,30 @@
 """Checking a raw log's rows before anything is written."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import DELIMITER, QUOTE, RawFile, records
-from llm_ctr_pipeline.data.schema import ROW
+from llm_ctr_pipeline.data.normalise import code_value
+from llm_ctr_pipeline.data.raw_csv import POSITION, QUOTE, RawFile, records
+from llm_ctr_pipeline.data.schema import NUMERIC, CodeColumn, LogSchema
+from llm_ctr_pipeline.data.times import FORMATS
 
 _CHUNK_BYTES = 1 << 22
-
-# YYMMDDHH with a day that exists; within 2000 to 2099 every fourth year is a leap year.
-_DAY_OF_YEAR = (
-    r"(0[13578]|1[02])(0[1-9]|[12][0-9]|3[01])"
-    r"|(0[469]|11)(0[1-9]|[12][0-9]|30)"
-    r"|02(0[1-9]|1[0-9]|2[0-8])"
-)
-_LEAP_DAY = r"([02468][048]|[13579][26])0229"
-_HOUR_OF_DAY = r"([01][0-9]|2[0-3])"
-_TIME_PATTERN = rf"^([0-9][0-9]({_DAY_OF_YEAR})|{_LEAP_DAY}){_HOUR_OF_DAY}$"
-_TIME_DIGITS = 8
+_NUMBER = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?$"
+_INTEGER = r"^-?[0-9]{1,18}$"
+# A file with so many rows for each value of a code holds every value, unless the offset is
+# wrong: the rarest hour of Avazu has one row in 60.
+_ROWS_FOR_ALL_CODES = 1000
 
 
 @dataclass(frozen=True)
-class RawSplitFacts:
-    """What is known of one split's raw file once it passed the check.
+class RawFileFacts:
+    """What is known of one raw file once it passed the check.
 
     Attributes:
         file: Name of the file, without its folder.
@@ -47,18 +43,27 @@ class RawSplitFacts:
         return asdict(self)
 
 
-def check_raw_log(files: Mapping[str, RawFile]) -> dict[str, RawSplitFacts]:
-    """Check every row of every split, and that no two splits are one file.
+@dataclass(frozen=True)
+class _Rule:
+    """What the values of one column must be."""
+
+    column: str
+    bad: ir.BooleanColumn
+    expected: str
+
+
+def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
+    """Check every row of every file, and that no two splits are one file.
 
     Args:
-        files: The raw file of each split, by the split's name.
+        files: The raw file of each split that has one, by the split's name.
 
     Returns:
-        The facts of each split, in the order given.
+        The facts of each file, in the order given.
 
     Raises:
-        RawLogError: If a file has no rows, a row has too few or too many cells, a label
-            is not 0 or 1, a time is no YYMMDDHH, or two splits are identical.
+        RawLogError: If a file has no rows, a row has too few or too many cells, a value is
+            not what the log's description says, or two splits are identical.
     """
     facts = {split: check_raw_file(file) for split, file in files.items()}
     first_with: dict[str, str] = {}
@@ -72,37 +77,65 @@ def check_raw_log(files: Mapping[str, RawFile]) -> dict[str, RawSplitFacts]:
     return facts
 
 
-def check_raw_file(file: RawFile) -> RawSplitFacts:
+def check_raw_file(file: RawFile) -> RawFileFacts:
     """Check every row of one raw file; look for the first bad one only if there is any.
 
     Raises:
-        RawLogError: See `check_raw_log`, except identical splits.
+        RawLogError: See `check_raw_files`, except identical splits.
     """
-    label = file.table[file.schema.raw_label]
-    time = file.table[file.schema.raw_time]
-    bad_label = ~label.isin(["0", "1"])
-    bad_time = (time.length() != _TIME_DIGITS) | ~time.re_search(_TIME_PATTERN)
-    counts = _scan(file, label, bad_label, bad_time)
+    rules = [*_rules(file.table, file.schema)]
+    counts = _scan(file, rules)
     fingerprint = _check_bytes(file, counts["rows"])
     if counts["rows"] == 0:
-        raise RawLogError(f"{file.path} has a header but no rows: expected at least one")
-    if counts["bad_labels"]:
-        raise _value_error(file, label, bad_label, counts["bad_labels"], "0 or 1")
-    if counts["bad_times"]:
-        expected = "YYMMDDHH: 8 digits, a day that exists and an hour from 00 to 23"
-        raise _value_error(file, time, bad_time, counts["bad_times"], expected)
-    return RawSplitFacts(file.path.name, counts["rows"], counts["clicks"], fingerprint)
+        begin = "has a header but no rows" if file.schema.columns is None else "has no rows"
+        raise RawLogError(f"{file.path} {begin}: expected at least one")
+    for position, rule in enumerate(rules):
+        if counts[f"bad_{position}"]:
+            raise _value_error(file, rule, counts[f"bad_{position}"])
+    for code in file.schema.codes:
+        _check_all_codes(file, code, counts["rows"], counts[f"codes_{code.column}"])
+    return RawFileFacts(file.path.name, counts["rows"], counts["clicks"], fingerprint)
 
 
-def _scan(
-    file: RawFile, label: ir.StringColumn, bad_label: ir.BooleanColumn, bad_time: ir.BooleanColumn
-) -> dict[str, int]:
-    """Count rows, clicks and violations in one pass of the engine."""
-    query = file.table.aggregate(
-        rows=file.table.count(),
-        clicks=(label == "1").sum(),
-        bad_labels=bad_label.sum(),
-        bad_times=bad_time.sum(),
+def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
+    """What the log's description says of its columns; other columns may hold any text."""
+    yield _Rule(schema.label, ~table[schema.label].isin(["0", "1"]), "0 or 1")
+    for time in schema.times:
+        format_ = FORMATS[time.format]
+        yield _Rule(time.column, format_.is_bad(table[time.column]), format_.expected)
+    for code in schema.codes:
+        low, high = code.offset + code.first, code.offset + code.last
+        expected = (
+            f"an integer from {low} to {high} ({code.part} {code.first} to {code.last} "
+            f"plus {code.offset})"
+        )
+        yield _Rule(code.column, _is_no_code(table[code.column], code), expected)
+    for field in schema.fields:
+        if field.kind == NUMERIC and field.column is not None:
+            column = table[field.column]
+            bad = (column != "") & ~_matches(column, _NUMBER)
+            yield _Rule(field.column, bad, "a decimal number or empty")
+
+
+def _matches(column: ir.StringColumn, pattern: str) -> ir.BooleanColumn:
+    # Some engines let `$` match before a line break at the end.
+    return column.re_search(pattern) & ~column.contains("\n")
+
+
+def _is_no_code(column: ir.StringColumn, code: CodeColumn) -> ir.BooleanColumn:
+    is_integer = _matches(column, _INTEGER)
+    value = code_value(is_integer.ifelse(column, ibis.literal("0")), code)
+    return ~is_integer | ~value.between(code.first, code.last)
+
+
+def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
+    """Count rows, clicks, violations and codes in one pass of the engine."""
+    table, schema = file.table, file.schema
+    query = table.aggregate(
+        rows=table.count(),
+        clicks=(table[schema.label] == "1").sum(),
+        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
+        **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
     )
     try:
         counts = query.to_pyarrow().to_pylist()[0]
@@ -112,6 +145,24 @@ def _scan(
         reason = str(error).strip().splitlines()
         raise RawLogError(f"{file.path} cannot be read as CSV: {' '.join(reason[:3])}") from error
     return {name: int(count or 0) for name, count in counts.items()}
+
+
+def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> None:
+    """Refuse a long file without some of a code's values: its offset is not the stated one."""
+    values = code.last - code.first + 1
+    if found >= values or rows < values * _ROWS_FOR_ALL_CODES:
+        return
+    column = file.table[code.column]
+    span = file.table.aggregate(
+        low=code_value(column, code).min(), high=code_value(column, code).max()
+    )
+    ends = span.to_pyarrow().to_pylist()[0]
+    raise RawLogError(
+        f"{file.path}, column {code.column!r}: expected all {values} codes from "
+        f"{code.offset + code.first} to {code.offset + code.last} ({code.part} {code.first} to "
+        f"{code.last}) in {rows} rows, found {found} of them, from {code.offset + ends['low']} to "
+        f"{code.offset + ends['high']}: is the offset {code.offset} right?"
+    )
 
 
 def _check_bytes(file: RawFile, rows: int) -> str:
@@ -125,9 +176,10 @@ def _check_bytes(file: RawFile, rows: int) -> str:
     with file.path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
-            delimiters += chunk.count(DELIMITER.encode())
+            delimiters += chunk.count(file.schema.delimiter.encode())
             quotes += chunk.count(QUOTE.encode())
-    expected = (len(file.schema.raw_columns) - 1) * (rows + 1)
+    lines = rows + 1 if file.schema.columns is None else rows
+    expected = (len(file.schema.raw_columns) - 1) * lines
     if quotes or delimiters != expected:
         _check_widths(file)
     return digest.hexdigest()
@@ -136,7 +188,7 @@ def _check_bytes(file: RawFile, rows: int) -> str:
 def _check_widths(file: RawFile) -> None:
     """Raise for the first row whose number of cells is not the number of columns."""
     width = len(file.schema.raw_columns)
-    for row, (line, cells) in enumerate(records(file.path), start=1):
+    for row, (line, cells) in enumerate(records(file.path, file.schema), start=1):
         if len(cells) != width:
             many = "many" if len(cells) > width else "few"
             raise RawLogError(
@@ -145,26 +197,28 @@ def _check_widths(file: RawFile) -> None:
             )
 
 
-def _value_error(
-    file: RawFile, column: ir.StringColumn, bad: ir.BooleanColumn, count: int, expected: str
-) -> RawLogError:
+def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
     """Say where the first of some bad values is."""
     found = (
-        file.table.filter(bad)
-        .select(row=file.table[ROW], value=column)
-        .order_by(ROW)
+        file.table.filter(rule.bad)
+        .select(row=file.table[POSITION], value=file.table[rule.column])
+        .order_by("row")
         .limit(1)
         .to_pyarrow()
         .to_pylist()[0]
     )
     return RawLogError(
-        f"{file.path}, column {column.get_name()!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file.path, found['row'])}): {found['value']!r} is not {expected}; "
+        f"{file.path}, column {rule.column!r}, row {found['row'] + 1} "
+        f"(line {_line_of(file, found['row'])}): {found['value']!r} is not {rule.expected}; "
         f"{count} such row{'s' if count > 1 else ''} in all"
     )
 
 
-def _line_of(path: Path, row: int) -> int:
+def _line_of(file: RawFile, row: int) -> int:
     """Return the 1-based line on which a 0-based row begins."""
-    lines = (line for position, (line, _) in enumerate(records(path)) if position == row)
-    return next(lines)
+    found = (
+        line
+        for position, (line, _) in enumerate(records(file.path, file.schema))
+        if position == row
+    )
+    return next(found)

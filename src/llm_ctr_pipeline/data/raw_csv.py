@@ -1,4 +1,7 @@
-"""Reading a raw CSV file with every value a string, and its header checked first."""
+"""Reading a raw CSV file with every value a string, and its header checked first.
+
+What depends on the engine is here alone: reading text, and the position of a row in its file.
+"""
 
 import csv
 from collections import Counter
@@ -11,10 +14,11 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.schema import ROW, LogSchema
+from llm_ctr_pipeline.data.schema import LogSchema
 
-DELIMITER = ","
 QUOTE = '"'
+# Named so that no raw column is likely to be called the same.
+POSITION = "position in file"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class RawFile:
     Attributes:
         path: The CSV file.
         schema: The columns it was checked against.
-        table: Its columns as strings (an empty cell is the value ""), and `row`, int64,
+        table: Its columns as strings (an empty cell is the value ""), and `POSITION`, int64,
             the 0-based position in the file. Nothing is read until it is executed.
     """
 
@@ -38,32 +42,40 @@ def open_raw_file(connection: BaseBackend, path: Path, schema: LogSchema) -> Raw
 
     Args:
         connection: Ibis backend that will read the file; DuckDB is the one supported.
-        path: The CSV file: UTF-8, comma-separated, with a header line.
-        schema: The columns that the file must hold, in any order.
+        path: The CSV file, UTF-8.
+        schema: Its delimiter and columns: those of its header line in any order, or those of
+            a file without one.
 
     Raises:
-        RawLogError: If the file is missing or empty, or its header is not the schema's.
+        RawLogError: If the file is missing or empty, or its first line does not fit the
+            schema's columns.
         NotImplementedError: If the backend has no reader here.
     """
-    columns = read_header(path)
-    check_columns(path, columns, schema)
+    columns = read_first_line(path, schema)
+    if schema.columns is None:
+        check_columns(path, columns, schema)
+    else:
+        check_width(path, columns, schema)
+        columns = [*schema.columns]
     if connection.name != "duckdb":
         raise NotImplementedError(
             f"raw CSV files are read with DuckDB only, the engine is {connection.name!r}: "
             "give the raw datasets a connection of backend duckdb"
         )
-    return RawFile(path, schema, _read_with_duckdb(connection, path, columns))
+    return RawFile(path, schema, _read_with_duckdb(connection, path, columns, schema))
 
 
-def _read_with_duckdb(connection: BaseBackend, path: Path, columns: list[str]) -> ir.Table:
+def _read_with_duckdb(
+    connection: BaseBackend, path: Path, columns: list[str], schema: LogSchema
+) -> ir.Table:
     # Nothing is sniffed: DuckDB would otherwise guess types, nulls and the dialect from
     # the first rows, and `1e5` or `00000001` would come back as numbers.
     table = connection.read_csv(
         path,
         columns=dict.fromkeys(columns, "VARCHAR"),
         auto_detect=False,
-        header=True,
-        delim=DELIMITER,
+        header=schema.columns is None,
+        delim=schema.delimiter,
         quote=QUOTE,
         escape=QUOTE,
         encoding="utf-8",
@@ -73,14 +85,14 @@ def _read_with_duckdb(connection: BaseBackend, path: Path, columns: list[str]) -
     )
     # Without an order DuckDB numbers rows as it reads them (a streaming window over an
     # insertion-ordered scan), so this is the position in the file at no cost of a sort.
-    return table.mutate(**{ROW: ibis.row_number().cast("int64")})
+    return table.mutate(**{POSITION: ibis.row_number().cast("int64")})
 
 
-def read_header(path: Path) -> list[str]:
-    """Read the column names on the first line of a CSV file.
+def read_first_line(path: Path, schema: LogSchema) -> list[str]:
+    """Read the cells on the first line of a CSV file: its header, where it has one.
 
     Raises:
-        RawLogError: If the folder or the file is missing, or the file has no header.
+        RawLogError: If the folder or the file is missing, or the first line is none.
     """
     if not path.parent.is_dir():
         raise RawLogError(
@@ -88,16 +100,18 @@ def read_header(path: Path) -> list[str]:
         )
     if not path.is_file():
         raise RawLogError(f"{path} not found: the raw folder must hold this file")
+    expected = "a header line and rows" if schema.columns is None else "rows"
     if path.stat().st_size == 0:
-        raise RawLogError(f"{path} is empty (0 bytes): expected a header line and rows")
+        raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=DELIMITER, quotechar=QUOTE), [])
+            reader = csv.reader(file, delimiter=schema.delimiter, quotechar=QUOTE)
+            cells = next(reader, [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise RawLogError(f"{path}: the header line is not UTF-8 CSV ({error})") from error
-    if not header:
-        raise RawLogError(f"{path}, line 1: expected a header, found an empty line")
-    return header
+        raise RawLogError(f"{path}: the first line is not UTF-8 CSV ({error})") from error
+    if not cells:
+        raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
+    return cells
 
 
 def check_columns(path: Path, columns: list[str], schema: LogSchema) -> None:
@@ -125,7 +139,21 @@ def check_columns(path: Path, columns: list[str], schema: LogSchema) -> None:
         )
 
 
-def records(path: Path) -> Iterator[tuple[int, list[str]]]:
+def check_width(path: Path, cells: list[str], schema: LogSchema) -> None:
+    """Refuse a file without a header whose first row has not one cell a column.
+
+    Raises:
+        RawLogError: If it has more or fewer.
+    """
+    width = len(schema.raw_columns)
+    if len(cells) != width:
+        raise RawLogError(
+            f"{path}, line 1: {len(cells)} cells between {schema.delimiter!r}, but the "
+            f"{schema.dataset} log has the {width} columns {', '.join(schema.raw_columns)}"
+        )
+
+
+def records(path: Path, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
     """Walk through a CSV file's data rows one by one, to find where a fault is.
 
     Blank lines are no rows, as for DuckDB.
@@ -137,11 +165,12 @@ def records(path: Path) -> Iterator[tuple[int, list[str]]]:
         RawLogError: If the text is not UTF-8 or a quoted cell is malformed.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=DELIMITER, quotechar=QUOTE, strict=True)
+        reader = csv.reader(file, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
+        header = int(schema.columns is None)
         line = 1
         try:
             for cells in reader:
-                if cells and line > 1:
+                if cells and line > header:
                     yield line, cells
                 line = reader.line_num + 1
         except (UnicodeDecodeError, csv.Error) as error:

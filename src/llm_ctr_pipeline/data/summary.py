@@ -6,7 +6,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.schema import LABEL, ROW
+from llm_ctr_pipeline.data.schema import LABEL
 
 _UNKNOWN = "unknown__"
 
@@ -41,25 +41,23 @@ def summarise_split(
 
     Args:
         split: Its name, for the error.
-        encoded: `row`, `label` and the fields' ids.
+        encoded: `label` and the fields' ids.
         fields: The fields in order.
-        rows: Rows of the raw file it comes from.
+        rows: Rows of the raw split it comes from.
 
     Raises:
-        ValueError: If its rows are not 0 to rows - 1.
+        ValueError: If it has another number of rows.
     """
     query = encoded.aggregate(
         rows=encoded.count(),
-        first=encoded[ROW].min(),
-        last=encoded[ROW].max(),
         clicks=encoded[LABEL].sum(),
         **{_UNKNOWN + field: (encoded[field] == 0).sum() for field in fields},
     )
     counts = query.to_pyarrow().to_pylist()[0]
-    if (counts["rows"], counts["first"], counts["last"]) != (rows, 0, rows - 1):
+    if counts["rows"] != rows:
         raise ValueError(
-            f"the encoded {split} split has {counts['rows']} rows, numbered {counts['first']} "
-            f"to {counts['last']}, its raw file {rows}: run `kedro run --pipeline=preprocess` again"
+            f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}: "
+            "run `kedro run --pipeline=preprocess` again"
         )
     unknown = {field: int(counts[_UNKNOWN + field]) for field in fields}
     clicks = int(counts["clicks"])

@@ -9,7 +9,7 @@ def fit_vocabulary(train: ir.Table, fields: tuple[str, ...], min_count: int) -> 
 
     Ids go by count descending, then by value in the order of its bytes, so that the same
     rows give the same ids on any engine and any number of threads. They begin at 1: id 0
-    is left for "unknown".
+    is left for "unknown". A field that the log lacks is null and gets none.
 
     Args:
         train: The normalised training split.
@@ -33,7 +33,7 @@ def fit_vocabulary(train: ir.Table, fields: tuple[str, ...], min_count: int) -> 
 
 def _field_vocabulary(train: ir.Table, field: str, min_count: int) -> ir.Table:
     counted = train.group_by(value=train[field]).aggregate(count=train.count())
-    kept = counted.filter(counted["count"] >= min_count)
+    kept = counted.filter((counted["count"] >= min_count) & counted["value"].notnull())
     by_rank = ibis.window(order_by=[kept["count"].desc(), kept["value"].asc()])
     return kept.select(
         field=ibis.literal(field),

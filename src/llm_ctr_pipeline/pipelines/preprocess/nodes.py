@@ -11,50 +11,52 @@ from llm_ctr_pipeline.data.fit import build_feature_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
 from llm_ctr_pipeline.data.generated_log import provide_generated_log as provide_log
 from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_check import check_raw_log as check_files
-from llm_ctr_pipeline.data.raw_csv import RawFile
-from llm_ctr_pipeline.data.schema import AVAZU_X4
+from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits
+from llm_ctr_pipeline.data.raw_log import check_raw_log as check_log
 from llm_ctr_pipeline.data.summary import summarise_split
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary as fit
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
 
 
 def provide_generated_log(
-    raw_folder: Path, generated_folder: Path, generated_log: GeneratedLogParams | None
+    raw_folder: RawFolder, generated_folder: Path, generated_log: GeneratedLogParams | None
 ) -> dict[str, Any]:
     """Write the generated log where it is the raw log asked for; say what the source is."""
-    if generated_log is None or raw_folder != generated_folder:
-        return {"source": raw_folder.name, "best_auc": None}
-    card = provide_log(raw_folder, GeneratedLogSettings(**generated_log.model_dump()))
+    if generated_log is None or raw_folder.path != generated_folder:
+        return {"source": raw_folder.path.name, "best_auc": None}
+    card = provide_log(raw_folder.path, GeneratedLogSettings(**generated_log.model_dump()))
     return {"source": SOURCE, "best_auc": card["best_auc"]}
 
 
 def check_raw_log(
-    source: dict[str, Any], train: RawFile, valid: RawFile, test: RawFile
+    source: dict[str, Any], raw_folder: RawFolder, log: LogParams, preprocess: PreprocessParams
 ) -> dict[str, Any]:
     """Refuse a raw log with a fault before anything is written; return its data card."""
-    facts = check_files({"train": train, "valid": valid, "test": test})
-    return {**source, "splits": {split: found.to_dict() for split, found in facts.items()}}
+    return {**source, **check_log(raw_folder, log.to_schema(), preprocess.every_nth_row)}
 
 
-def normalise_split(raw: RawFile, raw_log: dict[str, Any]) -> ir.Table:
-    """Bring one split to the unified schema; the data card only says that it was checked."""
-    return normalise(raw.table, raw.schema)
+def normalise_splits(
+    raw_folder: RawFolder, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
+) -> tuple[ir.Table, ir.Table, ir.Table]:
+    """Bring the splits of the checked log to the unified schema: train, valid, test."""
+    schema = log.to_schema()
+    raw = raw_splits(raw_folder, schema, preprocess.every_nth_row, raw_log["cuts"])
+    train, valid, test = (normalise(table, schema) for table in raw.values())
+    return train, valid, test
 
 
-def fit_vocabulary(train: ir.Table, preprocess: PreprocessParams) -> ir.Table:
+def fit_vocabulary(train: ir.Table, log: LogParams, preprocess: PreprocessParams) -> ir.Table:
     """Number the values that the training split holds often enough."""
-    return fit(train, AVAZU_X4.fields, preprocess.min_count)
+    return fit(train, log.to_schema().names, preprocess.min_count)
 
 
 def make_feature_map(
-    vocabulary: ir.Table, raw_log: dict[str, Any], preprocess: PreprocessParams
+    vocabulary: ir.Table, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
 ) -> dict[str, Any]:
     """Describe the fields, and the data that the vocabulary was fit on."""
     fit_on = FitSource(source=raw_log["source"], **raw_log["splits"]["train"])
-    return build_feature_map(
-        vocabulary, AVAZU_X4.dataset, AVAZU_X4.fields, preprocess.min_count, fit_on
-    ).to_dict()
+    names = log.to_schema().names
+    return build_feature_map(vocabulary, log.dataset, names, preprocess.min_count, fit_on).to_dict()
 
 
 def encode_split(
@@ -67,6 +69,7 @@ def encode_split(
 def summarise(
     raw_log: dict[str, Any],
     feature_map: dict[str, Any],
+    log: LogParams,
     train: ir.Table,
     valid: ir.Table,
     test: ir.Table,
@@ -80,7 +83,8 @@ def summarise(
         for split, table in encoded.items()
     }
     return {
-        "dataset": feature_map["dataset"],
+        "dataset": log.dataset,
+        "feature_map": feature_map["dataset"],
         "fingerprint": feature_map["fingerprint"],
         "source": raw_log["source"],
         "best_auc": raw_log["best_auc"],

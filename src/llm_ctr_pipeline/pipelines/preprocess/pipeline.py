@@ -7,14 +7,19 @@ from llm_ctr_pipeline.pipelines.preprocess.nodes import (
     encode_split,
     fit_vocabulary,
     make_feature_map,
-    normalise_split,
+    normalise_splits,
     provide_generated_log,
     summarise,
 )
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline that encodes the x4 log."""
+    """Return the pipeline that encodes the log described by `params:log`."""
+    return create_source() + create_fit() + create_encode()
+
+
+def create_source() -> Pipeline:
+    """Return what provides the raw log: written, where it is the generated one."""
     return Pipeline(
         [
             Node(
@@ -23,42 +28,46 @@ def create_pipeline() -> Pipeline:
                 outputs="raw_source",
                 name="provide_generated_log",
             ),
+        ]
+    )
+
+
+def create_fit() -> Pipeline:
+    """Return what leads from a raw log to its own vocabulary and feature map."""
+    return Pipeline(
+        [
             Node(
                 func=check_raw_log,
-                inputs=["raw_source", "train_raw", "valid_raw", "test_raw"],
+                inputs=["raw_source", "raw_folder", "params:log", "params:preprocess"],
                 outputs="raw_log",
                 name="check_raw_log",
             ),
             Node(
-                func=normalise_split,
-                inputs=["train_raw", "raw_log"],
-                outputs="train_normalised",
-                name="normalise_train",
-            ),
-            Node(
-                func=normalise_split,
-                inputs=["valid_raw", "raw_log"],
-                outputs="valid_normalised",
-                name="normalise_valid",
-            ),
-            Node(
-                func=normalise_split,
-                inputs=["test_raw", "raw_log"],
-                outputs="test_normalised",
-                name="normalise_test",
+                func=normalise_splits,
+                inputs=["raw_folder", "raw_log", "params:log", "params:preprocess"],
+                outputs=["train_normalised", "valid_normalised", "test_normalised"],
+                name="normalise_splits",
             ),
             Node(
                 func=fit_vocabulary,
-                inputs=["train_normalised", "params:preprocess"],
+                inputs=["train_normalised", "params:log", "params:preprocess"],
                 outputs="vocabulary",
                 name="fit_vocabulary",
             ),
             Node(
                 func=make_feature_map,
-                inputs=["vocabulary", "raw_log", "params:preprocess"],
+                inputs=["vocabulary", "raw_log", "params:log", "params:preprocess"],
                 outputs="feature_map",
                 name="make_feature_map",
             ),
+        ]
+    )
+
+
+def create_encode() -> Pipeline:
+    """Return what leads from normalised splits and a vocabulary to encoded splits."""
+    return Pipeline(
+        [
             Node(
                 func=encode_split,
                 inputs=["train_normalised", "vocabulary", "feature_map"],
@@ -82,6 +91,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "raw_log",
                     "feature_map",
+                    "params:log",
                     "train_encoded",
                     "valid_encoded",
                     "test_encoded",

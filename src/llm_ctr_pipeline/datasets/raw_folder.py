@@ -1,0 +1,48 @@
+"""A folder of raw files and the engine that reads them."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import DatasetError
+from kedro_datasets.ibis import FileDataset
+
+from llm_ctr_pipeline.data.raw_log import RawFolder
+
+
+class RawFolderDataset(FileDataset):  # type: ignore[misc]
+    """Hands a node the folder of a raw log, which need not exist; it is never written.
+
+    Which files it holds and what is in them stands in the parameters (`log`).
+
+    ```yaml
+    raw_folder:
+      type: llm_ctr_pipeline.datasets.raw_folder.RawFolderDataset
+      filepath: data/01_raw/avazu_x4
+      connection: ${globals:engine}
+    ```
+    """
+
+    def __init__(
+        self,
+        filepath: str,
+        *,
+        connection: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Point to a folder.
+
+        Args:
+            filepath: The folder; Kedro makes it absolute.
+            connection: Ibis backend and its options, shared by all datasets that give
+                the same; DuckDB in memory by default.
+            metadata: For other tools; Kedro ignores it.
+        """
+        super().__init__(filepath, "csv", connection=connection, metadata=metadata)
+
+    def load(self) -> RawFolder:
+        """Name the folder; nothing is read yet."""
+        return RawFolder(Path(self._get_load_path()), self.connection)
+
+    def save(self, data: RawFolder) -> NoReturn:
+        """Refuse: raw data is only read."""
+        raise DatasetError(f"{self._filepath} is raw data: it is read, never written")
