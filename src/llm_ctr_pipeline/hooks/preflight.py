@@ -55,6 +55,8 @@ class PreflightHook:
                 raise PreflightError(_missing_input(name, catalog))
         if {"params:training", "params:llm"} <= inputs:
             _check_device(catalog.load("params:training"), catalog.load("params:llm"))
+        if "params:compare" in inputs:
+            _check_compared(pipeline, catalog)
 
 
 def _check_environment(loader: OmegaConfigLoader) -> None:
@@ -182,4 +184,22 @@ def _check_device(training: Any, llm: Any) -> None:
     try:
         choose_kernel(llm.attention, training.device, training.precision)
     except (DeviceError, KernelError) as error:
+        raise PreflightError(str(error)) from error
+
+
+def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Raise where results to compare are missing or of different rows, or this run makes them."""
+    from llm_ctr_pipeline.metrics.tested_models import NotComparableError
+    from llm_ctr_pipeline.pipelines.compare.results import find_models
+
+    if any(name.endswith("_predictions") for name in pipeline.all_outputs()):
+        # It reads them by folder, so Kedro knows no order between the two.
+        raise PreflightError(
+            "compare reads results that other runs made, and this run would make some of them: "
+            "run `kedro run --pipeline=compare` by itself afterwards"
+        )
+    folders = (catalog.load("model_output_folder"), catalog.load("reporting_folder"))
+    try:
+        find_models(*folders, catalog.load("params:compare"))
+    except NotComparableError as error:
         raise PreflightError(str(error)) from error

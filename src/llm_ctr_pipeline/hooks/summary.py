@@ -1,4 +1,4 @@
-"""The lines that a run which tested a model ends with."""
+"""The lines that a run which tested or compared models ends with."""
 
 import shutil
 import sys
@@ -8,7 +8,14 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llm_ctr_pipeline.metrics import comparison_table
+
+PIPE_WIDTH = 120
 
 
 class SummaryHook:
@@ -16,10 +23,15 @@ class SummaryHook:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print the summary, if the run tested a model."""
+        """Print the summary, if the run tested a model or compared some."""
         text = summary_of_run(pipeline, catalog)
         if text:
             Console().print(text, highlight=False, soft_wrap=True)
+        if "comparison" in pipeline.all_outputs():
+            place = _place(catalog, "comparison").parent
+            # A file or a pipe has no width that tables would have to fit.
+            console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+            print_comparison(catalog.load("comparison"), place, console)
 
 
 def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
@@ -44,6 +56,43 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
         f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
     return "\n".join(lines)
+
+
+def print_comparison(comparison: dict[str, Any], place: Path, console: Console) -> None:
+    """Print the tables of a comparison, what its columns mean, and where it lies.
+
+    Args:
+        comparison: As the compare pipeline wrote it.
+        place: Its folder.
+        console: Where to print.
+    """
+    console.print(Text(f"\n{comparison_table.title_of(comparison)}\n", style="bold"))
+    for table in comparison_table.tables_of(comparison):
+        shown = _shown_table(table)
+        unbounded = console.options.update(max_width=1000)
+        if console.measure(shown, options=unbounded).maximum > console.width:
+            shown = _shown_table(table, tall=True)
+        console.print(shown, "")
+    lines = comparison_table.legend_of(comparison) + comparison_table.missing_of(comparison)
+    console.print(Text("\n".join(lines)))
+    places = f"\n  {'reports':<12}{place}\n  {'figures':<12}{place}/*.html"
+    console.print(Text(places), soft_wrap=True)
+
+
+def _shown_table(table: comparison_table.Table, *, tall: bool = False) -> Table:
+    """A table as Rich draws it; a tall one has its intervals on lines of their own."""
+
+    def lines(cell: str) -> Text:
+        for end, start in ((" ", "["), (" − ", ""), (". ", "")) if tall else ():
+            cell = cell.replace(f"{end}{start}", f"{end.rstrip()}\n{start}")
+        return Text(cell)
+
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for number, column in enumerate(table.columns):
+        shown.add_column(lines(column), justify="right" if number else "left", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(lines(cell) for cell in row))
+    return shown
 
 
 def _is_report(name: str) -> bool:

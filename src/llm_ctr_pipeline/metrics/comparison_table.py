@@ -40,15 +40,15 @@ def title_of(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def tables_of(comparison: Mapping[str, Any]) -> tuple[Table, Table]:
-    """Put the numbers of a comparison into two tables, one row a model.
+def tables_of(comparison: Mapping[str, Any]) -> tuple[Table, Table, Table]:
+    """Put the numbers of a comparison into three narrow tables, one row a model.
 
     Args:
         comparison: made by ``compare_models``.
 
     Returns:
-        How well each model ranks the rows and how it differs from the baseline; and its
-        calibration and what its training took.
+        How well each model ranks the rows, how good its probabilities are, and what its training
+        took.
     """
     models = comparison["models"]
     base = comparison["baseline"]
@@ -56,21 +56,23 @@ def tables_of(comparison: Mapping[str, Any]) -> tuple[Table, Table]:
         "AUC [95%]": lambda m: f"{m['auc']:.4f} [{m['auc_low']:.4f}, {m['auc_high']:.4f}]",
         f"AUC − {base} [95%]": _of_difference(_auc_difference),
         "p, Holm": _of_difference(lambda d: _p_value(d["p_value_holm"])),
-        "log loss": lambda m: f"{m['logloss']:.4f}",
-        "accuracy": lambda m: f"{m['accuracy']:.2f}%",
     }
     if comparison["best_possible_auc"] is not None:
         ranking["of best"] = lambda m: f"{m['share_of_best']:.1%}".replace("-", "−")
-    cost: dict[str, Callable[[Model], str]] = {
+    probabilities: dict[str, Callable[[Model], str]] = {
+        "log loss": lambda m: f"{m['logloss']:.4f}",
         f"log loss − {base} [95%]": _of_difference(_logloss_difference),
-        "calibration error": lambda m: f"{m['expected_calibration_error']:.4f}",
-        "predicted / observed": lambda m: f"{m['calibration_ratio']:.3f}",
+        "accuracy": lambda m: f"{m['accuracy']:.2f}%",
+        "calib. error": lambda m: f"{m['expected_calibration_error']:.4f}",
+        "pred. / obs.": lambda m: f"{m['calibration_ratio']:.3f}",
+    }
+    cost: dict[str, Callable[[Model], str]] = {
         "training": lambda m: duration(m["training_seconds"]),
         "rows/s": lambda m: f"{m['rows_per_second']:,.0f}",
         "parameters": lambda m: _count(m["parameters"]),
         "trained": lambda m: _count(m["trained_parameters"]),
     }
-    return _table(models, ranking), _table(models, cost)
+    return _table(models, ranking), _table(models, probabilities), _table(models, cost)
 
 
 def legend_of(comparison: Mapping[str, Any]) -> list[str]:
@@ -86,8 +88,9 @@ def legend_of(comparison: Mapping[str, Any]) -> list[str]:
     tests = len(comparison["models"]) - 1
     corrected = f"corrected for {tests} comparisons by Holm's method" if tests > 1 else "one test"
     lines = [f"{MARK} {note}" for note in sorted(notes)]
+    base = comparison["baseline"]
     lines += [
-        f"AUC − {comparison['baseline']}: paired on the same rows, with DeLong's interval; "
+        f"AUC − {base}, log loss − {base}: paired on the same rows, the former by DeLong's method; "
         f"p: DeLong's test of no difference, {corrected}.",
         "The intervals say what other test rows would change, not what another training seed "
         "would: each number is of one training.",
@@ -98,12 +101,12 @@ def legend_of(comparison: Mapping[str, Any]) -> list[str]:
             "best that any model can reach on this generated log."
         )
     without = f"; for {MARK} without the deepfm that it starts from" if notes else ""
-    lines.append(
-        "Calibration error: mean distance of predicted and observed click rate over 15 bins of "
-        "equally many rows; predicted / observed: number of clicks. Training: all stages, without "
-        f"validation{without}; rows/s: training rows. Parameters: of all components; trained: in "
-        "any stage."
-    )
+    lines += [
+        "Calib. error: mean distance of predicted and observed click rate over 15 bins of equally "
+        "many rows; pred. / obs.: predicted over observed number of clicks.",
+        f"Training: all stages, without validation{without}; rows/s: training rows; parameters: of "
+        "all components; trained: those that any stage trains.",
+    ]
     return lines
 
 

@@ -179,7 +179,7 @@ def _find_paths(
         commands = "; ".join(
             f"for {path} run `{command}`"
             for path, command in missing.items()
-            if path in wanted or not wanted
+            if path in wanted or len(found) < FEWEST_MODELS
         )
         raise NotComparableError(
             f"a comparison needs the results of {FEWEST_MODELS} models on {settings.dataset} "
