@@ -87,11 +87,8 @@ def test_parameters_are_valid_and_all_are_used(env: str, pipelines: dict[str, Pi
         value: Any = validated
         for key in group.split("."):
             value = value[key]
-        assert isinstance(value, BaseModel) or (env, group, value) == (
-            "avazu",
-            "generated_log",
-            None,
-        )
+        has_real_log = env not in {"base", "test"}
+        assert isinstance(value, BaseModel) or (has_real_log and group == "generated_log"), group
 
 
 def test_an_environment_changes_single_keys_of_a_group() -> None:

@@ -1,12 +1,15 @@
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_check import RawFileFacts, check_raw_file, check_raw_files
-from llm_ctr_pipeline.data.raw_csv import RawFile
+from llm_ctr_pipeline.data.raw_csv import POSITION, RawFile, open_raw_file
+from llm_ctr_pipeline.data.schema import CodeColumn, FieldSource, LogSchema
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
@@ -96,3 +99,95 @@ def test_identical_splits_are_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> 
     }
     with pytest.raises(RawLogError, match=r"test\.csv and .*train\.csv are identical"):
         check_raw_files(files)
+
+
+HOUR_CODES = CodeColumn("hour", "hour", 1000, 0, 23)
+
+
+def open_coded(
+    connection: Backend, tmp_path: Path, x4: LogSchema, codes: Sequence[object]
+) -> RawFile:
+    """Open a file of labels and hours as codes."""
+    path = tmp_path / "train.csv"
+    lines = [f"{row % 2},{code}\n" for row, code in enumerate(codes)]
+    path.write_text("".join(["label,hour\n", *lines]))
+    schema = replace(
+        x4,
+        label="label",
+        ignored=(),
+        times=(),
+        codes=(HOUR_CODES,),
+        fields=(FieldSource("hour", "hour", "hour"),),
+    )
+    return open_raw_file(connection, path, schema)
+
+
+@pytest.mark.parametrize("code", ["999", "1024", "0", "", "1005.0", "1e3", "x"])
+def test_a_code_out_of_range_is_refused(
+    connection: Backend, tmp_path: Path, x4: LogSchema, code: str
+) -> None:
+    file = open_coded(connection, tmp_path, x4, [1000, 1023, code])
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(file)
+    expected = "is not an integer from 1000 to 1023 (hour 0 to 23 plus 1000)"
+    assert f"column 'hour', row 3 (line 4): {code!r} {expected}" in str(error.value)
+
+
+def test_a_long_file_must_hold_every_code(
+    connection: Backend, tmp_path: Path, x4: LogSchema
+) -> None:
+    all_but_one = [1001 + row % 23 for row in range(24_000)]
+    few = open_coded(connection, tmp_path, x4, all_but_one[:23_999])
+    assert check_raw_file(few).rows == 23_999
+    file = open_coded(connection, tmp_path, x4, all_but_one)
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(file)
+    assert (
+        "expected all 24 codes from 1000 to 1023 (hour 0 to 23) in 24000 rows, found 23 of them, "
+        "from 1001 to 1023: is the offset 1000 right?"
+    ) in str(error.value)
+    assert check_raw_file(open_coded(connection, tmp_path, x4, [*all_but_one, 1000])).rows == 24_001
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "1,5", "0x1", "--1", "1e5", " 1"])
+def test_what_is_no_number_is_refused(
+    connection: Backend, tmp_path: Path, x4: LogSchema, cell: str
+) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text(f"0\t-1.5\n1\t\n0\t{cell}\n")
+    schema = replace(
+        x4,
+        delimiter="\t",
+        columns=("label", "I1"),
+        label="label",
+        ignored=(),
+        times=(),
+        fields=(FieldSource("I1", "numeric", "I1"),),
+    )
+    with pytest.raises(RawLogError, match=r"row 3 \(line 3\): .* is not a decimal number or empty"):
+        check_raw_file(open_raw_file(connection, path, schema))
+
+
+def test_the_first_line_without_a_header_must_have_every_column(
+    connection: Backend, tmp_path: Path, x4: LogSchema
+) -> None:
+    schema = replace(
+        x4,
+        delimiter="\t",
+        columns=("label", "a", "b"),
+        label="label",
+        ignored=(),
+        times=(),
+        fields=(FieldSource("a", "categorical", "a"), FieldSource("b", "categorical", "b")),
+    )
+    path = tmp_path / "train.txt"
+    path.write_text("0\tx\t\n1\t00012\ty\n")
+    file = open_raw_file(connection, path, schema)
+    assert check_raw_file(file).rows == 2
+    assert file.table.order_by(POSITION).a.to_pyarrow().to_pylist() == ["x", "00012"]
+    path.write_text("0,x,\n")
+    with pytest.raises(RawLogError, match=r"1 cells between '\\t', but the x4 log has the 3"):
+        open_raw_file(connection, path, schema)
+    path.write_text("0\tx\t\n1\ty\n")
+    with pytest.raises(RawLogError, match=r"row 2 \(line 2\): too few cells, 2 for 3 columns"):
+        check_raw_file(open_raw_file(connection, path, schema))

@@ -1,0 +1,171 @@
+"""Logs other than Avazu: by configuration alone they are preprocessed, trained on and tested."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+TRAINING: dict[str, Any] = {
+    "model": {"embedding_dim": 4, "projector_dim": 16},
+    "llm": {
+        "architecture": {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+        }
+    },
+    "training": {"epochs": 1, "batch_size": 128},
+}
+
+CLUBS: dict[str, Any] = {
+    "delimiter": ";",
+    "columns": ["went", "when", "age", "town", "note"],
+    "label": "went",
+    "ignored": ["note"],
+    "times": [{"column": "when", "format": "unix_seconds"}],
+    "codes": [],
+    "fields": [
+        "town",
+        {"name": "age", "kind": "numeric", "edges": [18, 30, 50]},
+        {"name": "hour", "kind": "hour", "column": "when"},
+        {"name": "weekend", "kind": "weekend", "column": "when"},
+    ],
+    "splits": {"train": "clubs.txt", "valid": 0.1, "test": 0.2, "by": "when"},
+}
+"""A log that no configuration of the project knows."""
+
+
+def write_criteo(folder: Path, rng: np.random.Generator) -> None:
+    rows = 600
+    cells: dict[str, Any] = {"label": rng.integers(0, 2, rows).astype(str)}
+    for number in range(1, 14):
+        values = rng.integers(-2, 3000, rows).astype(str)
+        cells[f"I{number}"] = np.where(rng.random(rows) < 0.3, "", values)
+    for number in range(1, 27):
+        values = np.char.mod("%08x", rng.integers(2**31, size=20))[rng.integers(20, size=rows)]
+        cells[f"C{number}"] = np.where(rng.random(rows) < 0.1, "", values)
+    pd.DataFrame(cells).to_csv(folder / "train.txt", sep="\t", header=False, index=False)
+
+
+def write_splits(folder: Path, rng: np.random.Generator, columns: list[str]) -> None:
+    """Write codes as BARS has them, each column's behind those of the one before."""
+    for split, rows in (("train", 400), ("valid", 100), ("test", 100)):
+        cells = {
+            column: 100 * position + rng.integers(10, size=rows)
+            for position, column in enumerate(columns)
+        }
+        labels = rng.integers(0, 2, rows)
+        pd.DataFrame({"label": labels, **cells}).to_csv(folder / f"{split}.csv", index=False)
+
+
+def write_frappe(folder: Path, rng: np.random.Generator) -> None:
+    context = ["daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city"]
+    write_splits(folder, rng, ["user", "item", *context])
+
+
+def write_movielens(folder: Path, rng: np.random.Generator) -> None:
+    write_splits(folder, rng, ["user_id", "item_id", "tag_id"])
+
+
+def write_clubs(folder: Path, rng: np.random.Generator) -> None:
+    rows = 500
+    cells = {
+        "went": rng.integers(0, 2, rows),
+        "when": 1_700_000_000 + rng.integers(10**6, size=rows),
+        "age": np.where(rng.random(rows) < 0.2, "", rng.integers(10, 80, rows).astype(str)),
+        "town": np.array(["Rome", "Oslo", "São Paulo; centre"])[rng.integers(3, size=rows)],
+        "note": "ignored",
+    }
+    pd.DataFrame(cells).to_csv(folder / "clubs.txt", sep=";", header=False, index=False)
+
+
+WRITERS = {
+    "criteo": write_criteo,
+    "frappe": write_frappe,
+    "movielens": write_movielens,
+    "clubs": write_clubs,
+}
+FIELDS = {"criteo": 39, "frappe": 10, "movielens": 3, "clubs": 4}
+ROWS = {"criteo": (480, 60, 60), "frappe": (400, 100, 100), "movielens": (400, 100, 100)}
+ROWS["clubs"] = (350, 50, 100)
+
+
+def prepare(project: Path, env: str) -> Path:
+    """Write a log of this layout, and the configuration of the one that is not shipped."""
+    raw = project / "my_raw"
+    raw.mkdir()
+    WRITERS[env](raw, np.random.default_rng(5))
+    if env == "clubs":
+        conf = project / "conf" / "clubs"
+        conf.mkdir()
+        (conf / "globals.yml").write_text("dataset: clubs\nraw_dir: my_raw\n")
+        parameters = {"log": CLUBS, "generated_log": None}
+        (conf / "parameters.yml").write_text(yaml.safe_dump(parameters))
+    return raw
+
+
+def read(project: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((project / "data" / name).read_text())
+    return content
+
+
+@pytest.mark.parametrize("env", WRITERS)
+def test_a_log_is_preprocessed(project: Path, run_here: Callable[..., None], env: str) -> None:
+    raw = prepare(project, env)
+    run_here(project, "preprocess", env=env, params={"raw_dir": str(raw)})
+    feature_map = read(project, f"04_feature/{env}/feature_map.json")
+    summary = read(project, f"05_model_input/{env}/summary.json")
+    assert feature_map["dataset"] == summary["dataset"] == env
+    assert len(feature_map["fields"]) == FIELDS[env]
+    assert all(field["size"] > 1 for field in feature_map["fields"])
+    for split, rows in zip(("train", "valid", "test"), ROWS[env], strict=True):
+        encoded = pq.read_table(project / "data" / "05_model_input" / env / f"{split}.parquet")
+        assert encoded.num_rows == summary["splits"][split]["rows"]
+        assert encoded.num_rows == pytest.approx(rows, abs=1)
+
+
+def test_the_values_of_a_made_up_log(project: Path, run_here: Callable[..., None]) -> None:
+    raw = prepare(project, "clubs")
+    run_here(project, "preprocess", env="clubs")
+    rows = pd.read_csv(raw / "clubs.txt", sep=";", header=None, names=CLUBS["columns"], dtype=str)
+    tables = [
+        pq.read_table(project / "data" / "02_intermediate" / "clubs" / f"{split}.parquet")
+        for split in ("train", "valid", "test")
+    ]
+    splits = [table.to_pandas().set_index("row") for table in tables]
+    for earlier, later in itertools.pairwise(splits):
+        assert rows["when"][earlier.index].max() <= rows["when"][later.index].min()
+    found = pd.concat(splits).sort_index()
+    when = pd.to_datetime(rows["when"].astype(int), unit="s")
+    buckets = pd.cut(rows["age"].astype(float), [-1, 17, 29, 49, 200], labels=["0", "1", "2", "3"])
+    assert found["label"].tolist() == rows["went"].astype(int).tolist()
+    assert found["town"].tolist() == rows["town"].tolist()
+    assert found["age"].tolist() == buckets.astype(object).fillna("").tolist()
+    assert found["hour"].tolist() == when.dt.hour.astype(str).tolist()
+    assert found["weekend"].tolist() == (when.dt.dayofweek >= 5).astype(int).astype(str).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", WRITERS)
+def test_a_log_is_trained_on_and_tested(
+    project: Path, run_here: Callable[..., None], env: str
+) -> None:
+    raw = prepare(project, env)
+    run_here(project, env=env, params={**TRAINING, "raw_dir": str(raw)})
+    report = read(project, f"08_reporting/single_phase/evaluation_{env}_test.json")
+    assert report["dataset"] == env
+    assert report["source"] == "my_raw"
+    assert 0 < report["auc"] < 1
+    config = read(project, "06_models/single_phase/best_model/config.json")
+    own = yaml.safe_load((project / "conf" / env / "parameters.yml").read_text())
+    assert own.get("model", {}).get("prompt", "") in json.dumps(config)
