@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from kedro.framework.session import KedroSession
@@ -20,6 +22,8 @@ from mlflow.entities import Run
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.metrics.tested_models import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
@@ -103,6 +107,51 @@ def make_split() -> Callable[..., EncodedSplit]:
         flipped_N = torch.rand(rows, generator=generator) < noise
         labels_N = (columns[0] == 1) ^ flipped_N
         return EncodedSplit(torch.stack(columns, dim=1).int(), labels_N.float())
+
+    return make
+
+
+# --- comparison ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def make_scored() -> Callable[..., list[ScoredModel]]:
+    """Draw the tests of models of these paths on the same rows, each noisier than the one before.
+
+    With `best_possible` None the rows are those of a log that was not generated.
+    """
+
+    def make(
+        *paths: str, rows: int = 500, seed: int = 0, best_possible: float | None = 0.8
+    ) -> list[ScoredModel]:
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(-1.5, 1.2, rows)
+        labels = (rng.random(rows) < 1 / (1 + np.exp(-truth))).astype(np.int8)
+        models = []
+        for place, path in enumerate(paths):
+            score = truth + 0.4 * (place + 1) * rng.normal(size=rows)
+            probabilities = (1 / (1 + np.exp(-score))).astype(np.float32)
+            trained = {"path": path, "seed": 7 + place, "best": {"valid_auc": 0.7}}
+            metrics = asdict(classification_metrics(labels, probabilities))
+            share = (metrics["auc"] - 0.5) / (best_possible - 0.5) if best_possible else None
+            evaluation = {
+                **{"path": path, "dataset": "x4", "split": "test", "data_fingerprint": "f00d"},
+                **metrics,
+                **{"source": "generated log" if best_possible else "avazu_x4"},
+                **{"best_possible_auc": best_possible, "share_of_best": share},
+                "trained": trained,
+            }
+            training = trained | {
+                **{
+                    "dataset": "x4",
+                    "seconds": 10.0 * 4**place,
+                    "rows_per_second": 3000.0 / 4**place,
+                },
+                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5, "stages": []},
+            }
+            report = ModelReport(path, path, evaluation, training)
+            models.append(ScoredModel(report, labels, probabilities))
+        return models
 
     return make
 

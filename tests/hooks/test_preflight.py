@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no such pipeline": (
         "trian",
         {},
-        "there are __default__, evaluate, preprocess, train",
+        "there are __default__, compare, ",
     ),
     "two sources of weights": (
         "train",
@@ -161,7 +161,7 @@ def test_a_missing_input_names_the_command_that_makes_it(
         (["--params", "epochs=3"], "did you mean training.epochs?"),
         (["--params", "training.epochs=-1"], "training.epochs is -1"),
         (["--params", "training.device=cuda:9"], "cuda:9"),
-        (["--pipeline=trian"], "there are __default__, evaluate, preprocess, train"),
+        (["--pipeline=trian"], "there are __default__, compare, "),
         (["--pipeline=train"], "run `kedro run --pipeline=preprocess` first"),
         (["--pipeline=evaluate"], "run `kedro run --pipeline=preprocess` first"),
     ],

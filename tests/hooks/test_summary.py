@@ -1,3 +1,4 @@
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
+from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
-from llm_ctr_pipeline.hooks.summary import summary_of_run
+from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
+from llm_ctr_pipeline.metrics.tested_models import ScoredModel, compare_models
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
 from llm_ctr_pipeline.pipelines.train import create_pipeline as train
@@ -145,3 +148,28 @@ def test_a_run_ends_with_its_summary(
     (auc,) = [line for line in lines if line.startswith("  AUC")]
     assert f"{report['auc']:.4f}" in auc
     assert lines[-1].startswith("  pipeline")
+
+
+@pytest.mark.parametrize("baseline", ["deepfm", "two_phase_finetuned"])
+def test_a_comparison_fits_a_narrow_terminal(
+    make_scored: Callable[..., list[ScoredModel]], baseline: str
+) -> None:
+    paths = ("deepfm", "single_phase", "two_phase", "two_phase_finetuned")
+    comparison = compare_models(make_scored(*paths), baseline)
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_comparison(comparison, Path("data/08_reporting/compare"), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    for model in comparison["models"]:
+        assert f"[{model['auc_low']:.4f}, {model['auc_high']:.4f}]" in text
+
+
+def test_a_wide_comparison_has_one_line_a_model(
+    make_scored: Callable[..., list[ScoredModel]],
+) -> None:
+    comparison = compare_models(make_scored("deepfm", "single_phase"), "deepfm")
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    print_comparison(comparison, Path("data/08_reporting/compare"), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert sum(line.startswith("single_phase ") for line in lines) == 3

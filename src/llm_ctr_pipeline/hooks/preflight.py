@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # Understood by the configuration although no parameter has the name.
-RUNTIME_ONLY = ("raw_dir", "mlflow_run_id")
+RUNTIME_ONLY = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "mlflow_run_id")
 
 
 class PreflightError(click.ClickException):
@@ -162,7 +162,8 @@ def _missing_input(name: str, catalog: DataCatalog) -> str:
         for maker in pipelines
         if maker != "__default__" and _makes(pipelines[maker], name, place, catalog)
     ]
-    cure = f"run `kedro run{f' --pipeline={makers[0]}' if makers else ''}` first"
+    shortest = min(makers, key=lambda maker: len(pipelines[maker].nodes), default=None)
+    cure = f"run `kedro run{f' --pipeline={shortest}' if shortest else ''}` first"
     where = place or "its place in the catalog"
     dataset = f"{place.parent.name} " if place and "." not in name else ""
     words = name.replace("_", " ").replace(".", " ")
