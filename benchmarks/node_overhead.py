@@ -12,11 +12,13 @@ from benchmarks.measure import report, side_by_side
 from benchmarks.models import FIELDS, IDS_A_FIELD, SIZES, build_pair
 from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.fit import FitSettings, fit
+from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.optimizer import build_optimizer
+from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
 CPU = torch.device("cpu")
 SETTINGS = FitSettings(
+    components=None,
     epochs=1,
     batch_size=128,
     lr=5e-4,
@@ -24,10 +26,8 @@ SETTINGS = FitSettings(
     weight_decay=0.01,
     patience=2,
     validate_every_steps=None,
-    eval_batch_size=4096,
-    device="cpu",
-    precision="auto",
     seed=0,
+    execution=Execution(device="cpu", precision="auto", eval_batch_size=4096),
 )
 
 

@@ -5,6 +5,7 @@ value or an unknown key before any node runs.
 """
 
 import re
+from dataclasses import fields
 from typing import Literal, Self
 
 from pydantic import (
@@ -26,6 +27,7 @@ from llm_ctr_pipeline.data.schema import (
     Splitting,
     TimeColumn,
 )
+from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
 PATHS = ("deepfm", "single_phase", "two_phase", "two_phase_finetuned")
 FEWEST_COMPARED = 2
@@ -160,6 +162,27 @@ class LogParams(Params):
         )
 
 
+class RecodingParams(Params):
+    """`recoding.x1`, `recoding.x2`: how a log written in that encoding is split."""
+
+    valid_share: float = Field(ge=0, lt=1, description="Share of valid.csv; 0 for no such file.")
+    test_share: float = Field(gt=0, lt=1, description="Share of test.csv.")
+    seed: int = Field(ge=0, description="Seed of the order and the splits.")
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> Self:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share and test_share leave no rows to train on")
+        return self
+
+
+class RecodingsParams(Params):
+    """`params:recoding`: x1 and x2, where they are made of the log at hand."""
+
+    x1: RecodingParams
+    x2: RecodingParams
+
+
 class GeneratedLogParams(Params):
     """`params:generated_log`: the log that stands in where no raw log is given."""
 
@@ -255,8 +278,8 @@ class DeepFmParams(Params):
 class StageParams(Params):
     """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's."""
 
-    datasets: tuple[str, ...] = Field(min_length=1, description="In the order they are trained on.")
-    components: tuple[str, ...] = Field(min_length=1, description="What trains; the rest is frozen.")
+    datasets: tuple[str, ...] = Field(min_length=1, description="In the order they are met.")
+    components: tuple[str, ...] = Field(min_length=1, description="What trains; others are frozen.")
     start: Literal["new", "deepfm", "previous"] = Field(
         description="Where the weights come from: new ones (the language model's pretrained), new "
         "ones but the encoder of the trained deepfm, or the stage before."
@@ -307,6 +330,18 @@ class TrainingParams(Params):
     activation_checkpointing: Literal["auto", "on", "off"]
     rows_in: Literal["auto", "memory", "stream"]
     stream_buffer_rows: int = Field(ge=1, description="Streamed rows that are shuffled together.")
+
+    def to_execution(self) -> Execution:
+        """How to run, as the library knows it."""
+        names = {field.name for field in fields(Execution)}
+        return Execution(**self.model_dump(include=names))
+
+    def to_fit_settings(self, stage: StageParams) -> FitSettings:
+        """What a stage learns, as the library knows it."""
+        names = {field.name for field in fields(FitSettings)}
+        own = stage.model_dump(include=names, exclude_unset=True)
+        shared = self.model_dump(include=names)
+        return FitSettings(**{**shared, **own}, execution=self.to_execution())
 
     @field_validator("device")
     @classmethod

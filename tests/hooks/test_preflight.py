@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "no device's name": ("train", {"training": {"device": "tpu"}}, "training.device is 'tpu'"),
     "no kernel's name": ("train", {"llm": {"attention": "fast"}}, "llm.attention is 'fast'"),
-    "value for a group": ("train", {"single_phase": 3}, "single_phase.evaluation is None"),
+    "value for a group": ("train", {"single_phase": 3}, "single_phase.stages is None"),
     "no such pipeline": (
         "trian",
         {},

@@ -11,7 +11,14 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 
-from llm_ctr_pipeline.params import EvaluationParams, LlmParams, ModelParams, TrainingParams
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.params import (
+    EvaluationParams,
+    LlmParams,
+    ModelParams,
+    StagesParams,
+    TrainingParams,
+)
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 
 TYPES = {"model": ModelParams, "llm": LlmParams, "training": TrainingParams}
@@ -37,8 +44,7 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
         "summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
     }
     for split in ("train", "valid", "test"):
-        rows = pq.read_table(data / f"05_model_input/x4/{split}.parquet")
-        content[f"{split}_encoded"] = ibis.memtable(rows)
+        content[f"{split}_encoded@rows"] = EncodedFile(data / f"05_model_input/x4/{split}.parquet")
 
     def make(
         outputs: set[str], state_folder: Path, split: str = "test", **training: Any
@@ -49,6 +55,7 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
         entries = content | {
             "single_phase.state_folder": state_folder,
             "params:single_phase.evaluation": evaluation,
+            "params:single_phase.stages": StagesParams(parameters["single_phase"]["stages"]),
             "params:evaluation": evaluation,
             **{f"params:{name}": value for name, value in typed.items()},
         }

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ibis
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import pyarrow.parquet as pq
 import pytest
 from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
 from llm_ctr_pipeline.training.checkpoint import FingerprintError, load_checkpoint
 
@@ -55,9 +56,11 @@ def evaluate(
         order: Callable[[int], np.ndarray] = np.arange,
         summary: dict[str, Any] | None = None,
     ) -> DataCatalog:
-        catalog = make_catalog(OUTPUTS, tmp_path_factory.mktemp("state"), split=split)
-        rows = catalog.load(f"{split}_encoded").to_pyarrow()
-        catalog["evaluated_rows"] = ibis.memtable(rows.take(order(rows.num_rows)))
+        folder = tmp_path_factory.mktemp("state")
+        catalog = make_catalog(OUTPUTS, folder, split=split)
+        rows = pq.read_table(catalog.load(f"{split}_encoded@rows").path)
+        pq.write_table(rows.take(order(rows.num_rows)), folder / "rows.parquet")
+        catalog["evaluated_rows"] = EncodedFile(folder / "rows.parquet")
         catalog["evaluated_model"] = load_checkpoint(finished_run / BEST_MODEL)
         catalog["evaluated_feature_map"] = catalog.load("feature_map")
         catalog["evaluated_summary"] = catalog.load("summary") | (summary or {})
@@ -117,7 +120,7 @@ def test_predictions_are_in_the_order_of_the_rows_numbers(
     shuffled = evaluate("valid", order=np.random.default_rng(3).permutation)
     expected = tested.load("evaluation_predictions")
     assert shuffled.load("evaluation_predictions").equals(expected)
-    rows = tested.load("evaluated_rows").to_pyarrow().sort_by("row")
+    rows = pq.read_table(tested.load("evaluated_rows").path).sort_by("row")
     assert expected["label"].tolist() == rows["label"].to_pylist()
 
 

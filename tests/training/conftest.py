@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from llm_ctr_pipeline.training.fit import FitSettings
+from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,7 @@ def make_settings() -> Callable[..., FitSettings]:
 
     def make(**changes: Any) -> FitSettings:
         settings: dict[str, Any] = {
+            "components": None,
             "epochs": 3,
             "batch_size": 16,
             "lr": 1e-3,
@@ -19,11 +21,11 @@ def make_settings() -> Callable[..., FitSettings]:
             "weight_decay": 0.0,
             "patience": 10,
             "validate_every_steps": None,
-            "eval_batch_size": 64,
-            "device": "cpu",
-            "precision": "32-true",
             "seed": 5,
         }
-        return FitSettings(**{**settings, **changes})
+        execution = {"device": "cpu", "precision": "32-true", "eval_batch_size": 64}
+        names = {field.name for field in fields(Execution)}
+        execution |= {name: changes.pop(name) for name in names & set(changes)}
+        return FitSettings(**{**settings, **changes}, execution=Execution(**execution))
 
     return make

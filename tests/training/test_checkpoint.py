@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FitSource
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
+from llm_ctr_pipeline.models.registry import describe_model
 from llm_ctr_pipeline.training import checkpoint as checkpoint_module
 from llm_ctr_pipeline.training.checkpoint import (
     Checkpoint,
@@ -55,7 +56,7 @@ def checkpoint(model: LlmCtr) -> Checkpoint:
 
 def make_checkpoint(model: LlmCtr) -> Checkpoint:
     return Checkpoint(
-        model=model.describe(),
+        model=describe_model(model),
         weights=model.state_dict(),
         feature_map=FEATURE_MAP,
         vocabulary=pa.table(
@@ -102,7 +103,7 @@ def test_the_folder_holds_what_is_documented_and_no_pickle(folder: Path) -> None
 
 def test_the_config_says_what_the_model_is(folder: Path, checkpoint: Checkpoint) -> None:
     config = json.loads((folder / "config.json").read_text())
-    assert config["format_version"] == 1
+    assert config["format_version"] == 2
     assert config["feature_map_fingerprint"] == FEATURE_MAP.fingerprint
     assert config["training"] == checkpoint.training
     assert config["model"]["field_sizes"] == [3, 5, 4]
@@ -140,8 +141,8 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 
 def test_another_format_is_refused(folder: Path) -> None:
-    change_config(folder, format_version=2)
-    with pytest.raises(CheckpointError, match=r"format 2, and this version reads format 1: train"):
+    change_config(folder, format_version=3)
+    with pytest.raises(CheckpointError, match=r"format 3, and this version reads format 2: train"):
         load_checkpoint(folder)
 
 

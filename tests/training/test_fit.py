@@ -22,10 +22,11 @@ from llm_ctr_pipeline.metrics.checks import SingleClassError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training import fit as fit_module
 from llm_ctr_pipeline.training.devices import DeviceError
-from llm_ctr_pipeline.training.fit import FitSettings, NonFiniteLossError, fit
+from llm_ctr_pipeline.training.fit import NonFiniteLossError, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.score import score_split
+from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
@@ -112,7 +113,7 @@ def test_the_best_weights_are_the_best_validations_and_not_the_last(
     assert not torch.equal(result.best_weights["table.weight"], model.table.weight)
     assert torch.equal(snapshots[-1]["table.weight"], model.table.weight)
     model.load_state_dict(result.best_weights)
-    scores = score_split(model, VALID, batch_size=3, device="cpu", precision="32-true")
+    scores = score_split(model, VALID, Execution("cpu", "32-true", 3))
     assert roc_auc_score(VALID.labels_N, scores) == result.best.valid_auc
 
 
@@ -367,7 +368,7 @@ def test_validation_takes_so_many_rows_at_a_time_in_evaluation_mode(
 def test_scores_come_in_the_splits_order(make_model: MakeModel, make_split: MakeSplit) -> None:
     split = make_split(50, 3)
     model = make_model().train()
-    scores = score_split(model, split, batch_size=7, device="cpu", precision="32-true")
+    scores = score_split(model, split, Execution("cpu", "32-true", 7))
     with torch.no_grad():
         expected_N = torch.sigmoid(model(split.ids_NF).double())
     assert scores.dtype == "float64"

@@ -17,7 +17,8 @@ import pytest
 from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
-from llm_ctr_pipeline.training.fit import FitSettings, fit
+from llm_ctr_pipeline.training.fit import fit
+from llm_ctr_pipeline.training.settings import FitSettings
 
 CURVE = Path(__file__).parents[1] / "golden" / "single_phase_20_steps.json"
 FIELD_SIZES = (7, 5, 11, 3)

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.fit import FitResult, FitSettings, ResumePoint, fit
+from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.state import StateMismatchError, load_state
 
 MakeLm = Callable[..., PreTrainedModel]
@@ -208,13 +209,13 @@ def test_without_a_resume_point_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_state_is_there_while_training_and_gone_at_its_end(
+def test_the_state_is_there_while_training_and_nothing_beside_it(
     train: Train, point: ResumePoint
 ) -> None:
     seen = []
     train(point, on_validation=lambda _: seen.append(point.file.exists()))
     assert seen == [False] + [True] * (VALIDATIONS - 1)
-    assert list(point.file.parent.iterdir()) == []
+    assert list(point.file.parent.iterdir()) == [point.file]
 
 
 def test_going_on_is_logged(

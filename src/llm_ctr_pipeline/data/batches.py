@@ -5,17 +5,42 @@ Shape legend: N rows of a split, B rows of a batch, F fields.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from llm_ctr_pipeline.data.schema import LABEL, ROW
+from llm_ctr_pipeline.data.schema import LABEL
 
-if TYPE_CHECKING:  # a machine that only trains needs no Ibis
-    import ibis.expr.types as ir
+# Of a GPU's free memory, what the training rows may take; the rest is the model's.
+SHARE_OF_DEVICE = 0.25
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingRows(Protocol):
+    """Rows to train on, wherever they lie."""
+
+    def __len__(self) -> int:
+        """Rows N of the split."""
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of one epoch, in an order that the seed and the epoch alone fix.
+
+        Args:
+            batch_size: Rows B of a batch; the last may be smaller. Each row is in one batch.
+            seed: Seed of the run.
+            epoch: Epoch, from 0.
+            device: Where the batches are wanted.
+            skip: First batches to leave out, as an interrupted run has them behind it.
+
+        Yields:
+            Ids within each field, int32 `[B, F]`, and labels, float32 `[B]`.
+        """
 
 
 @dataclass(frozen=True)
@@ -42,41 +67,55 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that ids and labels take."""
+        return self.ids_NF.nbytes + self.labels_N.nbytes
+
     def to(self, device: torch.device) -> "EncodedSplit":
         """The same rows on another device."""
         return EncodedSplit(self.ids_NF.to(device), self.labels_N.to(device))
 
-    def take(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, rows_B: Tensor) -> Batch:
         """Ids `[B, F]` and labels `[B]` of some rows, int64 `[B]`."""
         return self.ids_NF[rows_B], self.labels_N[rows_B]
 
-
-def read_split(rows: "ir.Table", fields: Sequence[str]) -> EncodedSplit:
-    """Read an encoded split into memory, in its rows' order.
-
-    Args:
-        rows: Columns `row`, `label` and `fields`.
-        fields: The fields in order.
-    """
-    return EncodedSplit.from_arrow(rows.order_by(ROW).to_pyarrow(), fields)
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of one epoch, in random order over the whole split; see `TrainingRows`."""
+        lie_on = self.ids_NF.device
+        for rows_B in shuffled_batches(len(self), batch_size, seed, epoch, lie_on, skip):
+            yield move(self.take(rows_B), device)
 
 
 def shuffled_batches(
-    rows: int, batch_size: int, seed: int, epoch: int, device: torch.device
+    rows: int, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
 ) -> Iterator[Tensor]:
-    """Row numbers of one epoch's batches, in an order that the seed and the epoch alone fix.
-
-    Args:
-        rows: Rows N of the split; each is in exactly one batch.
-        batch_size: Rows B of a batch; the last may be smaller.
-        seed: Seed of the run.
-        epoch: Epoch, from 0.
-        device: Where the row numbers are wanted.
-
-    Yields:
-        int64, `[B]`.
-    """
+    """Row numbers of one epoch's batches, int64 `[B]`; arguments as in `TrainingRows.batches`."""
     # Drawn on the CPU, so that every device sees the same order.
-    generator = torch.Generator().manual_seed(seed + 1_000_003 * epoch)
-    order_N = torch.randperm(rows, generator=generator).to(device)
-    yield from torch.split(order_N, batch_size)
+    order_N = torch.randperm(rows, generator=generator(seed, epoch))[skip * batch_size :]
+    if len(order_N) > 0:
+        yield from torch.split(order_N.to(device), batch_size)
+
+
+def generator(seed: int, epoch: int) -> torch.Generator:
+    """A random generator of the CPU's that the seed and the epoch alone fix."""
+    return torch.Generator().manual_seed(seed + 1_000_003 * epoch)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """Bring a batch to a device without making the host wait."""
+    if batch[0].device == device or device.type != "cuda":
+        return batch[0].to(device), batch[1].to(device)
+    # Copies from pageable memory would wait for the device's queue.
+    ids_BF, labels_B = (tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
+    return ids_BF, labels_B
+
+
+def on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
+    """Move rows in memory to a GPU whose free memory they take little of; leave others."""
+    if device.type != "cuda" or not isinstance(rows, EncodedSplit):
+        return rows
+    free, _ = torch.cuda.mem_get_info(device)
+    return rows.to(device) if rows.nbytes < SHARE_OF_DEVICE * free else rows

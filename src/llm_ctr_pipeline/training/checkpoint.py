@@ -5,7 +5,7 @@
 | `model.safetensors` | the weights |
 | `config.json` | the model's architecture and settings, and what trained it |
 | `feature_map.json`, `vocabulary.parquet` | the feature map that the ids come from |
-| `tokenizer.json`, `tokenizer_config.json` | the language model's tokenizer |
+| `tokenizer.json`, `tokenizer_config.json` | the language model's tokenizer, if it has one |
 """
 
 import json
@@ -21,17 +21,16 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.registry import CtrModel, build_model
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILES = (
     "config.json",
     "model.safetensors",
     "feature_map.json",
     "vocabulary.parquet",
-    "tokenizer.json",
-    "tokenizer_config.json",
 )
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 class CheckpointError(ValueError):
@@ -47,24 +46,24 @@ class Checkpoint:
     """A trained model and all that is needed to use it.
 
     Attributes:
-        model: What `LlmCtr.describe` gave.
+        model: What `describe_model` gave.
         weights: The model's state, on the CPU.
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
-        tokenizer: The language model's.
-        training: What trained it: path, seed, best epoch and validation AUC.
+        tokenizer: The language model's; None for a model without one.
+        training: What trained it: path, stage, seed, best epoch and validation AUC.
     """
 
     model: dict[str, Any]
     weights: dict[str, Tensor]
     feature_map: FeatureMap
     vocabulary: pa.Table
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
     training: dict[str, Any]
 
-    def build(self) -> LlmCtr:
+    def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""
-        model = LlmCtr.from_description(self.model)
+        model = build_model(self.model)
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -98,13 +97,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     config = {
         "format_version": FORMAT_VERSION,
         "model": checkpoint.model,
+        "tokenizer": checkpoint.tokenizer is not None,
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
         "training": checkpoint.training,
     }
     _write_json(unfinished / "config.json", config)
     _write_json(unfinished / "feature_map.json", checkpoint.feature_map.to_dict())
     pq.write_table(checkpoint.vocabulary, unfinished / "vocabulary.parquet")
-    checkpoint.tokenizer.save_pretrained(unfinished)
+    if checkpoint.tokenizer is not None:
+        checkpoint.tokenizer.save_pretrained(unfinished)
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
         folder.rename(replaced)
@@ -119,27 +120,33 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing, or the checkpoint is of another format.
         FingerprintError: The feature map in the folder is not the model's.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} is no checkpoint: {missing[0]} is missing; run "
-            "`kedro run --pipeline=train` to make one"
-        )
+    _check_files(folder, FILES)
     config = json.loads((folder / "config.json").read_text())
     if config["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoint format {config['format_version']}, and this version reads "
             f"format {FORMAT_VERSION}: train again, or use the version that wrote it"
         )
+    if config["tokenizer"]:
+        _check_files(folder, TOKENIZER_FILES)
     feature_map = FeatureMap.from_dict(json.loads((folder / "feature_map.json").read_text()))
     weights = load_file(folder / "model.safetensors")
     vocabulary = pq.read_table(folder / "vocabulary.parquet")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None
     checkpoint = Checkpoint(
         config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]
     )
     checkpoint.check_fingerprint(config["feature_map_fingerprint"])
     return checkpoint
+
+
+def _check_files(folder: Path, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} is no checkpoint: {missing[0]} is missing; run "
+            "`kedro run --pipeline=train` to make one"
+        )
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -8,21 +8,29 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
+from llm_ctr_pipeline.data.batches import (
+    Batch,
+    EncodedSplit,
+    TrainingRows,
+    move,
+    on_device_if_it_fits,
+)
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.optimizer import build_optimizer
+from llm_ctr_pipeline.training.memory import CudaMemory, plan_memory
+from llm_ctr_pipeline.training.optimizer import build_optimizer, freeze_all_but
 from llm_ctr_pipeline.training.progress import training_progress
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
+from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
 from llm_ctr_pipeline.training.state import (
     TrainingState,
@@ -31,6 +39,7 @@ from llm_ctr_pipeline.training.state import (
     save_state,
     set_random_states,
 )
+from llm_ctr_pipeline.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -43,44 +52,12 @@ class NonFiniteLossError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How to train.
-
-    Attributes:
-        epochs: Most passes over the training rows.
-        batch_size: Rows B a step.
-        lr: Learning rate of the projector and the language model.
-        encoder_lr: Learning rate of the embedding and the GEN encoder.
-        weight_decay: Decoupled weight decay of all parameters.
-        patience: Validations without a better AUC after which training stops.
-        validate_every_steps: Steps between validations within an epoch; None for none. The end of
-            an epoch always validates.
-        eval_batch_size: Rows at a time in validation.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: One of `devices.PRECISIONS`.
-        seed: Fixes the order of the rows.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    encoder_lr: float
-    weight_decay: float
-    patience: int
-    validate_every_steps: int | None
-    eval_batch_size: int
-    device: str
-    precision: str
-    seed: int
-
-
-@dataclass(frozen=True)
 class ResumePoint:
     """Where the training state is kept.
 
     Attributes:
-        file: Written after every validation and on Ctrl-C or SIGTERM, deleted at the end. A run
-            that finds it goes on from it.
+        file: Written after every validation and on Ctrl-C or SIGTERM. A run that finds it goes on
+            from it; whoever wants no more of it deletes it.
         key: Names the settings and the data; a state with another key is refused.
     """
 
@@ -107,7 +84,7 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    train: EncodedSplit,
+    train: TrainingRows,
     valid: EncodedSplit,
     settings: FitSettings,
     on_validation: Callable[[ValidationRecord], None] | None = None,
@@ -116,7 +93,8 @@ def fit(
     """Train a model until the epochs or the patience end.
 
     Args:
-        model: Ids int `[B, F]` to log-odds float `[B]`. Its weights are changed in place.
+        model: Ids int `[B, F]` to log-odds float `[B]`. Its weights are changed in place, and which
+            of them are frozen.
         train: Rows to train on.
         valid: Rows whose AUC decides which weights are best.
         settings: How to train.
@@ -131,13 +109,13 @@ def fit(
         NonFiniteLossError: The loss became NaN or infinite.
         StateMismatchError: The kept state is of other settings or data.
         DeviceError: The device or precision is not to be had.
+        DeviceMemoryError: The device's memory does not hold a step or a validation.
+        UnknownComponentError: A component that is to train is no part of the model.
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
     loop = _Loop(model, train, valid, settings, on_validation, resume)
     stopped_early = loop.run()
     state = loop.state
-    if resume is not None:
-        resume.file.unlink(missing_ok=True)
     best = max(state.history, key=lambda record: record.valid_auc)
     return FitResult(state.history, best, state.best_weights, stopped_early)
 
@@ -148,7 +126,7 @@ class _Loop:
     def __init__(
         self,
         model: nn.Module,
-        train: EncodedSplit,
+        train: TrainingRows,
         valid: EncodedSplit,
         settings: FitSettings,
         on_validation: Callable[[ValidationRecord], None] | None,
@@ -157,20 +135,40 @@ class _Loop:
         self.settings = settings
         self.on_validation = on_validation
         self.resume = resume
-        self.fabric, self.device = make_fabric(settings.device, settings.precision)
+        execution = settings.execution
+        self.fabric, self.device = make_fabric(execution.device, execution.precision)
         self.module = model
+        freeze_all_but(model, settings.components)
         optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
-        self.model, self.optimizer = self.fabric.setup(model, optimizer)
-        self.train = train.to(self.device)
+        faster = compiled(model, resolve_compile(execution.compile, self.device))
+        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
+        self.train = on_device_if_it_fits(train, self.device)
         self.valid = valid
         self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
         self.state = TrainingState()
-        # Sums since the last validation stay on the device, so that no step waits for the host.
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.step = self._plan_step()
         self.clock = time.perf_counter()
         if resume is not None and resume.file.exists():
             self._restore(resume)
+
+    def _plan_step(self) -> TrainingStep:
+        """Find out how many rows a pass may have, and make the step."""
+        settings = self.settings
+        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
+        before = random_states(self.device)
+        plan = plan_memory(
+            self.module, settings.batch_size, settings.execution, memory, self._try_pass
+        )
+        set_random_states(before, self.device)
+        return TrainingStep(self.fabric, self.model, self.optimizer, settings.batch_size, plan)
+
+    def _try_pass(self, rows: int) -> None:
+        """Pass some rows forward and backward, to see what memory they take."""
+        at = torch.arange(rows) % len(self.valid)
+        ids_BF, labels_B = move(self.valid.take(at), self.device)
+        with eager_unless(worth_compiling=False):
+            loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
+            self.fabric.backward(loss)
 
     def run(self) -> bool:
         """Train; True if the patience ended it."""
@@ -187,8 +185,8 @@ class _Loop:
             for epoch in range(first_epoch, settings.epochs):
                 done = self.state.step - epoch * self.steps_an_epoch
                 progress.start_epoch(epoch, done)
-                for rows_B in self._batches(epoch, done):
-                    self._step(rows_B)
+                for batch in self._batches(epoch, done):
+                    self._train_on(batch)
                     progress.advance()
                     due = self._validation_due()
                     if due:
@@ -205,34 +203,26 @@ class _Loop:
     def _out_of_patience(self) -> bool:
         return self.state.without_gain >= self.settings.patience
 
-    def _batches(self, epoch: int, done: int) -> Iterator[Tensor]:
-        """Row numbers of an epoch's batches after those that are done."""
+    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        """An epoch's batches after those that are done."""
         settings = self.settings
-        batches = shuffled_batches(
-            len(self.train), settings.batch_size, settings.seed, epoch, self.device
-        )
-        return islice(batches, done, None)
+        return self.train.batches(settings.batch_size, settings.seed, epoch, self.device, done)
 
-    def _step(self, rows_B: Tensor) -> None:
-        ids_BF, labels_B = self.train.take(rows_B)
-        log_odds_B = self.model(ids_BF)
-        loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss_sum += loss.detach() * len(labels_B)
-        self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
+    def _train_on(self, batch: Batch) -> None:
+        ids_BF, labels_B = batch
+        self.step(ids_BF, labels_B)
         self.state.rows += len(labels_B)
         self.state.step += 1
         if self.state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
             self._check_loss()
 
     def _check_loss(self) -> None:
-        if not bool(torch.isfinite(self.loss_sum)):
+        loss_sum = self.step.loss_sum
+        if not bool(torch.isfinite(loss_sum)):
             last_good = self.state.history[-1].step if self.state.history else 0
             raise NonFiniteLossError(
-                f"the training loss became {self.loss_sum.item()} by step {self.state.step} (the "
-                f"last validation was at step {last_good}): lower training.lr (now "
+                f"the training loss became {loss_sum.item()} by step {self.state.step} (the last "
+                f"validation was at step {last_good}): lower training.lr (now "
                 f"{self.settings.lr:g}) and training.encoder_lr (now "
                 f"{self.settings.encoder_lr:g}), or set training.precision to 32-true; nothing "
                 "was saved, an earlier checkpoint is as it was"
@@ -248,7 +238,7 @@ class _Loop:
         self._check_loss()
         self.model.eval()
         log_odds_N = predict_log_odds(
-            self.model, self.valid, self.settings.eval_batch_size, self.device
+            self.model, self.valid, self.settings.execution.eval_batch_size, self.device
         )
         self.model.train()
         record = self._record(log_odds_N)
@@ -259,8 +249,8 @@ class _Loop:
             weights = self.module.state_dict()
             state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
         state.rows, state.seconds = 0, 0.0
-        self.loss_sum.zero_()
-        self.correct.zero_()
+        self.step.loss_sum.zero_()
+        self.step.correct.zero_()
         self._announce(record)
         self.clock = time.perf_counter()
         return record
@@ -302,8 +292,8 @@ class _Loop:
 
     def _collect(self) -> None:
         """Bring the sums since the last validation, and the clock, into the state."""
-        self.state.loss_sum = self.loss_sum.item()
-        self.state.correct = int(self.correct.item())
+        self.state.loss_sum = self.step.loss_sum.item()
+        self.state.correct = int(self.step.correct.item())
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
@@ -327,14 +317,14 @@ class _Loop:
 
     def _is_finite(self) -> bool:
         """Whether going on from here makes sense: a diverged state must not replace a good one."""
-        tensors = [self.loss_sum, *self.module.parameters()]
+        tensors = [self.step.loss_sum, *self.module.parameters()]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _restore(self, resume: ResumePoint) -> None:
         self.state, weights, optimizer = load_state(resume.file, resume.key)
         self.module.load_state_dict(weights)
         self.optimizer.load_state_dict(optimizer)
-        self.loss_sum += self.state.loss_sum
-        self.correct += self.state.correct
+        self.step.loss_sum += self.state.loss_sum
+        self.step.correct += self.state.correct
         set_random_states(self.state.random, self.device)
         logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)

@@ -1,9 +1,38 @@
 """The optimiser: AdamW with one learning rate for the encoder and one for all behind it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 ENCODER = ("embedding", "gen")
+
+
+class UnknownComponentError(ValueError):
+    """A component that is to train is no part of the model."""
+
+
+def freeze_all_but(model: nn.Module, components: Sequence[str] | None) -> None:
+    """Let the named parts of a model train and freeze all others.
+
+    A frozen part computes no gradients of its weights and gets no optimiser state.
+
+    Args:
+        model: Its direct children are the components.
+        components: Names of those that train; None for all.
+
+    Raises:
+        UnknownComponentError: The model has no such part, or none is named.
+    """
+    present = [name for name, child in model.named_children() if list(child.parameters())]
+    unknown = [name for name in components or () if name not in present]
+    if unknown or (components is not None and not components):
+        raise UnknownComponentError(
+            f"a stage trains {', '.join(unknown) or 'no component'}; the components of "
+            f"{type(model).__name__} are {', '.join(present)}"
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(components is None or name.split(".")[0] in components)
 
 
 def build_optimizer(
@@ -12,8 +41,9 @@ def build_optimizer(
     """Group the model's parameters by component and optimise each with its learning rate.
 
     Args:
-        model: Its direct children named in `ENCODER` are the encoder.
-        lr: Learning rate of all other components (projector, language model).
+        model: Its direct children named in `ENCODER` are the encoder. Frozen parameters are left
+            out.
+        lr: Learning rate of all other components.
         encoder_lr: Learning rate of the encoder.
         weight_decay: Decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101).
     """

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.devices import make_fabric
+from llm_ctr_pipeline.training.memory import naming_the_setting
+from llm_ctr_pipeline.training.settings import Execution
 
 
 def predict_log_odds(
@@ -27,10 +30,16 @@ def predict_log_odds(
 
     Returns:
         Log-odds of a click, float32 on the CPU, `[N]`.
+
+    Raises:
+        DeviceMemoryError: The device's memory does not hold so many rows at a time.
     """
-    with torch.inference_mode():
-        batches = torch.split(split.ids_NF, batch_size)
-        scores = [forward(ids_BF.to(device)).float() for ids_BF in batches]
+    lower = f"lower training.eval_batch_size (now {batch_size})"
+    scores = []
+    with torch.inference_mode(), naming_the_setting(lower):
+        for ids_BF in torch.split(split.ids_NF, batch_size):
+            with eager_unless(len(ids_BF) == batch_size):
+                scores.append(forward(ids_BF.to(device)).float())
         return torch.cat(scores).cpu()
 
 
@@ -40,21 +49,18 @@ def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
     return result
 
 
-def score_split(
-    model: nn.Module, split: EncodedSplit, *, batch_size: int, device: str, precision: str
-) -> NDArray[np.float64]:
+def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> NDArray[np.float64]:
     """Move a model to a device and score every row in the split's order.
 
     Args:
         model: Ids int `[B, F]` to log-odds float `[B]`.
         split: Rows to score.
-        batch_size: Rows at a time.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: One of `devices.PRECISIONS`.
+        execution: On which device, in which precision, how many rows at a time.
 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
-    fabric, target = make_fabric(device, precision)
-    forward = fabric.setup_module(model.eval())
-    return probabilities(predict_log_odds(forward, split, batch_size, target))
+    fabric, device = make_fabric(execution.device, execution.precision)
+    faster = compiled(model.eval(), resolve_compile(execution.compile, device))
+    forward = fabric.setup_module(faster)
+    return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, device))

@@ -4,15 +4,15 @@ import datetime
 from dataclasses import asdict
 from typing import Any
 
-import ibis.expr.types as ir
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from llm_ctr_pipeline.data.batches import read_split
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
@@ -23,7 +23,7 @@ CHANCE_AUC = 0.5
 
 def predict(
     checkpoint: Checkpoint,
-    rows: ir.Table,
+    rows: EncodedFile,
     feature_map: dict[str, Any],
     llm: LlmParams,
     training: TrainingParams,
@@ -31,16 +31,11 @@ def predict(
     """Score the rows with the checkpoint's model, in their order."""
     checkpoint.check_fingerprint(feature_map["fingerprint"])
     limit_cpu_threads(training.cpu_threads)
-    split = read_split(rows, FeatureMap.from_dict(feature_map).names)
+    split = rows.read(FeatureMap.from_dict(feature_map).names)
     model = checkpoint.build()
-    model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
-    probability = score_split(
-        model,
-        split,
-        batch_size=training.eval_batch_size,
-        device=training.device,
-        precision=training.precision,
-    )
+    if isinstance(model, LlmCtr):
+        model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
+    probability = score_split(model, split, training.to_execution())
     return pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
 
 

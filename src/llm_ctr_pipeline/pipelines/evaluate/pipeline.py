@@ -51,3 +51,23 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+
+
+def create_test_pipeline() -> Pipeline:
+    """Return the pipeline that tests the best checkpoint of a training path on the test split."""
+    return Pipeline(
+        create_pipeline(),
+        inputs={
+            "evaluated_model": "best_model",
+            "evaluated_rows": "test_encoded@rows",
+            "evaluated_feature_map": "feature_map",
+            "evaluated_summary": "summary",
+        },
+        outputs={
+            "evaluation_predictions": "test_predictions",
+            "evaluation_report": "evaluation_test",
+            "evaluation_metrics": "metrics_test",
+            "evaluation_roc": "roc_test",
+            "evaluation_calibration": "calibration_test",
+        },
+    )

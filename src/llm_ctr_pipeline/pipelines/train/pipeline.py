@@ -2,24 +2,25 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines import evaluate
+from llm_ctr_pipeline.pipelines.evaluate import create_test_pipeline
 from llm_ctr_pipeline.pipelines.train.nodes import draw_learning_curve, train_single_phase
 
 
 def create_pipeline() -> Pipeline:
-    """Return the main job: single-phase training on x4 and the test of its best checkpoint."""
+    """Return the main job: single-phase training and the test of its best checkpoint."""
     training = Pipeline(
         [
             Node(
                 func=train_single_phase,
                 inputs=[
-                    "train_encoded",
-                    "valid_encoded",
+                    "train_encoded@rows",
+                    "valid_encoded@rows",
                     "vocabulary",
                     "feature_map",
                     "raw_log",
                     "summary",
                     "state_folder",
+                    "params:stages",
                     "params:model",
                     "params:llm",
                     "params:training",
@@ -35,24 +36,8 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
-    test = Pipeline(
-        evaluate.create_pipeline(),
-        inputs={
-            "evaluated_model": "best_model",
-            "evaluated_rows": "test_encoded",
-            "evaluated_feature_map": "feature_map",
-            "evaluated_summary": "summary",
-        },
-        outputs={
-            "evaluation_predictions": "test_predictions",
-            "evaluation_report": "evaluation_test",
-            "evaluation_metrics": "metrics_test",
-            "evaluation_roc": "roc_test",
-            "evaluation_calibration": "calibration_test",
-        },
-    )
     return Pipeline(
-        training + test,
+        training + create_test_pipeline(),
         namespace="single_phase",
         inputs={
             "train_encoded",

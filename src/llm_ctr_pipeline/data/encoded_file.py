@@ -1,0 +1,204 @@
+"""An encoded split on disk: read whole, or streamed in shuffled row groups.
+
+Shape legend: N rows of a split, B rows of a batch, F fields.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows, generator, move
+from llm_ctr_pipeline.data.schema import LABEL, ROW
+
+# Of the machine's free memory, what training rows held whole may take.
+SHARE_OF_MEMORY = 0.5
+
+Where = Literal["auto", "memory", "stream"]
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """An encoded split as preprocessing wrote it.
+
+    Attributes:
+        path: A Parquet file, or a folder of them, as Spark writes it, whose names are in the rows'
+            order.
+    """
+
+    path: Path
+
+    @property
+    def parts(self) -> list[Path]:
+        """The Parquet files in order."""
+        return sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+
+    def __len__(self) -> int:
+        return sum(pq.read_metadata(part).num_rows for part in self.parts)
+
+    def read(self, fields: Sequence[str]) -> EncodedSplit:
+        """Read the split into memory, in its rows' order.
+
+        Args:
+            fields: The fields in order.
+        """
+        rows = len(self)
+        ids_NF = np.empty((rows, len(fields)), dtype=np.int32)
+        labels_N = np.empty(rows, dtype=np.float32)
+        number_N = np.empty(rows, dtype=np.int64)
+        start = 0
+        # In batches: the table as Arrow holds it beside ours would take twice the memory.
+        for part in self.parts:
+            for batch in pq.ParquetFile(part).iter_batches(columns=[ROW, LABEL, *fields]):
+                span = slice(start, start + batch.num_rows)
+                number_N[span] = batch.column(ROW)
+                labels_N[span] = batch.column(LABEL)
+                for position, field in enumerate(fields):
+                    ids_NF[span, position] = batch.column(field)
+                start += batch.num_rows
+        if np.any(number_N[1:] < number_N[:-1]):
+            order = np.argsort(number_N, kind="stable")
+            ids_NF, labels_N = ids_NF[order], labels_N[order]
+        return EncodedSplit(torch.from_numpy(ids_NF), torch.from_numpy(labels_N))
+
+    def open(self, fields: Sequence[str], where: Where, buffer_rows: int) -> TrainingRows:
+        """Open the split to train on it.
+
+        Args:
+            fields: The fields in order.
+            where: `memory` reads it whole, `stream` a buffer at a time; `auto` reads it whole if
+                that takes less than half of the machine's free memory.
+            buffer_rows: Rows that are shuffled together where it is streamed.
+        """
+        needed = len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
+        if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
+            return self.read(fields)
+        return StreamedSplit(self, tuple(fields), buffer_rows)
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    """Some rows of a row group: all of it, or what falls into a rank's part."""
+
+    part: Path
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """A split larger than memory: random row groups are read into a buffer and shuffled there.
+
+    Every epoch takes the row groups in another random order. Some of them fill the buffer, its
+    rows are shuffled and handed out, while the next are being read. Rows of one row group thus
+    meet those of other, random ones, but not of all: with a buffer as large as the split the
+    order is random over all rows.
+
+    Attributes:
+        file: Where the rows lie.
+        fields: The fields in order.
+        buffer_rows: Rows that are shuffled together; two such buffers are held.
+        rank: Of several processes that train together, this one's number, from 0.
+        ranks: How many they are. Each takes N // ranks rows of its own.
+    """
+
+    file: EncodedFile
+    fields: tuple[str, ...]
+    buffer_rows: int
+    rank: int = 0
+    ranks: int = 1
+
+    def __len__(self) -> int:
+        return len(self.file) // self.ranks
+
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of one epoch, in the order described above; see `TrainingRows`."""
+        random = generator(seed, epoch)
+        rest: EncodedSplit | None = None
+        passed = 0
+        for pool in self._read_ahead(self._pools(random)):
+            rows = pool if rest is None else _joined(rest, pool)
+            full = len(rows) - len(rows) % batch_size
+            order_N = torch.randperm(len(rows), generator=random)
+            for rows_B in torch.split(order_N[:full], batch_size) if full else ():
+                passed += 1
+                if passed > skip:
+                    yield move(rows.take(rows_B), device)
+            rest = EncodedSplit(*rows.take(order_N[full:]))
+        if rest is not None and len(rest) > 0 and passed >= skip:
+            yield move((rest.ids_NF, rest.labels_N), device)
+
+    def _pools(self, random: torch.Generator) -> list[list[_RowGroup]]:
+        """The row groups of this rank in random order, by the buffer that they fill."""
+        groups = [
+            _RowGroup(part, index, 0, metadata.row_group(index).num_rows)
+            for part in self.file.parts
+            for metadata in (pq.read_metadata(part),)
+            for index in range(metadata.num_row_groups)
+        ]
+        order = torch.randperm(len(groups), generator=random).tolist()
+        pools: list[list[_RowGroup]] = [[]]
+        filled = 0
+        for group in self._of_this_rank([groups[position] for position in order]):
+            if filled >= self.buffer_rows:
+                pools.append([])
+                filled = 0
+            pools[-1].append(group)
+            filled += group.stop - group.start
+        return pools
+
+    def _of_this_rank(self, groups: list[_RowGroup]) -> Iterator[_RowGroup]:
+        """Cut this rank's rows out of the row groups in their order."""
+        first = self.rank * len(self)
+        last = first + len(self)
+        at = 0
+        for group in groups:
+            start, stop = max(first - at, 0), min(last - at, group.stop)
+            if start < stop:
+                yield _RowGroup(group.part, group.index, start, stop)
+            at += group.stop
+
+    def _read_ahead(self, pools: list[list[_RowGroup]]) -> Iterator[EncodedSplit]:
+        """Read each pool while the one before it is being used."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(self._read, pools[0])
+            for groups in pools[1:]:
+                following = reader.submit(self._read, groups)
+                yield coming.result()
+                coming = following
+            yield coming.result()
+
+    def _read(self, groups: list[_RowGroup]) -> EncodedSplit:
+        columns = [LABEL, *self.fields]
+        pieces = [
+            EncodedSplit.from_arrow(
+                pq.ParquetFile(group.part)
+                .read_row_group(group.index, columns=columns)
+                .slice(group.start, group.stop - group.start),
+                self.fields,
+            )
+            for group in groups
+        ]
+        return _joined(*pieces)
+
+
+def _joined(*pieces: EncodedSplit) -> EncodedSplit:
+    return EncodedSplit(
+        torch.cat([piece.ids_NF for piece in pieces]),
+        torch.cat([piece.labels_N for piece in pieces]),
+    )
+
+
+def free_memory() -> int:
+    """Bytes of main memory that a process could still take, as Linux estimates it."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(kibibytes) * 1024

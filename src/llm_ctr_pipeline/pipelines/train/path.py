@@ -1,0 +1,264 @@
+"""What all training paths share: from encoded data and stages to checkpoints and a history."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pyarrow as pa
+from pydantic import BaseModel
+from transformers import PreTrainedTokenizerBase
+
+from llm_ctr_pipeline import __version__
+from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.models.registry import CtrModel, describe_model
+from llm_ctr_pipeline.params import StagesParams, TrainingParams
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.devices import limit_cpu_threads
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.stages import (
+    KeptStates,
+    Stage,
+    StageResult,
+    StageRun,
+    train_stages,
+    weights_after,
+)
+
+logger = logging.getLogger(__name__)
+
+# Settings that an interrupted run and the one that goes on with it need not share.
+NOT_IN_RESUME_KEY = {
+    "activation_checkpointing",
+    "compile",
+    "cpu_threads",
+    "device",
+    "eval_batch_size",
+    "micro_batch_size",
+    "resume",
+}
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """One dataset's encoded rows.
+
+    Attributes:
+        train: Rows to train on.
+        valid: Rows to validate on.
+        summary: What preprocessing counted.
+    """
+
+    train: EncodedFile
+    valid: EncodedFile
+    summary: dict[str, Any]
+
+    def open(
+        self, fields: tuple[str, ...], training: TrainingParams
+    ) -> tuple[TrainingRows, EncodedSplit]:
+        """Open the rows to train on, and read those to validate on."""
+        train = self.train.open(fields, training.rows_in, training.stream_buffer_rows)
+        return train, self.valid.read(fields)
+
+
+@dataclass(frozen=True)
+class TrainingPath:
+    """A path about to be trained.
+
+    Attributes:
+        name: Its name.
+        model: The model with the weights that the first stage starts from.
+        tokenizer: Its language model's, if it has one.
+        feature_map: The map that the rows' ids come from.
+        vocabulary: That map's values.
+        datasets: The rows by the datasets' names.
+        settings: All parameter groups that the model depends on.
+    """
+
+    name: str
+    model: CtrModel
+    tokenizer: PreTrainedTokenizerBase | None
+    feature_map: FeatureMap
+    vocabulary: pa.Table
+    datasets: Mapping[str, EncodedDataset]
+    settings: tuple[BaseModel, ...]
+
+    def train(
+        self, stages: StagesParams, training: TrainingParams, state_folder: Path
+    ) -> tuple[dict[str, Checkpoint], dict[str, Any]]:
+        """Train stage by stage.
+
+        Returns:
+            The checkpoint that each stage left, by the stage's name, and the training results.
+        """
+        limit_cpu_threads(training.cpu_threads)
+        fields = self.feature_map.names
+        opened = {
+            name: lambda of=dataset: of.open(fields, training)
+            for name, dataset in self.datasets.items()
+        }
+        done = train_stages(
+            self.model,
+            plan_stages(stages, training, self.datasets),
+            opened,
+            log_validation,
+            self._kept_states(stages, training, state_folder),
+        )
+        results = self._results(done, training)
+        return {name: self._checkpoint(done, name, results) for name in stages.root}, results
+
+    def _checkpoint(
+        self, done: list[StageResult], stage: str, results: dict[str, Any]
+    ) -> Checkpoint:
+        trained = {key: results[key] for key in ("path", "seed", "best", "source", "dataset")}
+        return Checkpoint(
+            model=describe_model(self.model),
+            weights=weights_after(done, stage),
+            feature_map=self.feature_map,
+            vocabulary=self.vocabulary,
+            tokenizer=self.tokenizer,
+            training={**trained, "stage": stage},
+        )
+
+    def _results(self, done: list[StageResult], training: TrainingParams) -> dict[str, Any]:
+        """Put what training gave into JSON types."""
+        last = done[-1]
+        records = [record for result in done for record in result.fit.history]
+        seconds = sum(record.seconds for record in records)
+        rows = sum(record.seconds * record.rows_per_second for record in records)
+        return {
+            "path": self.name,
+            "dataset": last.run.dataset,
+            "source": self.datasets[last.run.dataset].summary["source"],
+            "seed": training.seed,
+            "stopped_early": last.fit.stopped_early,
+            "best": asdict(last.fit.best),
+            "seconds": seconds,
+            "rows_per_second": rows / seconds,
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "trained_parameters": max(result.trained_parameters for result in done),
+            "stages": [stage_summary(result) for result in done],
+            "epochs": [
+                {
+                    "stage": result.run.stage,
+                    "dataset": result.run.dataset,
+                    **asdict(record),
+                    "best": record is result.fit.best,
+                }
+                for result in done
+                for record in result.fit.history
+            ],
+        }
+
+    def _kept_states(
+        self, stages: StagesParams, training: TrainingParams, folder: Path
+    ) -> KeptStates:
+        """Name the states by data and settings, so that going on is always the same run.
+
+        An interrupted run with other settings has files of its own and stays as it is.
+        """
+        groups = [group.model_dump(mode="json") for group in (*self.settings, stages)]
+        summaries = {name: dataset.summary for name, dataset in self.datasets.items()}
+        shared = training.model_dump(exclude=NOT_IN_RESUME_KEY)
+        same = [__version__, self.name, summaries, shared, groups]
+        key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+        states = KeptStates(folder, key)
+        if states.others():
+            others = ", ".join(map(str, states.others()))
+            logger.info("Interrupted runs with other settings are kept in %s", others)
+        if not training.resume and states.own():
+            logger.warning("Starting over: this run's interrupted state in %s is discarded", folder)
+            states.delete()
+        return states
+
+
+def plan_stages(
+    stages: StagesParams, training: TrainingParams, datasets: Mapping[str, EncodedDataset]
+) -> list[Stage]:
+    """Fill in what the stages leave to the shared settings.
+
+    Raises:
+        ValueError: A stage trains on a dataset that the pipeline does not have.
+    """
+    planned = []
+    for name, stage in stages.root.items():
+        unknown = [dataset for dataset in stage.datasets if dataset not in datasets]
+        if unknown:
+            raise ValueError(
+                f"stage {name} trains on {', '.join(unknown)}; this pipeline has the datasets "
+                f"{', '.join(datasets)}"
+            )
+        planned.append(Stage(name, stage.datasets, training.to_fit_settings(stage)))
+    return planned
+
+
+def stage_summary(result: StageResult) -> dict[str, Any]:
+    """One stage on one dataset, as JSON types."""
+    history = result.fit.history
+    return {
+        "stage": result.run.stage,
+        "dataset": result.run.dataset,
+        "components": None if result.components is None else list(result.components),
+        "trained_parameters": result.trained_parameters,
+        "stopped_early": result.fit.stopped_early,
+        "best": asdict(result.fit.best),
+        "seconds": sum(record.seconds for record in history),
+    }
+
+
+def log_validation(run: StageRun, record: ValidationRecord) -> None:
+    """Log a validation's figures to MLflow while training goes on, if a run is active.
+
+    The last stage's figures have the same names in every path, so that runs can be compared; those
+    of stages before it carry stage and dataset.
+    """
+    if mlflow.active_run() is None:
+        return
+    prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
+    figures = {
+        f"{prefix}{key}": value for key, value in asdict(record).items() if isinstance(value, float)
+    }
+    mlflow.log_metrics(figures, step=record.step)
+
+
+def check_preprocessed(
+    feature_map: FeatureMap, raw_log: dict[str, Any], summary: dict[str, Any]
+) -> None:
+    """Refuse what an interrupted preprocessing left, and a split that misses a class.
+
+    The summary is written last, so it vouches for encoded splits only while the feature map and
+    the raw log are still those it was made from.
+
+    Raises:
+        ValueError: Preprocessing was interrupted, or a split cannot be validated or tested on.
+    """
+    encoded_from = {name: split["raw_fingerprint"] for name, split in summary["splits"].items()}
+    checked = {name: split["fingerprint"] for name, split in raw_log["splits"].items()}
+    if summary["fingerprint"] != feature_map.fingerprint or encoded_from != checked:
+        raise ValueError(
+            f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
+            "that lie beside them: preprocessing was interrupted; run "
+            "`kedro run --pipeline=preprocess` again"
+        )
+    check_classes(feature_map.dataset, summary)
+
+
+def check_classes(dataset: str, summary: dict[str, Any]) -> None:
+    """Refuse a validation or test split that misses a class.
+
+    Raises:
+        ValueError: It has one class alone.
+    """
+    for split in ("valid", "test"):
+        counted = summary["splits"][split]
+        if not 0 < counted["clicks"] < counted["rows"]:
+            raise ValueError(
+                f"the {split} split of {dataset} has {counted['clicks']:,} clicks in "
+                f"{counted['rows']:,} rows, so one class alone and no AUC: give it rows of both"
+            )

@@ -1,0 +1,50 @@
+"""What the training of the baseline does."""
+
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
+from llm_ctr_pipeline.params import DeepFmParams, ModelParams, StagesParams, TrainingParams
+from llm_ctr_pipeline.pipelines.train.path import (
+    EncodedDataset,
+    TrainingPath,
+    check_preprocessed,
+)
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+
+
+def train_deepfm(
+    train: EncodedFile,
+    valid: EncodedFile,
+    vocabulary: ir.Table,
+    feature_map: dict[str, Any],
+    raw_log: dict[str, Any],
+    summary: dict[str, Any],
+    state_folder: Path,
+    stages: StagesParams,
+    model: ModelParams,
+    network: DeepFmParams,
+    training: TrainingParams,
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """Train DeepFM; keep the weights of the best validation."""
+    mapped = FeatureMap.from_dict(feature_map)
+    check_preprocessed(mapped, raw_log, summary)
+    config = DeepFmConfig(
+        **model.model_dump(include={"embedding_dim", "embedding_init_std", "gen_gamma"}),
+        **network.model_dump(),
+    )
+    path = TrainingPath(
+        name="deepfm",
+        model=DeepFm.create(config, mapped.sizes, training.seed),
+        tokenizer=None,
+        feature_map=mapped,
+        vocabulary=vocabulary.to_pyarrow(),
+        datasets={mapped.dataset: EncodedDataset(train, valid, summary)},
+        settings=(model, network),
+    )
+    checkpoints, results = path.train(stages, training, state_folder)
+    return list(checkpoints.values())[-1], results

@@ -1,0 +1,41 @@
+"""Compiling a model's forward and backward pass, and when not to."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from llm_ctr_pipeline.training.settings import Compile
+
+
+def resolve_compile(requested: Compile, device: torch.device) -> str | None:
+    """The mode of `torch.compile` to use, None for none.
+
+    On the CPU, compiling takes longer than most runs win by it.
+    """
+    if requested == "auto":
+        return "default" if device.type == "cuda" else None
+    return None if requested == "off" else requested
+
+
+def compiled(model: nn.Module, mode: str | None) -> nn.Module:
+    """The model, compiled for the shapes that it meets; the model itself where the mode is None.
+
+    The weights are shared with the model given.
+    """
+    if mode is None:
+        return model
+    wrapped: nn.Module = torch.compile(model, mode=mode, dynamic=False)  # type: ignore[assignment]
+    return wrapped
+
+
+def eager_unless(worth_compiling: bool) -> AbstractContextManager[None]:
+    """Run what is compiled as plain Python for batches whose shape comes too rarely.
+
+    The last batch of an epoch has a shape of its own, and compiling for it would take longer than
+    many epochs win by it.
+    """
+    if worth_compiling:
+        return nullcontext()
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance

@@ -1,0 +1,155 @@
+"""A training path: a list of stages, each of which goes on from the weights of the one before."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.settings import FitSettings
+
+logger = logging.getLogger(__name__)
+
+OpenDataset = Callable[[], tuple[TrainingRows, EncodedSplit]]
+OnValidation = Callable[["StageRun", ValidationRecord], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained on what.
+
+    Attributes:
+        name: Name of the stage.
+        datasets: Datasets to train on, one after the other.
+        settings: How to train on each of them.
+    """
+
+    name: str
+    datasets: tuple[str, ...]
+    settings: FitSettings
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage on one of its datasets.
+
+    Attributes:
+        stage: Name of the stage.
+        dataset: Name of the dataset.
+        position: How many such runs come before it in the path.
+        last: Whether it is the path's last.
+    """
+
+    stage: str
+    dataset: str
+    position: int
+    last: bool
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage gave on one of its datasets.
+
+    Attributes:
+        run: Which stage and dataset.
+        components: Components that trained; None for all.
+        trained_parameters: Weights that trained.
+        fit: History and best weights; no weights where the stage goes on with another dataset.
+    """
+
+    run: StageRun
+    components: tuple[str, ...] | None
+    trained_parameters: int
+    fit: FitResult
+
+
+@dataclass(frozen=True)
+class KeptStates:
+    """Where an interrupted path's states are kept: a file for each run of a stage.
+
+    Attributes:
+        folder: Folder of all paths' states with this name.
+        key: Names the settings and the data. Files of another key belong to other settings and
+            are left alone.
+    """
+
+    folder: Path
+    key: str
+
+    def point(self, run: StageRun) -> ResumePoint:
+        """Where a run's state is kept."""
+        name = f"{self._prefix}_{run.position}_{run.stage}_{run.dataset}.pt"
+        return ResumePoint(self.folder / name, self.key)
+
+    def own(self) -> list[Path]:
+        """The states of these settings."""
+        return sorted(self.folder.glob(f"{self._prefix}_*.pt"))
+
+    def others(self) -> list[Path]:
+        """The states of other settings."""
+        return sorted(set(self.folder.glob("*.pt")) - set(self.own()))
+
+    def delete(self) -> None:
+        """Delete the states of these settings."""
+        for file in self.own():
+            file.unlink()
+
+    @property
+    def _prefix(self) -> str:
+        return self.key[:16]
+
+
+def train_stages(
+    model: nn.Module,
+    stages: Sequence[Stage],
+    datasets: Mapping[str, OpenDataset],
+    on_validation: OnValidation | None = None,
+    states: KeptStates | None = None,
+) -> list[StageResult]:
+    """Train a model stage by stage, each from the best weights of the one before.
+
+    Args:
+        model: Ids int `[B, F]` to log-odds float `[B]`. Left with the last run's best weights.
+        stages: What to train on what, in order.
+        datasets: Opens a dataset: rows to train on, and those to validate on. Opened when its turn
+            comes, so that only one is held.
+        on_validation: Called with each record as it comes.
+        states: Where to keep the state, from which the same call goes on; None to keep none.
+            Deleted at the end.
+
+    Returns:
+        One result for each dataset of each stage, in order.
+
+    Raises:
+        Exception: What `fit` raises.
+    """
+    plan = [(stage, dataset) for stage in stages for dataset in stage.datasets]
+    results: list[StageResult] = []
+    for position, (stage, dataset) in enumerate(plan):
+        run = StageRun(stage.name, dataset, position, last=position == len(plan) - 1)
+        if len(plan) > 1:
+            logger.info("Stage %s on %s", run.stage, run.dataset)
+        result = fit(
+            model,
+            *datasets[dataset](),
+            stage.settings,
+            None if on_validation is None else partial(on_validation, run),
+            None if states is None else states.point(run),
+        )
+        model.load_state_dict(result.best_weights)
+        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        kept = result if dataset == stage.datasets[-1] else replace(result, best_weights={})
+        results.append(StageResult(run, stage.settings.components, trained, kept))
+    if states is not None:
+        states.delete()
+    return results
+
+
+def weights_after(results: Sequence[StageResult], stage: str) -> dict[str, Tensor]:
+    """The weights that a stage left."""
+    return next(r for r in reversed(results) if r.run.stage == stage).fit.best_weights
