@@ -98,7 +98,14 @@ def test_an_environment_changes_single_keys_of_a_group() -> None:
 
 
 def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> None:
-    assert set(pipelines) == {"compare", "download", "preprocess", "train", "evaluate", "__default__"}
+    assert set(pipelines) == {
+        "compare",
+        "download",
+        "preprocess",
+        "train",
+        "evaluate",
+        "__default__",
+    }
     both = {*pipelines["preprocess"].nodes, *pipelines["train"].nodes}
     assert set(pipelines["__default__"].nodes) == both
 
