@@ -99,6 +99,17 @@ def shuffled_batches(
         yield from torch.split(order_N.to(device), batch_size)
 
 
+def with_known_ids(split: EncodedSplit, sizes: Sequence[int]) -> EncodedSplit:
+    """The split with id 0, "unknown", for ids beyond those that a feature map has.
+
+    Args:
+        split: Rows encoded with that map or one that extends it.
+        sizes: The map's number of ids of each field.
+    """
+    is_known_NF = split.ids_NF < torch.tensor(sizes, dtype=split.ids_NF.dtype)
+    return EncodedSplit(torch.where(is_known_NF, split.ids_NF, 0), split.labels_N)
+
+
 def generator(seed: int, epoch: int) -> torch.Generator:
     """A random generator of the CPU's that the seed and the epoch alone fix."""
     return torch.Generator().manual_seed(seed + 1_000_003 * epoch)

@@ -42,15 +42,34 @@ class FitSource:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """A log whose values have the ids behind those of the map that a joint map extends.
+
+    Attributes:
+        dataset: Short name of the log: `x1`.
+        fit_on: The data that its vocabulary was fit on.
+        fingerprint: That of its own map.
+    """
+
+    dataset: str
+    fit_on: FitSource
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """What a model must know of the data it is made for.
 
     Attributes:
-        dataset: Short name of the log: `x4`.
+        dataset: Short name of the log: `x4`; `joint` for several logs together.
         fields: The fields in the order of the encoded columns.
         min_count: How often a value had to occur in train to get an id.
-        fit_on: The data that the vocabulary was fit on.
-        fingerprint: SHA-256 over the fields, `min_count` and every (field, value, id).
+        fit_on: The data that the vocabulary was fit on; of a joint map that of the first log.
+        fingerprint: SHA-256 over the fields, `min_count` and every (field, value, id); of a
+            joint map over what it extends and every (dataset, field, value, id) added.
+        extends: Of a joint map the fingerprint of the first log's map, whose ids are the first
+            ids of each field; else None.
+        extensions: Of a joint map the other logs, in the order in which ids were given.
     """
 
     dataset: str
@@ -58,6 +77,8 @@ class FeatureMap:
     min_count: int
     fit_on: FitSource
     fingerprint: str
+    extends: str | None = None
+    extensions: tuple[Extension, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +102,14 @@ class FeatureMap:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the map as JSON types."""
-        return {**asdict(self), "fields": [asdict(field) for field in self.fields]}
+        content = {**asdict(self), "fields": [asdict(field) for field in self.fields]}
+        extensions = list(content.pop("extensions"))
+        extends = content.pop("extends")
+        return (
+            content
+            if extends is None
+            else {**content, "extends": extends, "extensions": extensions}
+        )
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -96,9 +124,39 @@ class FeatureMap:
                     **content,
                     "fields": tuple(Field(**field) for field in content["fields"]),
                     "fit_on": FitSource(**content["fit_on"]),
+                    "extensions": tuple(
+                        Extension(**(extension | {"fit_on": FitSource(**extension["fit_on"])}))
+                        for extension in content.get("extensions", ())
+                    ),
                 }
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"not a feature map ({error}): run `kedro run --pipeline=preprocess` again"
             ) from error
+
+
+class FingerprintError(ValueError):
+    """Ids come from another feature map than the one they are read with."""
+
+
+def check_ids(known: FeatureMap, fingerprint: str, extends: str | None) -> None:
+    """Refuse ids that mean other values than a feature map says.
+
+    A joint map and the map that it extends agree: the ids they share mean the same.
+
+    Args:
+        known: The map to read the ids with.
+        fingerprint: That of the map which the ids come from.
+        extends: That of the map which this one extends, if it is a joint map.
+
+    Raises:
+        FingerprintError: The two maps do not agree.
+    """
+    if fingerprint in {known.fingerprint, known.extends} or extends == known.fingerprint:
+        return
+    raise FingerprintError(
+        f"the checkpoint was trained with feature map {known.fingerprint[:12]} and the data are "
+        f"encoded with {fingerprint[:12]}, so its ids mean other values: train again on these "
+        "data, or preprocess the data that it was trained on"
+    )

@@ -1,12 +1,16 @@
 """Making the feature map from a vocabulary."""
 
 import hashlib
+from collections.abc import Sequence
 
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FitSource
+from llm_ctr_pipeline.data.feature_map import Extension, FeatureMap, Field, FitSource
+from llm_ctr_pipeline.data.joint import part_of
+
+JOINT = "joint"
 
 
 def build_feature_map(
@@ -28,6 +32,36 @@ def build_feature_map(
         known = _digest_field(vocabulary, name, digest)
         sized.append(Field(name, known + 1))  # one more for "unknown"
     return FeatureMap(dataset, tuple(sized), min_count, fit_on, digest.hexdigest())
+
+
+def build_joint_map(
+    vocabulary: ir.Table, first: FeatureMap, others: Sequence[FeatureMap]
+) -> FeatureMap:
+    """Describe a joint vocabulary, and the maps that it joins.
+
+    Args:
+        vocabulary: `dataset`, `field`, `value`, `count`, `id`, as `join_vocabularies` returns it.
+        first: The map of the log that keeps its ids.
+        others: Those of the other logs, in the order of `vocabulary`.
+    """
+    digest = hashlib.sha256(f"extends {first.fingerprint}\n".encode())
+    for own in others:
+        digest.update(f"dataset {own.dataset}\n".encode())
+        part = part_of(vocabulary, own.dataset)
+        for name in first.names:
+            digest.update(f"field {name}\n".encode())
+            _digest_field(part, name, digest)
+    last = vocabulary.group_by("field").aggregate(id=vocabulary["id"].max()).to_pyarrow()
+    last_ids = dict(zip(last["field"].to_pylist(), last["id"].to_pylist(), strict=True))
+    return FeatureMap(
+        dataset=JOINT,
+        fields=tuple(Field(name, last_ids.get(name, 0) + 1) for name in first.names),
+        min_count=first.min_count,
+        fit_on=first.fit_on,
+        fingerprint=digest.hexdigest(),
+        extends=first.fingerprint,
+        extensions=tuple(Extension(own.dataset, own.fit_on, own.fingerprint) for own in others),
+    )
 
 
 def _digest_field(vocabulary: ir.Table, name: str, digest: "hashlib._Hash") -> int:

@@ -4,6 +4,7 @@ It needs no download and tells how good a model can be at all: no ranking of the
 the one by their true click probability, so that one's AUC is the best possible.
 """
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -11,10 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
 from llm_ctr_pipeline.data.errors import RawLogError
@@ -81,6 +85,25 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return None
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return card
+
+
+def read_truth(connection: BaseBackend, folder: Path) -> ir.Table:
+    """Name the true click probabilities of all rows of the log.
+
+    Returns:
+        `log_row` int64, the position in the log with train, valid and test behind one another,
+        and `probability` float64.
+    """
+    card = read_card(folder)
+    if card is None:
+        raise RawLogError(f"{folder} holds no {CARD_NAME}, so it is no generated log")
+    rows = GeneratedLogSettings(**card["settings"]).rows
+    starts = dict(zip(rows, (0, *itertools.accumulate(rows.values())), strict=False))
+    parts = []
+    for split, start in starts.items():
+        truth = connection.read_parquet(folder / f"{split}_truth.parquet")
+        parts.append(truth.select(log_row=truth[ROW] + start, probability="probability"))
+    return ibis.union(*parts)
 
 
 def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[str, Any]:

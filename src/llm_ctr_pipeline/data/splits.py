@@ -21,8 +21,8 @@ from llm_ctr_pipeline.data.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 
 # A prime below 2^31: products of two remainders fit an int64. Raising to the 5th power
-# permutes the remainders, as 5 does not divide _PRIME - 1.
-_PRIME = 2**31 - 1
+# permutes the remainders, as 5 does not divide PRIME - 1.
+PRIME = 2**31 - 1
 _ROUNDS = 2
 
 Key = tuple[int | str, ...]
@@ -71,12 +71,12 @@ def shuffled(row: ir.IntegerColumn, seed: int) -> ir.IntegerColumn:
     value = row.cast("int64")
     for round_ in range(_ROUNDS):
         factor, shift = (
-            int.from_bytes(digest[start : start + 8]) % (_PRIME - 1) + 1
+            int.from_bytes(digest[start : start + 8]) % (PRIME - 1) + 1
             for start in (16 * round_, 16 * round_ + 8)
         )
-        value = (value * ibis.literal(factor, "int64") + shift) % _PRIME
-        square = value * value % _PRIME
-        value = square * square % _PRIME * value % _PRIME
+        value = (value * ibis.literal(factor, "int64") + shift) % PRIME
+        square = value * value % PRIME
+        value = square * square % PRIME * value % PRIME
     return value
 
 

@@ -16,6 +16,8 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
+from llm_ctr_pipeline.params import PATHS
+
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
     """kedro-mlflow's hook, with typed parameters flat, tags, and the true status at the end."""
@@ -36,7 +38,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
             return
         _exit_on_sigterm()
         mlflow.set_tags(_git_tags(Path(run_params["project_path"])))
-        paths = {node.namespace for node in pipeline.nodes if node.namespace}
+        paths = {node.namespace for node in pipeline.nodes if node.namespace in PATHS}
         if "params:evaluation" in pipeline.inputs():
             paths = {catalog.load("params:evaluation").path}
         if paths:
@@ -57,11 +59,11 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """Tag the run with the data that its model was trained or tested on."""
-        if self._running and dataset_name.endswith("feature_map"):
+        if self._running and dataset_name in {"summary", "evaluated_summary"}:
             mlflow.set_tags(
                 {
                     "dataset": data["dataset"],
-                    "data_source": data["fit_on"]["source"],
+                    "data_source": data["source"],
                     "data_fingerprint": data["fingerprint"],
                 }
             )

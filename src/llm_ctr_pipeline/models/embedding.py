@@ -22,11 +22,21 @@ class FieldEmbedding(nn.Module):
 
     def __init__(self, field_sizes: Sequence[int], embedding_dim: int, init_std: float) -> None:
         super().__init__()
+        self.sizes = tuple(field_sizes)
         ends = torch.tensor(field_sizes).cumsum(0)
         self.table = nn.Embedding(int(ends[-1]), embedding_dim)
         nn.init.normal_(self.table.weight, std=init_std)
         # Rebuilt from the field sizes, so it has no place in a checkpoint.
         self.register_buffer("offsets_F", ends - torch.tensor(field_sizes), persistent=False)
+
+    def take_over(self, smaller: "FieldEmbedding") -> None:
+        """Copy the rows of a table whose ids are the first ids of each field here."""
+        with torch.no_grad():
+            for start, size, from_start in zip(
+                self.offsets_F.tolist(), smaller.sizes, smaller.offsets_F.tolist(), strict=True
+            ):
+                rows = smaller.table.weight[from_start : from_start + size]
+                self.table.weight[start : start + size] = rows
 
     def forward(self, ids_BF: Tensor) -> Tensor:
         """Look up every field's embedding.

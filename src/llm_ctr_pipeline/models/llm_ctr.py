@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.embedding import FieldEmbedding
 from llm_ctr_pipeline.models.gen import GenEncoder
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
@@ -83,6 +84,30 @@ class LlmCtr(nn.Module):
         tokens = tokenize_prompt(tokenizer, config.prompt, config.prompt_suffix)
         torch.manual_seed(seed)
         return cls(config, field_sizes, LlmDecoder.from_causal_lm(causal_lm, tokens)), tokenizer
+
+    def take_encoder(self, baseline: DeepFm) -> None:
+        """Start from a trained baseline's embedding and GEN encoder.
+
+        Ids that the baseline does not have keep the random vectors they start with.
+
+        Args:
+            baseline: Its feature map is this model's, or the one that this model's extends.
+
+        Raises:
+            ValueError: The baseline has no GEN encoder, or its encoder is of another shape.
+        """
+        own = (self.config.embedding_dim, self.config.gen_gamma, len(self.field_sizes))
+        config = baseline.config
+        theirs = (config.embedding_dim, config.gen_gamma, len(baseline.field_sizes))
+        if baseline.gen is None or own != theirs:
+            raise ValueError(
+                "the encoder of deepfm cannot be taken over: it has embedding size, gamma and "
+                f"number of fields {theirs}{'' if baseline.gen else ' and no GEN encoder'}, and "
+                f"{own} with a GEN encoder is needed; train deepfm again with the present "
+                "settings and deepfm.network.gen=true"
+            )
+        self.embedding.take_over(baseline.embedding)
+        self.gen.load_state_dict(baseline.gen.state_dict())
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "LlmCtr":

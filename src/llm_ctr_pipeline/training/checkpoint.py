@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.registry import CtrModel, build_model
 
 FORMAT_VERSION = 2
@@ -35,10 +35,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 class CheckpointError(ValueError):
     """A folder is not a checkpoint, or not one that can be read here."""
-
-
-class FingerprintError(ValueError):
-    """Two things that must come from the same feature map do not."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +62,6 @@ class Checkpoint:
         model = build_model(self.model)
         model.load_state_dict(self.weights)
         return model.eval()
-
-    def check_fingerprint(self, fingerprint: str) -> None:
-        """Refuse data that were encoded with another feature map.
-
-        Raises:
-            FingerprintError: The fingerprint is not the checkpoint's feature map's.
-        """
-        if fingerprint != self.feature_map.fingerprint:
-            raise FingerprintError(
-                f"the checkpoint was trained with feature map {self.feature_map.fingerprint[:12]} "
-                f"and the data are encoded with {fingerprint[:12]}, so its ids mean other values: "
-                "train again on these data, or preprocess the data that it was trained on"
-            )
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -118,7 +101,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: A file is missing, or the checkpoint is of another format.
-        FingerprintError: The feature map in the folder is not the model's.
+        FingerprintError: The feature map in the folder is not the model's (of `data.feature_map`).
     """
     _check_files(folder, FILES)
     config = json.loads((folder / "config.json").read_text())
@@ -136,7 +119,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     checkpoint = Checkpoint(
         config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]
     )
-    checkpoint.check_fingerprint(config["feature_map_fingerprint"])
+    check_ids(feature_map, config["feature_map_fingerprint"], None)
     return checkpoint
 
 

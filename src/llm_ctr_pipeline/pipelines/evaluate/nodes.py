@@ -8,8 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
+from llm_ctr_pipeline.data.batches import with_known_ids
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.feature_map import check_ids
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -24,14 +25,15 @@ CHANCE_AUC = 0.5
 def predict(
     checkpoint: Checkpoint,
     rows: EncodedFile,
-    feature_map: dict[str, Any],
+    summary: dict[str, Any],
     llm: LlmParams,
     training: TrainingParams,
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order."""
-    checkpoint.check_fingerprint(feature_map["fingerprint"])
+    known = checkpoint.feature_map
+    check_ids(known, summary["fingerprint"], summary["extends"])
     limit_cpu_threads(training.cpu_threads)
-    split = rows.read(FeatureMap.from_dict(feature_map).names)
+    split = with_known_ids(rows.read(known.names), known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
         model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)

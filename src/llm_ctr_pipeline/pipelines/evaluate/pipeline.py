@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "evaluated_model",
                     "evaluated_rows",
-                    "evaluated_feature_map",
+                    "evaluated_summary",
                     "params:llm",
                     "params:training",
                 ],
@@ -60,7 +60,6 @@ def create_test_pipeline() -> Pipeline:
         inputs={
             "evaluated_model": "best_model",
             "evaluated_rows": "test_encoded@rows",
-            "evaluated_feature_map": "feature_map",
             "evaluated_summary": "summary",
         },
         outputs={

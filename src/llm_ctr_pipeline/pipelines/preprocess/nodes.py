@@ -10,6 +10,7 @@ from llm_ctr_pipeline.data.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
 from llm_ctr_pipeline.data.generated_log import provide_generated_log as provide_log
+from llm_ctr_pipeline.data.joint import part_of
 from llm_ctr_pipeline.data.normalise import normalise
 from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits
 from llm_ctr_pipeline.data.raw_log import check_raw_log as check_log
@@ -60,10 +61,11 @@ def make_feature_map(
 
 
 def encode_split(
-    normalised: ir.Table, vocabulary: ir.Table, feature_map: dict[str, Any]
+    normalised: ir.Table, vocabulary: ir.Table, feature_map: dict[str, Any], log: LogParams
 ) -> ir.Table:
-    """Replace one split's values by their ids."""
-    return encode(normalised, vocabulary, FeatureMap.from_dict(feature_map).names)
+    """Replace one split's values by their ids, in this log's part of the vocabulary."""
+    names = FeatureMap.from_dict(feature_map).names
+    return encode(normalised, part_of(vocabulary, log.dataset), names)
 
 
 def summarise(
@@ -86,6 +88,7 @@ def summarise(
         "dataset": log.dataset,
         "feature_map": feature_map["dataset"],
         "fingerprint": feature_map["fingerprint"],
+        "extends": feature_map.get("extends"),
         "source": raw_log["source"],
         "best_auc": raw_log["best_auc"],
         "splits": {

@@ -5,6 +5,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 import plotly.graph_objects as go
+from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.feature_map import FeatureMap
@@ -37,10 +38,7 @@ def train_single_phase(
     """Train all components together, end to end; keep the weights of the best validation."""
     mapped = FeatureMap.from_dict(feature_map)
     check_preprocessed(mapped, raw_log, summary)
-    source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
-    config = LlmCtrConfig(**model.model_dump())
-    network, tokenizer = LlmCtr.create(config, mapped.sizes, source, training.seed)
-    network.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
+    network, tokenizer = create_llm_ctr(mapped, model, llm, training)
     path = TrainingPath(
         name="single_phase",
         model=network,
@@ -54,6 +52,23 @@ def train_single_phase(
     return list(checkpoints.values())[-1], results
 
 
+def create_llm_ctr(
+    feature_map: FeatureMap, model: ModelParams, llm: LlmParams, training: TrainingParams
+) -> tuple[LlmCtr, PreTrainedTokenizerBase]:
+    """Make the model to train, and its language model's tokenizer."""
+    source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
+    config = LlmCtrConfig(**model.model_dump())
+    network, tokenizer = LlmCtr.create(config, feature_map.sizes, source, training.seed)
+    network.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
+    return network, tokenizer
+
+
 def draw_learning_curve(results: dict[str, Any]) -> go.Figure:
-    """Draw losses and validation AUC over the epochs."""
-    return learning_curve_figure(results["epochs"], title=f"Learning curve, {results['path']}")
+    """Draw losses and validation AUC over the epochs, those of a stage behind the one before."""
+    records, before, run = [], 0.0, None
+    for record in results["epochs"]:
+        if run not in {None, (record["stage"], record["dataset"])}:
+            before = records[-1]["epoch"]
+        run = (record["stage"], record["dataset"])
+        records.append({**record, "epoch": before + record["epoch"]})
+    return learning_curve_figure(records, title=f"Learning curve, {results['path']}")

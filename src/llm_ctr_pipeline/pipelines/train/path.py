@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from llm_ctr_pipeline import __version__
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.registry import CtrModel, describe_model
 from llm_ctr_pipeline.params import StagesParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
@@ -79,6 +79,7 @@ class TrainingPath:
         vocabulary: That map's values.
         datasets: The rows by the datasets' names.
         settings: All parameter groups that the model depends on.
+        origin: What trained the checkpoint that the first stage starts from, if it does.
     """
 
     name: str
@@ -88,6 +89,7 @@ class TrainingPath:
     vocabulary: pa.Table
     datasets: Mapping[str, EncodedDataset]
     settings: tuple[BaseModel, ...]
+    origin: dict[str, Any] | None = None
 
     def train(
         self, stages: StagesParams, training: TrainingParams, state_folder: Path
@@ -123,7 +125,7 @@ class TrainingPath:
             feature_map=self.feature_map,
             vocabulary=self.vocabulary,
             tokenizer=self.tokenizer,
-            training={**trained, "stage": stage},
+            training={**trained, "stage": stage, "origin": self.origin},
         )
 
     def _results(self, done: list[StageResult], training: TrainingParams) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class TrainingPath:
         groups = [group.model_dump(mode="json") for group in (*self.settings, stages)]
         summaries = {name: dataset.summary for name, dataset in self.datasets.items()}
         shared = training.model_dump(exclude=NOT_IN_RESUME_KEY)
-        same = [__version__, self.name, summaries, shared, groups]
+        same = [__version__, self.name, self.origin, summaries, shared, groups]
         key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
         states = KeptStates(folder, key)
         if states.others():
@@ -246,15 +248,18 @@ def check_preprocessed(
             "that lie beside them: preprocessing was interrupted; run "
             "`kedro run --pipeline=preprocess` again"
         )
-    check_classes(feature_map.dataset, summary)
+    check_encoded(feature_map, summary)
 
 
-def check_classes(dataset: str, summary: dict[str, Any]) -> None:
-    """Refuse a validation or test split that misses a class.
+def check_encoded(feature_map: FeatureMap, summary: dict[str, Any]) -> None:
+    """Refuse ids of another feature map, and a validation or test split that misses a class.
 
     Raises:
-        ValueError: It has one class alone.
+        FingerprintError: The ids come from another feature map.
+        ValueError: A split has one class alone.
     """
+    check_ids(feature_map, summary["fingerprint"], None)
+    dataset = summary["dataset"]
     for split in ("valid", "test"):
         counted = summary["splits"][split]
         if not 0 < counted["clicks"] < counted["rows"]:

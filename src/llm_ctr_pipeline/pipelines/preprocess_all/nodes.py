@@ -1,0 +1,88 @@
+"""What preprocess_all does beside preprocess: x1 and x2, and the joint vocabulary."""
+
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+
+from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.fit import build_joint_map
+from llm_ctr_pipeline.data.generated_log import SOURCE, read_truth
+from llm_ctr_pipeline.data.joint import join_vocabularies as join
+from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits
+from llm_ctr_pipeline.data.recoded_log import Recoding, provide_recoded_log, rows_of_log
+from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
+
+
+def provide_recoded_logs(
+    raw_folder: RawFolder,
+    raw_log: dict[str, Any],
+    log: LogParams,
+    preprocess: PreprocessParams,
+    recoded_folder: Path,
+    x1_folder: RawFolder,
+    x2_folder: RawFolder,
+    recoding: RecodingsParams,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write x1 and x2 where no folders of their own are given; say what the sources are.
+
+    Of the generated log they hold all rows, split anew; of another log its training rows
+    alone, since rows of its test split must not be trained on.
+    """
+    folders = {"x1": (x1_folder, recoding.x1), "x2": (x2_folder, recoding.x2)}
+    is_generated = raw_log["source"] == SOURCE
+    used = SPLITS if is_generated else SPLITS[:1]
+    raw = raw_splits(raw_folder, log.to_schema(), preprocess.every_nth_row, raw_log["cuts"])
+    facts = {split: raw_log["splits"][split] for split in used}
+    sizes = {split: found["rows"] for split, found in facts.items()}
+    made_from = {split: found["fingerprint"] for split, found in facts.items()}
+    source = SOURCE if is_generated else f"re-encoded from {log.dataset}'s training rows"
+    sources = []
+    for dataset, (folder, split_as) in folders.items():
+        if folder.path != recoded_folder / dataset:
+            sources.append({"source": folder.path.name, "best_auc": None})
+            continue
+        card = provide_recoded_log(
+            folder,
+            dataset,
+            rows_of_log({split: raw[split] for split in used}, sizes),
+            Recoding(**split_as.model_dump()),
+            {"source": source, "splits": made_from},
+            read_truth(raw_folder.connection, raw_folder.path) if is_generated else None,
+        )
+        sources.append({"source": source, "best_auc": card["best_auc"]})
+    return sources[0], sources[1]
+
+
+def join_vocabularies(
+    vocabulary: ir.Table,
+    x1_vocabulary: ir.Table,
+    x2_vocabulary: ir.Table,
+    log: LogParams,
+    x1_log: LogParams,
+    x2_log: LogParams,
+) -> ir.Table:
+    """Number the values of the three logs together; the first keeps its ids."""
+    schema = log.to_schema()
+    for other in (x1_log.to_schema(), x2_log.to_schema()):
+        if other.names != schema.names:
+            raise ValueError(
+                f"the {schema.dataset} log has the fields {', '.join(schema.names)}, but "
+                f"{other.dataset} has {', '.join(other.names)}: a joint vocabulary needs the same"
+            )
+    logs = {log.dataset: vocabulary, x1_log.dataset: x1_vocabulary, x2_log.dataset: x2_vocabulary}
+    return join(logs, schema.names, schema.time_fields)
+
+
+def make_joint_map(
+    joint_vocabulary: ir.Table,
+    feature_map: dict[str, Any],
+    x1_feature_map: dict[str, Any],
+    x2_feature_map: dict[str, Any],
+) -> dict[str, Any]:
+    """Describe the joint vocabulary, the map that it extends and the data of all three."""
+    first, *others = (
+        FeatureMap.from_dict(content) for content in (feature_map, x1_feature_map, x2_feature_map)
+    )
+    return build_joint_map(joint_vocabulary, first, others).to_dict()

@@ -1,0 +1,71 @@
+"""What the training in two phases does."""
+
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+
+from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.params import (
+    EvaluationParams,
+    LlmParams,
+    ModelParams,
+    StagesParams,
+    TrainingParams,
+)
+from llm_ctr_pipeline.pipelines.train.nodes import create_llm_ctr
+from llm_ctr_pipeline.pipelines.train.path import EncodedDataset, TrainingPath, check_encoded
+from llm_ctr_pipeline.training.checkpoint import Checkpoint
+
+
+def train_two_phase(
+    baseline: Checkpoint,
+    x1_train: EncodedFile,
+    x1_valid: EncodedFile,
+    x1_summary: dict[str, Any],
+    x2_train: EncodedFile,
+    x2_valid: EncodedFile,
+    x2_summary: dict[str, Any],
+    train: EncodedFile,
+    valid: EncodedFile,
+    summary: dict[str, Any],
+    vocabulary: ir.Table,
+    feature_map: dict[str, Any],
+    state_folder: Path,
+    evaluation: EvaluationParams,
+    stages: StagesParams,
+    model: ModelParams,
+    llm: LlmParams,
+    training: TrainingParams,
+) -> tuple[Checkpoint, Checkpoint, dict[str, Any]]:
+    """Train on x1, x2 and then the log itself; return the first stage's and the last's model."""
+    mapped = FeatureMap.from_dict(feature_map)
+    datasets = {
+        "x1": EncodedDataset(x1_train, x1_valid, x1_summary),
+        "x2": EncodedDataset(x2_train, x2_valid, x2_summary),
+        summary["dataset"]: EncodedDataset(train, valid, summary),
+    }
+    for dataset in datasets.values():
+        check_encoded(mapped, dataset.summary)
+    network, tokenizer = create_llm_ctr(mapped, model, llm, training)
+    if next(iter(stages.root.values())).start == "deepfm":
+        deepfm = baseline.build()
+        if not isinstance(deepfm, DeepFm):
+            raise ValueError("the baseline's checkpoint holds no DeepFM: train deepfm again")
+        check_ids(mapped, baseline.feature_map.fingerprint, None)
+        network.take_encoder(deepfm)
+    path = TrainingPath(
+        name=evaluation.path,
+        model=network,
+        tokenizer=tokenizer,
+        feature_map=mapped,
+        vocabulary=vocabulary.to_pyarrow(),
+        datasets=datasets,
+        settings=(model, llm),
+        origin=baseline.training,
+    )
+    checkpoints, results = path.train(stages, training, state_folder)
+    first, *_, last = checkpoints.values()
+    return first, last, results
