@@ -394,3 +394,9 @@ class CompareParams(Params):
         if unknown and paths != "all":
             raise ValueError(f"it should be all, or names out of {', '.join(PATHS)}")
         return paths
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.path_names and self.run_ids:
+            raise ValueError("compare names both paths and runs: name one kind")
+        return self

@@ -214,6 +214,7 @@ def test_what_cannot_be_compared_is_refused(
         ({"paths": "deepfm deepfm"}, "it should name two or more, each once"),
         ({"paths": "deepfm lstm"}, "it should be all, or names out of deepfm, single_phase"),
         ({"runs": "1234"}, "it should name two or more"),
+        ({"runs": "12 34", "paths": "deepfm two_phase"}, "compare names both paths and runs"),
         ({"split": "holdout"}, "should be 'train', 'valid' or 'test'"),
         ({"dataset": "../x4"}, "should match pattern"),
     ],
@@ -262,15 +263,20 @@ def test_labels_in_another_order_are_refused(results: Callable[..., Path]) -> No
 
 
 def test_mlflow_runs_are_compared(
-    project: Path, runs: Callable[..., list[str]], run_here: Callable[..., None]
+    project: Path,
+    runs: Callable[..., list[str]],
+    run_here: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     ids = runs("deepfm", "single_phase", "single_phase")
+    capfd.readouterr()
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids)}})
     models = comparison(project)["models"]
     assert [model["run_id"] for model in models] == ids
     assert names(project) == ["deepfm", f"single_phase {ids[1][:8]}", f"single_phase {ids[2][:8]}"]
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids), "baseline": ids[2]}})
     assert names(project)[0] == f"single_phase {ids[2][:8]}"
+    assert "Downloading" not in capfd.readouterr().err
 
 
 def test_mlflow_runs_that_cannot_be_compared_are_refused(
@@ -284,7 +290,7 @@ def test_mlflow_runs_that_cannot_be_compared_are_refused(
     assert f"is deepfm, which is none of those compared: choose one of {first}, {second}" in message
     ambiguous = {"runs": both, "baseline": "single_phase"}
     message = refused(project, run_here, mlflow_runs, ambiguous)
-    assert "is single_phase, which is 2 of the runs: choose one of" in message
+    assert "is single_phase, which is the path of 2 of the runs: choose one of" in message
     shutil.rmtree(project / "mlartifacts" / second)
     message = refused(project, run_here, mlflow_runs, {"runs": both, "baseline": first})
     assert f"the MLflow run {second} has no artifact evaluation_x4_test.json" in message

@@ -1,6 +1,7 @@
 """Where the results of trained and tested models are found: files of paths, or MLflow runs."""
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ class MlflowRun:
             return pd.read_parquet(file) if file else None
 
     def _fetch(self, name: str, scratch: str) -> Path | None:
+        # a bar for each of three small files says nothing
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         client = mlflow.MlflowClient()
         if name not in {artifact.path for artifact in client.list_artifacts(self.run_id)}:
             return None
@@ -239,7 +242,7 @@ def _baseline_name(reports: list[ModelReport], baseline: str) -> str:
     if len(names) == 1:
         return names[0]
     choices = ", ".join(report.run_id or report.name for report in reports)
-    what = f"{len(names)} of the runs" if names else "none of those compared"
+    what = f"the path of {len(names)} of the runs" if names else "none of those compared"
     raise NotComparableError(
         f"compare.baseline is {baseline}, which is {what}: choose one of {choices}"
     )
