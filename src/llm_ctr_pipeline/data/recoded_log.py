@@ -94,16 +94,17 @@ def rows_of_log(splits: Mapping[str, ir.Table], rows: Mapping[str, int]) -> ir.T
     return reduce(lambda first, second: first.union(second), parts)
 
 
-def encode_as_x1(rows: ir.Table) -> ir.Table:
+def encode_as_x1(rows: ir.Table, vocabulary: ir.Table) -> ir.Table:
     """Write rows as Avazu_x1 does: `label`, then `feat_1` to `feat_22` as integers.
 
     Args:
         rows: As `rows_of_log` returns them.
+        vocabulary: All values of Avazu's fields in them, as `fit_vocabulary` returns it.
 
     Returns:
         Also `log_row`.
     """
-    coded, values = _consecutive_codes(rows, AVAZU_FIELDS)
+    coded, values = _consecutive_codes(rows, vocabulary, AVAZU_FIELDS)
     unknown = shuffled(coded[LOG_ROW], seed=0) % _X1_UNKNOWN_VALUES + values
     features = {
         f"feat_{number}": coded[field] for number, field in enumerate(AVAZU_FIELDS[:-1], start=1)
@@ -117,17 +118,18 @@ def encode_as_x1(rows: ir.Table) -> ir.Table:
     )
 
 
-def encode_as_x2(rows: ir.Table) -> ir.Table:
+def encode_as_x2(rows: ir.Table, vocabulary: ir.Table) -> ir.Table:
     """Write rows as Avazu_x2 does: `click`, the raw names as integers, `hour`, `mday`, `wday`.
 
     Args:
         rows: As `rows_of_log` returns them.
+        vocabulary: All values of Avazu's fields in them, as `fit_vocabulary` returns it.
 
     Returns:
         Also `log_row`.
     """
     # Another order of the columns than in x1, so that a value's two codes differ.
-    coded, _ = _consecutive_codes(rows, AVAZU_FIELDS[::-1])
+    coded, _ = _consecutive_codes(rows, vocabulary, AVAZU_FIELDS[::-1])
     time = {part: _TIME.part(coded["hour"], part).cast("int64") for part in (HOUR, DAY, WEEKDAY)}
     return coded.select(
         LOG_ROW,
@@ -188,9 +190,11 @@ def provide_recoded_log(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
         draft = Path(scratch) / path.name
         draft.mkdir()
-        coded_file = Path(scratch) / "coded.parquet"
-        folder.connection.to_parquet(ENCODERS[dataset](rows), coded_file)
-        coded = folder.connection.read_parquet(coded_file)
+        kept = Path(scratch)
+        vocabulary = fit_vocabulary(rows, AVAZU_FIELDS, min_count=1)
+        vocabulary = _kept(folder.connection, vocabulary, kept / "vocabulary.parquet")
+        coded = ENCODERS[dataset](rows, vocabulary)
+        coded = _kept(folder.connection, coded, kept / "coded.parquet")
         _write_splits(folder.connection, draft, coded, recoding, truth)
         best_auc = (
             {split: _auc(draft, split) for split in recoding.bounds} if truth is not None else None
@@ -257,9 +261,10 @@ def _auc(folder: Path, split: str) -> float | None:
     return float(roc_auc_score(labels, truth[PROBABILITY].to_numpy()))
 
 
-def _consecutive_codes(rows: ir.Table, fields: tuple[str, ...]) -> tuple[ir.Table, int]:
+def _consecutive_codes(
+    rows: ir.Table, vocabulary: ir.Table, fields: tuple[str, ...]
+) -> tuple[ir.Table, int]:
     """Number every field's values from where the field before ends; say how many there are."""
-    vocabulary = fit_vocabulary(rows, AVAZU_FIELDS, min_count=1)
     coded = encode(
         rows.mutate(**{ROW: rows[LOG_ROW], LABEL: rows["click"].cast("int8")}),
         vocabulary,
@@ -276,6 +281,12 @@ def _consecutive_codes(rows: ir.Table, fields: tuple[str, ...]) -> tuple[ir.Tabl
         **{field: coded[field].cast("int64") - 1 + starts[field] for field in AVAZU_FIELDS},
     )
     return numbered, sum(sizes.values())
+
+
+def _kept(connection: BaseBackend, table: ir.Table, file: Path) -> ir.Table:
+    """Compute a table once and read it from its file from then on."""
+    connection.to_parquet(table, file)
+    return connection.read_parquet(file)
 
 
 def _sizes(vocabulary: ir.Table) -> dict[str, int]:
