@@ -1,0 +1,259 @@
+"""Every setting of how a step runs gives the loss and the gradients of the plain step."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.compilation import compiled
+from llm_ctr_pipeline.training.fit import fit
+from llm_ctr_pipeline.training.memory import (
+    DeviceMemoryError,
+    MemoryPlan,
+    set_activation_checkpointing,
+)
+from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.step import TrainingStep
+
+MakeModel = Callable[..., LlmCtr]
+MakeSplit = Callable[..., EncodedSplit]
+MakeSettings = Callable[..., FitSettings]
+
+ROWS = 12
+KERNELS = ["sdpa", "flash_attention_2", "flex_attention"]
+MODES = ["off", "default", "reduce-overhead"]
+
+
+class KeepsGradients(torch.optim.SGD):
+    """Takes no step, and notes the gradients that it was asked to take one with."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model.parameters(), lr=0.0)
+        self.named = dict(model.named_parameters())
+
+    def step(self, closure: Any = None) -> None:
+        self.noted = {
+            name: weight.grad.clone()
+            for name, weight in self.named.items()
+            if weight.grad is not None
+        }
+
+
+def run_step(
+    model: LlmCtr,
+    batch: EncodedSplit,
+    plan: MemoryPlan,
+    mode: str | None = None,
+    precision: str = "32-true",
+    device: str = "cpu",
+) -> tuple[float, int, dict[str, Tensor]]:
+    """One step's mean loss, right answers and gradients."""
+    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    set_activation_checkpointing(model, on=plan.activation_checkpointing)
+    optimizer = KeepsGradients(model)
+    ready, wrapped = fabric.setup(compiled(model.train(), mode), optimizer)
+    step = TrainingStep(fabric, ready, wrapped, len(batch), plan)
+    on_device = batch.to(fabric.device)
+    step(on_device.ids_NF, on_device.labels_N)
+    gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
+    return step.loss_sum.item() / len(batch), int(step.correct.item()), gradients
+
+
+def assert_same(
+    found: tuple[float, int, dict[str, Tensor]],
+    expected: tuple[float, int, dict[str, Tensor]],
+    tolerance: float = 1e-5,
+) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=tolerance)
+    assert found[1] == expected[1]
+    assert found[2].keys() == expected[2].keys()
+    for name, gradient in expected[2].items():
+        scale = gradient.abs().max().item()
+        assert scale > 0, name
+        torch.testing.assert_close(
+            found[2][name], gradient, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: n + m
+        )
+
+
+@pytest.fixture
+def batch(make_split: MakeSplit) -> EncodedSplit:
+    return make_split(ROWS, 1, noise=0.3)
+
+
+def plain_step(model: LlmCtr, batch: EncodedSplit) -> tuple[float, int, dict[str, Tensor]]:
+    """The same without any of what is tested here."""
+    log_odds_B = model(batch.ids_NF)
+    loss = F.binary_cross_entropy_with_logits(log_odds_B, batch.labels_N)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    names = [name for name, _ in model.named_parameters()]
+    right = ((log_odds_B > 0) == (batch.labels_N > 0)).sum()
+    return loss.item(), int(right), dict(zip(names, gradients, strict=True))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 11, ROWS, 100])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_passes_of_any_size_add_up_to_the_batch(
+    make_model: MakeModel, batch: EncodedSplit, rows: int, checkpointing: bool
+) -> None:
+    expected = plain_step(make_model(), batch)
+    assert_same(run_step(make_model(), batch, MemoryPlan(rows, checkpointing)), expected)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma"])
+def test_layers_computed_again_give_the_same_in_every_architecture(
+    make_causal_lm: Callable[..., PreTrainedModel],
+    make_model: MakeModel,
+    batch: EncodedSplit,
+    architecture: str,
+) -> None:
+    expected = plain_step(make_model(make_causal_lm(architecture)), batch)
+    found = run_step(make_model(make_causal_lm(architecture)), batch, MemoryPlan(6, True))
+    assert_same(found, expected)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass(
+    make_model: MakeModel, batch: EncodedSplit
+) -> None:
+    kept = {}
+    for on in (False, True):
+        model = make_model().train()
+        set_activation_checkpointing(model, on=on)
+        sizes: list[int] = []
+
+        def note(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model(batch.ids_NF)
+        kept[on] = sum(sizes)
+    assert kept[True] < 0.5 * kept[False]
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "sizes"),
+    [(256, 256, {256}), (256, 64, {64}), (256, 100, {85, 86}), (7, 3, {2, 3})],
+)
+def test_passes_are_of_equal_size_give_or_take_a_row(
+    make_model: MakeModel, size: int, most: int, sizes: set[int]
+) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = make_model()
+    ready, optimizer = fabric.setup(model, KeepsGradients(model))
+    step = TrainingStep(fabric, ready, optimizer, size, MemoryPlan(most, False))
+    assert step.usual_sizes == sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_compiled_step_is_the_plain_one_in_one_graph(
+    make_model: MakeModel, batch: EncodedSplit, precision: str
+) -> None:
+    expected = run_step(make_model(), batch, MemoryPlan(ROWS, False), None, precision)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    found = run_step(make_model(), batch, MemoryPlan(ROWS, False), "default", precision)
+    assert_same(found, expected, 1e-5 if precision == "32-true" else 3e-2)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.slow
+def test_rare_shapes_are_not_compiled_for(
+    make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSettings
+) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    train, valid = make_split(16 * 3 + 5, 1), make_split(64 * 2 + 9, 2)
+    settings = {"epochs": 2, "batch_size": 16, "eval_batch_size": 64}
+    result = fit(make_model(), train, valid, make_settings(**settings, compile="default"))
+    # One for training, one for validation; the odd batches at the end of each have none.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    plain = fit(make_model(), train, valid, make_settings(**settings, compile="off"))
+    for found, expected in zip(result.history, plain.history, strict=True):
+        assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-5)
+        assert found.valid_loss == pytest.approx(expected.valid_loss, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("kernel", "mode"), itertools.product(KERNELS, MODES))
+def test_every_kernel_and_mode_is_the_plain_step_on_a_gpu(
+    make_model: MakeModel, make_causal_lm: Callable[..., PreTrainedModel], kernel: str, mode: str
+) -> None:
+    if kernel == "flash_attention_2":
+        pytest.importorskip("flash_attn", reason="the package flash-attn is not installed")
+    torch._dynamo.reset()
+    generator = torch.Generator().manual_seed(2)
+    ids_NF = torch.randint(0, 3, (64, 3), generator=generator, dtype=torch.int32)
+    batch = EncodedSplit(ids_NF, torch.randint(0, 2, (64,), generator=generator).float())
+    wide = {"head_dim": 32}  # FlexAttention takes no narrower heads
+    expected = plain_step(make_model(make_causal_lm("qwen3", **wide)), batch)
+    for plan in (MemoryPlan(64, False), MemoryPlan(16, False), MemoryPlan(16, True)):
+        model = make_model(make_causal_lm("qwen3", **wide))
+        model.llm.kernel = kernel
+        precision = "bf16-mixed" if kernel == "flash_attention_2" else "32-true"
+        found = run_step(
+            model, batch, plan, None if mode == "off" else mode, precision, device="cuda"
+        )
+        found = (found[0], expected[1], found[2]) if precision == "bf16-mixed" else found
+        assert_same(found, expected, 5e-2 if precision == "bf16-mixed" else 1e-3)
+
+
+def test_a_step_that_does_not_fit_says_what_to_lower(
+    make_model: MakeModel,
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_large(_model: LlmCtr, ids_BF: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(LlmCtr, "forward", too_large)
+    with pytest.raises(
+        DeviceMemoryError,
+        match=r"out of memory: lower training\.micro_batch_size \(now 8\) or set "
+        r"training\.activation_checkpointing to on \(CUDA out of memory\. Tried .* GiB\.\)$",
+    ):
+        fit(
+            make_model(),
+            make_split(32, 1),
+            make_split(32, 2),
+            make_settings(micro_batch_size=8),
+        )
+
+
+def test_a_validation_that_does_not_fit_says_what_to_lower(
+    make_model: MakeModel,
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = LlmCtr.forward
+
+    def too_large(model: LlmCtr, ids_BF: Tensor) -> Tensor:
+        if not model.training:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tri")
+        return forward(model, ids_BF)
+
+    monkeypatch.setattr(LlmCtr, "forward", too_large)
+    with pytest.raises(DeviceMemoryError, match=r"lower training\.eval_batch_size \(now 64\)"):
+        fit(make_model(), make_split(32, 1), make_split(32, 2), make_settings())
+
+
+def test_other_errors_stay_what_they_are(
+    make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSettings
+) -> None:
+    model = make_model()
+    broken = copy.deepcopy(make_split(32, 1))
+    broken.ids_NF[3, 0] = 999
+    with pytest.raises(IndexError):
+        fit(model, broken, make_split(32, 2), make_settings())
