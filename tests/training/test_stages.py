@@ -173,7 +173,7 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
     model = make_model()
     seen: list[str] = []
     results = train_stages(
-        model, two_stages, noted, lambda run, _: seen.append(run.dataset), states
+        model, two_stages, datasets, lambda run, _: seen.append(run.dataset), states
     )
     assert not moved(whole_model.state_dict(), model.state_dict())
     for found, expected in zip(results, whole, strict=True):

@@ -16,7 +16,7 @@ from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.compilation import compiled
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.memory import (
+from llm_ctr_pipeline.training.memory_plan import (
     DeviceMemoryError,
     MemoryPlan,
     set_activation_checkpointing,

@@ -26,7 +26,7 @@ from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.memory import CudaMemory, plan_memory
+from llm_ctr_pipeline.training.memory_plan import CudaMemory, plan_memory
 from llm_ctr_pipeline.training.optimizer import build_optimizer, freeze_all_but
 from llm_ctr_pipeline.training.progress import training_progress
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities

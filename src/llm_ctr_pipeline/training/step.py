@@ -10,7 +10,7 @@ from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 
 from llm_ctr_pipeline.training.compilation import eager_unless
-from llm_ctr_pipeline.training.memory import MemoryPlan, naming_the_setting
+from llm_ctr_pipeline.training.memory_plan import MemoryPlan, naming_the_setting
 
 
 class TrainingStep:
