@@ -4,6 +4,7 @@ import torch
 from lightning.fabric import Fabric
 
 from llm_ctr_pipeline.models.kernels import resolve_kernel
+from llm_ctr_pipeline.training.memory import keep_freed_memory
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -101,6 +102,8 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.device]:
         DeviceError: The device or the precision is not to be had.
     """
     resolved = resolve_device(device)
+    if resolved.type == "cpu":
+        keep_freed_memory()
     fabric = Fabric(
         accelerator=resolved.type,
         devices=1 if resolved.type == "cpu" else [resolved.index],
