@@ -102,7 +102,11 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "compare",
         "download",
         "preprocess",
+        "preprocess_all",
         "train",
+        "train_deepfm",
+        "train_two_phase",
+        "train_two_phase_finetuned",
         "evaluate",
         "__default__",
     }
@@ -116,7 +120,7 @@ def test_node_names_are_unique_and_readable(pipelines: dict[str, Pipeline]) -> N
         assert names
         assert len(set(names)) == len(names)
         for name in names:
-            assert re.fullmatch(r"([a-z]+(_[a-z0-9]+)*\.)?[a-z]+(_[a-z0-9]+)*", name), name
+            assert re.fullmatch(r"([a-z][a-z0-9]*(_[a-z0-9]+)*\.)?[a-z]+(_[a-z0-9]+)*", name), name
 
 
 def test_what_preprocess_needs_imports_no_torch_and_sends_no_usage_data() -> None:

@@ -1,8 +1,10 @@
 """Checking a raw log's rows before anything is written."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -10,7 +12,7 @@ import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.normalise import code_value
-from llm_ctr_pipeline.data.raw_csv import POSITION, QUOTE, RawFile, records
+from llm_ctr_pipeline.data.raw_csv import POSITION, QUOTE, RawFile, records, text_lines
 from llm_ctr_pipeline.data.schema import NUMERIC, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 
@@ -142,8 +144,10 @@ def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
     except Exception as error:
         # Engines raise classes of their own for a row they cannot read: find it ourselves.
         _check_widths(file)
-        reason = str(error).strip().splitlines()
-        raise RawLogError(f"{file.path} cannot be read as CSV: {' '.join(reason[:3])}") from error
+        reason = " ".join(str(error).strip().splitlines()[:3])
+        if _has_mixed_line_ends(file.path):
+            reason = r"some of its lines end in \r\n, others in \n: let all end alike"
+        raise RawLogError(f"{file.path} cannot be read as CSV: {reason}") from error
     return {name: int(count or 0) for name, count in counts.items()}
 
 
@@ -166,23 +170,37 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
 
 
 def _check_bytes(file: RawFile, rows: int) -> str:
-    """Hash the file and refuse rows with a surplus empty cell; return the SHA-256.
+    """Hash the file and refuse what the engine lets pass; return the SHA-256.
 
-    DuckDB drops an empty cell after the last column without a word. The number of
-    delimiters tells, unless quoted cells may hold some of their own.
+    DuckDB drops an empty cell after the last column without a word: the number of
+    delimiters tells, unless quoted cells may hold some of their own. And it looks at the
+    encoding only of those columns that a query needs.
     """
     digest = hashlib.sha256()
+    decoder = codecs.getincrementaldecoder("utf-8")()
     delimiters, quotes = 0, 0
-    with file.path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            delimiters += chunk.count(file.schema.delimiter.encode())
-            quotes += chunk.count(QUOTE.encode())
+    try:
+        with file.path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                decoder.decode(chunk)
+                delimiters += chunk.count(file.schema.delimiter.encode())
+                quotes += chunk.count(QUOTE.encode())
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        for _ in text_lines(file.path):
+            pass  # until it raises and names the line
+        raise
     lines = rows + 1 if file.schema.columns is None else rows
     expected = (len(file.schema.raw_columns) - 1) * lines
     if quotes or delimiters != expected:
         _check_widths(file)
     return digest.hexdigest()
+
+
+def _has_mixed_line_ends(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 
 
 def _check_widths(file: RawFile) -> None:

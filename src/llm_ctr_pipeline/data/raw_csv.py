@@ -104,11 +104,10 @@ def read_first_line(path: Path, schema: LogSchema) -> list[str]:
     if path.stat().st_size == 0:
         raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=schema.delimiter, quotechar=QUOTE)
-            cells = next(reader, [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RawLogError(f"{path}: the first line is not UTF-8 CSV ({error})") from error
+        reader = csv.reader(text_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
+        cells = next(reader, [])
+    except csv.Error as error:
+        raise RawLogError(f"{path}, line 1: {error}") from error
     if not cells:
         raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
     return cells
@@ -164,14 +163,33 @@ def records(path: Path, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
     Raises:
         RawLogError: If the text is not UTF-8 or a quoted cell is malformed.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
-        header = int(schema.columns is None)
-        line = 1
-        try:
-            for cells in reader:
-                if cells and line > header:
-                    yield line, cells
-                line = reader.line_num + 1
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise RawLogError(f"{path}, near line {line}: {error}") from error
+    lines = text_lines(path)
+    reader = csv.reader(lines, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
+    header = int(schema.columns is None)
+    line = 1
+    try:
+        for cells in reader:
+            if cells and line > header:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise RawLogError(f"{path}, near line {line}: {error}") from error
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Walk through a file's lines.
+
+    Raises:
+        RawLogError: On the first line that is not UTF-8.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = line[error.start].encode(errors="surrogateescape")
+                raise RawLogError(
+                    f"{path}, line {number}: byte 0x{byte.hex()} is not UTF-8 text: save the "
+                    "file as UTF-8"
+                ) from error
+            yield line
