@@ -27,7 +27,7 @@ from benchmarks.models import autocast
 from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
-from llm_ctr_pipeline.training.memory import keep_freed_memory
+from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)

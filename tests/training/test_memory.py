@@ -1,34 +1,152 @@
-import platform
-import subprocess
-import sys
+"""How many rows a pass gets, where memory is counted as what the backward pass keeps."""
+
+from collections.abc import Callable
 
 import pytest
-
-SCRIPT = """
-import resource
 import torch
-from llm_ctr_pipeline.training.memory import keep_freed_memory
+from torch import Tensor, nn
 
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.zeros(10_000_000)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.memory import (
+    FEW_ROWS,
+    MOMENTS,
+    RESERVE,
+    DeviceMemoryError,
+    MemoryPlan,
+    plan_memory,
+)
+from llm_ctr_pipeline.training.settings import Execution
 
-first = faults()
-assert keep_freed_memory()
-faults()
-print(first, faults())
-"""
+MakeModel = Callable[..., LlmCtr]
+MakeSplit = Callable[..., EncodedSplit]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
-def test_a_freed_tensors_memory_serves_the_next_one() -> None:
-    # In a process of its own: the setting is the whole process's.
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=120
+class CountedMemory:
+    """So many bytes, of which a pass takes what it keeps for its backward pass."""
+
+    def __init__(self, available: int) -> None:
+        self.bytes = available
+
+    def available(self) -> int:
+        return self.bytes
+
+    def peak(self, run: Callable[[], None]) -> int:
+        sizes: list[int] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            run()
+        return sum(sizes)
+
+
+class Planned:
+    """A model whose passes are counted."""
+
+    def __init__(self, model: nn.Module, split: EncodedSplit) -> None:
+        self.model = model.train()
+        self.split = split
+        self.passes: list[int] = []
+
+    def forward_backward(self, rows: int) -> None:
+        self.passes.append(rows)
+        self.model(self.split.ids_NF[:rows]).sum().backward()
+
+    def plan(self, batch_size: int, memory: CountedMemory | None, **changes: object) -> MemoryPlan:
+        execution = Execution("cpu", "32-true", 64, **changes)  # type: ignore[arg-type]
+        return plan_memory(self.model, batch_size, execution, memory, self.forward_backward)
+
+    def kept(self, rows: int) -> int:
+        return CountedMemory(0).peak(lambda: self.forward_backward(rows))
+
+
+@pytest.fixture
+def planned(make_model: MakeModel, make_split: MakeSplit) -> Planned:
+    return Planned(make_model(), make_split(512, 1))
+
+
+def moments(model: nn.Module) -> int:
+    return MOMENTS * sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+
+
+def enough_for(planned: Planned, rows: int) -> int:
+    """Memory that holds passes of so many rows and hardly more."""
+    needed = planned.kept(rows) + moments(planned.model)
+    return int((needed + 0.5 * planned.kept(rows) / rows) / (1 - RESERVE))
+
+
+@pytest.mark.parametrize("rows", [FEW_ROWS, 40, 200])
+def test_as_many_rows_are_taken_as_fit(planned: Planned, rows: int) -> None:
+    available = enough_for(planned, rows)
+    plan = planned.plan(256, CountedMemory(available))
+    assert plan == MemoryPlan(pytest.approx(rows, abs=1), activation_checkpointing=False)
+    assert planned.kept(plan.micro_batch_size) + moments(planned.model) <= available
+
+
+def test_a_batch_that_fits_is_taken_whole(planned: Planned) -> None:
+    assert planned.plan(32, CountedMemory(10**9)) == MemoryPlan(32, False)
+
+
+def test_layers_are_computed_again_only_where_few_rows_fit(planned: Planned) -> None:
+    available = CountedMemory(enough_for(planned, FEW_ROWS // 2))
+    plan = planned.plan(256, available)
+    assert plan.activation_checkpointing
+    assert plan.micro_batch_size > FEW_ROWS // 2
+    without = planned.plan(256, available, activation_checkpointing="off")
+    assert without == MemoryPlan(pytest.approx(FEW_ROWS // 2, abs=1), False)
+    roomy = CountedMemory(enough_for(planned, 100))
+    assert planned.plan(256, roomy, activation_checkpointing="on").activation_checkpointing
+
+
+def test_frozen_weights_need_no_moments(make_model: MakeModel, make_split: MakeSplit) -> None:
+    planned = Planned(make_model(), make_split(512, 1))
+    available = CountedMemory(enough_for(planned, 40))
+    more = Planned(make_model(), make_split(512, 1))
+    more.model.llm.requires_grad_(False)
+    assert (
+        more.plan(256, available).micro_batch_size > planned.plan(256, available).micro_batch_size
     )
-    before, after = map(int, done.stdout.split())
-    # 5 × 40 MB in pages of 4 KB; larger pages, where the system uses them, are fewer
-    assert before > 50
-    assert after < before / 10
+
+
+def test_what_the_settings_say_is_done_without_looking(planned: Planned) -> None:
+    memory = CountedMemory(1)
+    assert planned.plan(256, memory, micro_batch_size=32) == MemoryPlan(32, False)
+    assert planned.plan(16, memory, micro_batch_size=32) == MemoryPlan(16, False)
+    asked = planned.plan(16, None, activation_checkpointing="on")
+    assert asked == MemoryPlan(16, True)
+    assert planned.model.llm.backbone.is_gradient_checkpointing
+    assert planned.plan(16, None) == MemoryPlan(16, False)
+    assert not planned.model.llm.backbone.is_gradient_checkpointing
+    assert planned.passes == []
+
+
+def test_the_probe_leaves_no_gradients(planned: Planned) -> None:
+    planned.plan(256, CountedMemory(10**9))
+    assert len(planned.passes) > 1
+    assert all(weight.grad is None for weight in planned.model.parameters())
+
+
+def test_memory_for_no_row_is_refused(planned: Planned) -> None:
+    with pytest.raises(DeviceMemoryError, match=r"not even one row fits .* smaller language model"):
+        planned.plan(256, CountedMemory(1000))
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_filled_but_not_beyond(make_model: MakeModel, make_split: MakeSplit) -> None:
+    from llm_ctr_pipeline.training.memory import CudaMemory
+
+    device = torch.device("cuda:0")
+    model = make_model().to(device).train()
+    split = make_split(4096, 1).to(device)
+    memory = CudaMemory(device)
+
+    def forward_backward(rows: int) -> None:
+        model(split.ids_NF[:rows]).sum().backward()
+
+    execution = Execution("cuda:0", "32-true", 64)
+    plan = plan_memory(model, 4096, execution, memory, forward_backward)
+    assert plan == MemoryPlan(4096, False)
+    assert memory.peak(lambda: forward_backward(plan.micro_batch_size)) < memory.available()

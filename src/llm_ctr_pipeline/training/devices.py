@@ -4,7 +4,7 @@ import torch
 from lightning.fabric import Fabric
 
 from llm_ctr_pipeline.models.kernels import resolve_kernel
-from llm_ctr_pipeline.training.memory import keep_freed_memory
+from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 

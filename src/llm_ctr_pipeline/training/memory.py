@@ -1,23 +1,183 @@
-"""Memory of large tensors on the CPU, see docs/decisions/0021."""
+"""How many rows a device's memory holds in one pass, and what to lower when it holds too few."""
 
-import ctypes
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
-# glibc's malloc.h
-M_TRIM_THRESHOLD = -1
-M_MMAP_MAX = -4
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from llm_ctr_pipeline.training.settings import Execution
+
+logger = logging.getLogger(__name__)
+
+# Left free for what the probe does not see: fragments, other kernels, the validation's batches.
+RESERVE = 0.1
+# Two passes with so many rows show what a row takes.
+PROBED_ROWS = (4, 12)
+# With fewer rows in a pass the prompt is repeated too often and the device works too little.
+FEW_ROWS = 16
+# AdamW keeps two moments a weight.
+MOMENTS = 2
 
 
-def keep_freed_memory() -> bool:
-    """Keep freed memory in this process for the next tensor of the size, from now on.
+class DeviceMemoryError(MemoryError):
+    """The device's memory does not hold what the settings ask for."""
 
-    By default glibc gives every large block back to the system when it is freed. A training step
-    frees and takes the same blocks again and again, and the system hands each one out page by
-    page, filled with zeros, through a fault for every 4 KB.
 
-    Returns:
-        Whether the C library took it; one other than glibc has its own ways and is left alone.
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a batch is cut up to fit.
+
+    Attributes:
+        micro_batch_size: Most rows in one forward and backward pass.
+        activation_checkpointing: Whether layers are computed again in the backward pass.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+
+    micro_batch_size: int
+    activation_checkpointing: bool
+
+
+class Memory(Protocol):
+    """A device's memory."""
+
+    def available(self) -> int:
+        """Bytes that could still be allocated."""
+
+    def peak(self, run: Callable[[], None]) -> int:
+        """Bytes that a call allocates at its peak, beyond what was allocated before."""
+
+
+@dataclass(frozen=True)
+class CudaMemory:
+    """A GPU's memory."""
+
+    device: torch.device
+
+    def available(self) -> int:
+        """Bytes that are free on the device, and those PyTorch holds unused."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return free + unused
+
+    def peak(self, run: Callable[[], None]) -> int:
+        """Bytes that a call allocates at its peak, beyond what was allocated before."""
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        run()
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+
+def plan_memory(
+    model: nn.Module,
+    batch_size: int,
+    execution: Execution,
+    memory: Memory | None,
+    forward_backward: Callable[[int], None],
+) -> MemoryPlan:
+    """Decide how a batch is cut up, and set the model's activation checkpointing accordingly.
+
+    Where the settings leave it open, a few rows are passed forward and backward to see what a row
+    takes, and as many are taken as fit. The optimiser's state, which comes with the first step, is
+    reckoned in. Gradients of the probe are discarded.
+
+    Args:
+        model: The model, on its device; its frozen parameters take no gradients.
+        batch_size: Rows of a batch.
+        execution: What the settings say.
+        memory: The device's memory; None where it is not to be asked (on the CPU).
+        forward_backward: Passes so many rows forward and backward.
+
+    Raises:
+        DeviceMemoryError: Not even one row fits.
+    """
+    asked = execution.activation_checkpointing
+    if memory is None or execution.micro_batch_size is not None:
+        plan = MemoryPlan(min(execution.micro_batch_size or batch_size, batch_size), asked == "on")
+        set_activation_checkpointing(model, on=plan.activation_checkpointing)
+        return plan
+    rows = 0
+    for again in {"auto": (False, True), "on": (True,), "off": (False,)}[asked]:
+        if again and not has_checkpointing(model):
+            break
+        set_activation_checkpointing(model, on=again)
+        rows = _rows_that_fit(model, memory, forward_backward)
+        if rows >= min(batch_size, FEW_ROWS):
+            break
+    if rows < 1:
+        raise DeviceMemoryError(
+            "not even one row fits into the device's free memory "
+            f"({memory.available() / 2**30:.1f} GiB): free some of it, take a smaller language "
+            "model, or set training.activation_checkpointing to auto"
+        )
+    plan = MemoryPlan(min(rows, batch_size), again)
+    logger.info(
+        "Memory: %d rows fit into one pass%s, so a batch of %d takes %d",
+        rows,
+        " with its layers computed again in the backward pass" if again else "",
+        batch_size,
+        -(-batch_size // plan.micro_batch_size),
+    )
+    return plan
+
+
+def _rows_that_fit(
+    model: nn.Module, memory: Memory, forward_backward: Callable[[int], None]
+) -> int:
+    """Rows whose passes fit beside the weights, their gradients and the optimiser's state."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    moments = MOMENTS * sum(weight.nbytes for weight in trained)
+    few, more = PROBED_ROWS
+    try:
+        # The gradients are there from the first pass on, so the others show the rows alone.
+        forward_backward(few)
+        peaks = [
+            memory.peak(lambda: forward_backward(few)),
+            memory.peak(lambda: forward_backward(more)),
+        ]
+        budget = (1 - RESERVE) * memory.available() - moments
+    except torch.OutOfMemoryError:
+        return 0
+    finally:
+        for weight in trained:
+            weight.grad = None
+    a_row = max(1.0, (peaks[1] - peaks[0]) / (more - few))
+    return max(0, int((budget - (peaks[0] - few * a_row)) / a_row))
+
+
+def has_checkpointing(model: nn.Module) -> bool:
+    """Whether the model has a language model whose layers can be computed again."""
+    return any(isinstance(module, PreTrainedModel) for module in model.modules())
+
+
+def set_activation_checkpointing(model: nn.Module, *, on: bool) -> None:
+    """Let the language model's layers keep their input alone and compute the rest again."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            if on:
+                module.gradient_checkpointing_enable({"use_reentrant": False})
+            elif module.is_gradient_checkpointing:
+                module.gradient_checkpointing_disable()
+
+
+@contextmanager
+def naming_the_setting(cure: str) -> Iterator[None]:
+    """Turn an allocation that failed into an error that says what to lower.
+
+    Args:
+        cure: The setting and its present value.
+
+    Raises:
+        DeviceMemoryError: In place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # The CPU's allocator raises no class of its own.
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            reason = str(error).strip().splitlines()[0]
+            raise DeviceMemoryError(f"out of memory: {cure} ({reason})") from error
+        raise
