@@ -23,7 +23,8 @@ from llm_ctr_pipeline.models.deepfm import DeepFm
 
 logger = logging.getLogger(__name__)
 
-REQUIREMENT = "fuxictr==2.3.10"
+# Its preprocessing calls polars in a way that polars 2 no longer takes.
+REQUIREMENTS = ("fuxictr==2.3.10", "polars<2")
 FOLDER_SETTING = "FUXICTR_ENVIRONMENT"
 DEFAULT_FOLDER = Path(__file__).parents[1] / ".venv" / "fuxictr"
 WORKER = Path(__file__).with_name("fuxictr_worker.py")
@@ -50,16 +51,16 @@ def fuxictr_python(folder: Path | None = None) -> Path:
     folder = folder or Path(os.environ.get(FOLDER_SETTING) or DEFAULT_FOLDER)
     python = folder / "bin" / "python"
     installed = folder / "installed.txt"
-    if installed.exists() and installed.read_text() == REQUIREMENT:
+    if installed.exists() and installed.read_text() == " ".join(REQUIREMENTS):
         return python
-    logger.info("Installing %s into %s", REQUIREMENT, folder)
+    logger.info("Installing %s into %s", " ".join(REQUIREMENTS), folder)
     venv.create(folder, with_pip=True)
     site_packages = sysconfig.get_path("purelib", vars={"base": str(folder)})
     borrowed = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
     (Path(site_packages) / "borrowed.pth").write_text("\n".join(dict.fromkeys(borrowed)) + "\n")
     try:
         subprocess.run(  # noqa: S603
-            [python, "-m", "pip", "install", "--quiet", REQUIREMENT],
+            [python, "-m", "pip", "install", "--quiet", *REQUIREMENTS],
             check=True,
             capture_output=True,
             text=True,
@@ -68,10 +69,10 @@ def fuxictr_python(folder: Path | None = None) -> Path:
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", None) or error
         raise FuxiCtrMissingError(
-            f"{REQUIREMENT} could not be installed into {folder}: {said}\n"
+            f"{REQUIREMENTS[0]} could not be installed into {folder}: {said}\n"
             f"Make the environment where pip works and set {FOLDER_SETTING} to its folder."
         ) from error
-    installed.write_text(REQUIREMENT)
+    installed.write_text(" ".join(REQUIREMENTS))
     return python
 
 
