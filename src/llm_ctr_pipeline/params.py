@@ -279,7 +279,9 @@ class StageParams(Params):
     """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's."""
 
     datasets: tuple[str, ...] = Field(min_length=1, description="In the order they are met.")
-    components: tuple[str, ...] = Field(min_length=1, description="What trains; others are frozen.")
+    components: tuple[str, ...] | None = Field(
+        min_length=1, description="What trains, None for all; others are frozen."
+    )
     start: Literal["new", "deepfm", "previous"] = Field(
         description="Where the weights come from: new ones (the language model's pretrained), new "
         "ones but the encoder of the trained deepfm, or the stage before."

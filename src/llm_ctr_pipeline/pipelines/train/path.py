@@ -144,7 +144,7 @@ class TrainingPath:
             "seconds": seconds,
             "rows_per_second": rows / seconds,
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
-            "trained_parameters": max(result.trained_parameters for result in done),
+            "trained_parameters": self._trained_parameters(done),
             "stages": [stage_summary(result) for result in done],
             "epochs": [
                 {
@@ -157,6 +157,15 @@ class TrainingPath:
                 for record in result.fit.history
             ],
         }
+
+    def _trained_parameters(self, done: list[StageResult]) -> int:
+        """Weights that some stage trained."""
+        trained = {name for result in done for name in result.components or ("",)}
+        return sum(
+            weight.numel()
+            for name, weight in self.model.named_parameters()
+            if trained & {"", name.split(".")[0]}
+        )
 
     def _kept_states(
         self, stages: StagesParams, training: TrainingParams, folder: Path

@@ -1,0 +1,221 @@
+"""The baseline and the two-phase paths, from raw log to tested checkpoint."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mlflow.entities import Run
+from torch import Tensor
+
+from llm_ctr_pipeline.data.feature_map import FingerprintError
+from llm_ctr_pipeline.hooks.preflight import PreflightError
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
+
+PATHS = ("deepfm", "two_phase", "two_phase_finetuned")
+TWO_PHASE = PATHS[1:]
+
+
+@pytest.fixture(scope="module")
+def all_paths(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_project: Callable[[Path], Path],
+    run_here: Callable[..., None],
+) -> Path:
+    """A project in which all three datasets were encoded and all but single_phase trained."""
+    project = make_project(tmp_path_factory.mktemp("all_paths"))
+    run_here(project, "preprocess_all")
+    for path in PATHS:
+        run_here(project, f"train_{path}")
+    return project
+
+
+@pytest.fixture
+def project_copy(all_paths: Path, tmp_path: Path) -> Path:
+    """The project, to be changed."""
+    return Path(shutil.copytree(all_paths, tmp_path / "copy"))
+
+
+def checkpoint(project: Path, path: str, name: str = "best_model") -> Checkpoint:
+    return load_checkpoint(project / "data/06_models" / path / name)
+
+
+def results(project: Path, path: str, name: str = "training_results") -> dict[str, Any]:
+    file = project / f"data/08_reporting/{path}/{name}.json"
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def same_component(first: Checkpoint, second: Checkpoint, component: str) -> bool:
+    """Whether two checkpoints agree on a component, bit by bit."""
+    weights = [
+        {name: w for name, w in one.weights.items() if name.split(".")[0] == component}
+        for one in (first, second)
+    ]
+    assert weights[0].keys() == weights[1].keys() != set()
+    return all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def embedding_of_first_ids(one: Checkpoint, sizes: tuple[int, ...]) -> list[Tensor]:
+    """The rows of each field's first ids."""
+    table = one.weights["embedding.table.weight"]
+    starts = one.feature_map.offsets
+    return [table[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+
+
+def test_the_baseline_is_tested_as_every_path_is(all_paths: Path) -> None:
+    assert isinstance(checkpoint(all_paths, "deepfm").build(), DeepFm)
+    report = results(all_paths, "deepfm", "evaluation_x4_test")
+    assert (report["path"], report["dataset"], report["rows"]) == ("deepfm", "x4", 500)
+    files = {file.name for file in (all_paths / "data/08_reporting/deepfm").iterdir()}
+    assert files >= {"roc_x4_test.html", "calibration_x4_test.html", "learning_curve.html"}
+
+
+def test_the_frozen_encoder_is_the_baselines_bit_by_bit(all_paths: Path) -> None:
+    baseline = checkpoint(all_paths, "deepfm")
+    for name in ("phase_1_model", "best_model"):
+        frozen = checkpoint(all_paths, "two_phase", name)
+        assert same_component(frozen, baseline, "gen")
+        sizes = baseline.feature_map.sizes
+        assert frozen.feature_map.sizes > sizes
+        for found, expected in zip(
+            embedding_of_first_ids(frozen, sizes),
+            embedding_of_first_ids(baseline, sizes),
+            strict=True,
+        ):
+            assert torch.equal(found, expected)
+
+
+def test_each_phase_trains_its_components_and_no_others(all_paths: Path) -> None:
+    for path in TWO_PHASE:
+        first, last = (
+            checkpoint(all_paths, path, name) for name in ("phase_1_model", "best_model")
+        )
+        changed = {
+            component
+            for component in ("embedding", "gen", "projector", "llm")
+            if not same_component(first, last, component)
+        }
+        assert changed == {"projector", "llm"}
+    frozen, tuned = (checkpoint(all_paths, path, "phase_1_model") for path in TWO_PHASE)
+    assert same_component(frozen, tuned, "llm")
+    for component in ("embedding", "gen", "projector"):
+        assert not same_component(frozen, tuned, component)
+
+
+@pytest.mark.parametrize("path", TWO_PHASE)
+def test_results_tell_the_stages(all_paths: Path, path: str) -> None:
+    found = results(all_paths, path)
+    stages = [(stage["stage"], stage["dataset"]) for stage in found["stages"]]
+    assert stages == [("phase_1", "x1"), ("phase_1", "x2"), ("phase_2", "x4")]
+    assert [(e["stage"], e["dataset"]) for e in found["epochs"]] == stages
+    weights = checkpoint(all_paths, path).build()
+    assert isinstance(weights, LlmCtr)
+    assert found["parameters"] == sum(weight.numel() for weight in weights.parameters())
+    assert 0 < found["stages"][0]["trained_parameters"] < found["trained_parameters"]
+    frozen = {"two_phase": {"embedding", "gen"}, "two_phase_finetuned": set()}[path]
+    sizes = {name: weight.numel() for name, weight in weights.named_parameters()}
+    never = sum(size for name, size in sizes.items() if name.split(".")[0] in frozen)
+    assert found["trained_parameters"] == found["parameters"] - never
+    assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"]))
+    trained = checkpoint(all_paths, path).training
+    assert (trained["stage"], trained["origin"]["path"]) == ("phase_2", "deepfm")
+    assert trained["best"] == found["best"]
+
+
+def test_metrics_of_the_first_phase_do_not_mix_with_those_of_the_last(
+    all_paths: Path, mlflow_runs: Callable[[Path], list[Run]]
+) -> None:
+    (run,) = (r for r in mlflow_runs(all_paths) if r.data.tags.get("path") == "two_phase")
+    assert run.data.tags["dataset"] == "x4"
+    metrics = run.data.metrics
+    assert {"phase_1/x1/valid_auc", "phase_1/x2/valid_auc", "valid_auc"} <= metrics.keys()
+    assert metrics["valid_auc"] == results(all_paths, "two_phase")["best"]["valid_auc"]
+
+
+@pytest.mark.parametrize(
+    ("path", "dataset", "split"),
+    [
+        ("deepfm", "x1", "valid"),
+        ("deepfm", "x4", "train"),
+        ("two_phase", "x2", "test"),
+        ("two_phase_finetuned", "x1", "train"),
+        ("two_phase", "x4", "valid"),
+    ],
+)
+def test_any_checkpoint_is_tested_on_any_dataset_and_split(
+    all_paths: Path, run_here: Callable[..., None], path: str, dataset: str, split: str
+) -> None:
+    asked = {"path": path, "dataset": dataset, "split": split}
+    run_here(all_paths, "evaluate", params={"evaluation": asked})
+    report = results(all_paths, path, f"evaluation_{dataset}_{split}")
+    encoded = pq.read_table(all_paths / f"data/05_model_input/{dataset}/{split}.parquet")
+    assert report["rows"] == encoded.num_rows
+    assert {key: report[key] for key in asked} == asked
+    predictions = pq.read_table(
+        all_paths / f"data/07_model_output/{path}/{dataset}_{split}_predictions.parquet"
+    )
+    assert predictions["label"].to_pylist() == encoded["label"].to_pylist()
+    # The last of them was cut off at the ids that the checkpoint has.
+    one = checkpoint(all_paths, path)
+    model = one.build()
+    row = torch.tensor([[encoded[name][7].as_py() for name in one.feature_map.names]])
+    known = torch.where(row < torch.tensor(one.feature_map.sizes), row, 0)
+    expected = torch.sigmoid(model(known).double()).item()
+    assert predictions["probability"][7].as_py() == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_the_baseline_the_run_says_what_makes_it(
+    project_copy: Path, run_here: Callable[..., None]
+) -> None:
+    shutil.rmtree(project_copy / "data/06_models/deepfm")
+    with pytest.raises(
+        PreflightError,
+        match=r"deepfm best model not found at .*/data/06_models/deepfm/best_model: "
+        r"run `kedro run --pipeline=train_deepfm` first",
+    ):
+        run_here(project_copy, "train_two_phase")
+
+
+def test_a_baseline_without_gen_cannot_be_gone_on_with(
+    project_copy: Path, run_here: Callable[..., None]
+) -> None:
+    run_here(project_copy, "train_deepfm", params={"deepfm": {"network": {"gen": False}}})
+    assert checkpoint(project_copy, "deepfm").model["config"]["gen"] is False
+    with pytest.raises(ValueError, match=r"train deepfm again .* deepfm\.network\.gen=true"):
+        run_here(project_copy, "train_two_phase")
+
+
+def test_a_baseline_of_other_data_is_refused(
+    project_copy: Path, run_here: Callable[..., None]
+) -> None:
+    before = (project_copy / "data/06_models/two_phase/best_model/model.safetensors").read_bytes()
+    run_here(project_copy, "preprocess_all", params={"preprocess": {"min_count": 5}})
+    with pytest.raises(FingerprintError, match="train again on these data"):
+        run_here(project_copy, "train_two_phase")
+    after = (project_copy / "data/06_models/two_phase/best_model/model.safetensors").read_bytes()
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"phase_1": {"start": "previous"}}, "the first starts from new weights or deepfm's"),
+        ({"phase_2": {"start": "new"}}, "all others from previous"),
+        ({"phase_2": {"datasets": ["x3"]}}, "stage phase_2 trains on x3; this pipeline has the"),
+        ({"phase_2": {"components": ["llm", "gan"]}}, "trains gan; the components of LlmCtr are"),
+    ],
+)
+def test_stages_that_make_no_sense_are_refused(
+    all_paths: Path, run_here: Callable[..., None], stages: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Exception, match=message):
+        run_here(all_paths, "train_two_phase", params={"two_phase": {"stages": stages}})
+    assert mlflow.active_run() is None
