@@ -85,11 +85,16 @@ class CodeParams(Params):
     offset: int = Field(description="Value = code - offset.")
     first: int = Field(description="The lowest value.")
     last: int = Field(description="The highest value.")
+    first_weekday: int | None = Field(
+        default=None, ge=0, le=6, description="Of a day: the weekday of the first, 0 for Sunday."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.first > self.last:
             raise ValueError("first is above last")
+        if self.first_weekday is not None and self.part != "day":
+            raise ValueError("only a code of the day has a first_weekday")
         return self
 
 

@@ -7,6 +7,7 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.normalise import normalise
 from llm_ctr_pipeline.data.raw_check import RawFileFacts, check_raw_file, check_raw_files
 from llm_ctr_pipeline.data.raw_csv import POSITION, RawFile, open_raw_file
 from llm_ctr_pipeline.data.schema import CodeColumn, FieldSource, LogSchema
@@ -191,3 +192,38 @@ def test_the_first_line_without_a_header_must_have_every_column(
     path.write_text("0\tx\t\n1\ty\n")
     with pytest.raises(RawLogError, match=r"row 2 \(line 2\): too few cells, 2 for 3 columns"):
         check_raw_file(open_raw_file(connection, path, schema))
+
+
+def test_a_weekday_must_be_that_of_the_day(
+    connection: Backend, tmp_path: Path, x4: LogSchema
+) -> None:
+    day = CodeColumn("mday", "day", 100, 0, 9, first_weekday=2)
+    schema = replace(
+        x4,
+        label="label",
+        ignored=(),
+        times=(),
+        codes=(day, CodeColumn("wday", "weekday", 200, 0, 6)),
+        fields=(FieldSource("weekday", "weekday", "wday"),),
+    )
+    path = tmp_path / "train.csv"
+    lines = [
+        "label,mday,wday",
+        *(f"{row % 2},{100 + row},{200 + (row + 2) % 7}" for row in range(10)),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert check_raw_file(open_raw_file(connection, path, schema)).rows == 10
+    # The same days with weekdays that count from Monday.
+    shifted = [f"{row % 2},{100 + row},{200 + (row + 1) % 7}" for row in range(10)]
+    path.write_text("\n".join([lines[0], *shifted]) + "\n")
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(open_raw_file(connection, path, schema))
+    assert (
+        "column 'wday', row 1 (line 2): '201' is not the weekday of the day in column 'mday', of "
+        "which code 100 is a weekday 2 (0 for Sunday); 10 such rows in all"
+    ) in str(error.value)
+    from_monday = CodeColumn("wday", "weekday", 199, 1, 7)
+    file = open_raw_file(connection, path, replace(schema, codes=(day, from_monday)))
+    assert check_raw_file(file).rows == 10
+    weekdays = normalise(file.table, file.schema).order_by("row").weekday.to_pyarrow().to_pylist()
+    assert weekdays == [str((row + 2) % 7) for row in range(10)]

@@ -7,9 +7,11 @@ from llm_ctr_pipeline.data.raw_csv import POSITION
 from llm_ctr_pipeline.data.schema import (
     ABSENT,
     CATEGORICAL,
+    DAYS_OF_WEEK,
     LABEL,
     NUMERIC,
     ROW,
+    WEEKDAY,
     WEEKEND,
     CodeColumn,
     FieldSource,
@@ -39,8 +41,9 @@ def normalise(table: ir.Table, schema: LogSchema) -> ir.Table:
 
 
 def code_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
-    """The part of the time that an integer code stands for."""
-    return column.cast("int64") - code.offset
+    """The part of the time that an integer code stands for; weekdays from 0 for Sunday."""
+    value = column.cast("int64") - code.offset
+    return value % DAYS_OF_WEEK if code.part == WEEKDAY else value
 
 
 def _value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:

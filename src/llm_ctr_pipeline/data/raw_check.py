@@ -13,7 +13,7 @@ import ibis.expr.types as ir
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import POSITION, QUOTE, RawFile, records, text_lines
-from llm_ctr_pipeline.data.schema import NUMERIC, CodeColumn, LogSchema
+from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 
 _CHUNK_BYTES = 1 << 22
@@ -112,11 +112,28 @@ def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
             f"plus {code.offset})"
         )
         yield _Rule(code.column, _is_no_code(table[code.column], code), expected)
+    yield from _weekday_rules(table, schema)
     for field in schema.fields:
         if field.kind == NUMERIC and field.column is not None:
             column = table[field.column]
             bad = (column != "") & ~_matches(column, _NUMBER)
             yield _Rule(field.column, bad, "a decimal number or empty")
+
+
+def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
+    """What the weekday must be, where the day says it too."""
+    for day in schema.codes:
+        for code in schema.codes:
+            if day.first_weekday is None or code.part != WEEKDAY:
+                continue
+            days = _guarded_value(table[day.column], day) - day.first
+            weekday = (days + day.first_weekday) % DAYS_OF_WEEK
+            yield _Rule(
+                code.column,
+                _guarded_value(table[code.column], code) != weekday,
+                f"the weekday of the day in column {day.column!r}, of which code "
+                f"{day.offset + day.first} is a weekday {day.first_weekday} (0 for Sunday)",
+            )
 
 
 def _matches(column: ir.StringColumn, pattern: str) -> ir.BooleanColumn:
@@ -125,9 +142,18 @@ def _matches(column: ir.StringColumn, pattern: str) -> ir.BooleanColumn:
 
 
 def _is_no_code(column: ir.StringColumn, code: CodeColumn) -> ir.BooleanColumn:
-    is_integer = _matches(column, _INTEGER)
-    value = code_value(is_integer.ifelse(column, ibis.literal("0")), code)
-    return ~is_integer | ~value.between(code.first, code.last)
+    number = _guarded_number(column)
+    low, high = code.offset + code.first, code.offset + code.last
+    return ~_matches(column, _INTEGER) | ~number.cast("int64").between(low, high)
+
+
+def _guarded_number(column: ir.StringColumn) -> ir.StringColumn:
+    """An integer as text, 0 where it is none: engines may cast every row, bad ones too."""
+    return _matches(column, _INTEGER).ifelse(column, ibis.literal("0"))
+
+
+def _guarded_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
+    return code_value(_guarded_number(column), code)
 
 
 def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
@@ -156,16 +182,13 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
     values = code.last - code.first + 1
     if found >= values or rows < values * _ROWS_FOR_ALL_CODES:
         return
-    column = file.table[code.column]
-    span = file.table.aggregate(
-        low=code_value(column, code).min(), high=code_value(column, code).max()
-    )
-    ends = span.to_pyarrow().to_pylist()[0]
+    codes = file.table[code.column].cast("int64")
+    ends = file.table.aggregate(low=codes.min(), high=codes.max()).to_pyarrow().to_pylist()[0]
     raise RawLogError(
         f"{file.path}, column {code.column!r}: expected all {values} codes from "
         f"{code.offset + code.first} to {code.offset + code.last} ({code.part} {code.first} to "
-        f"{code.last}) in {rows} rows, found {found} of them, from {code.offset + ends['low']} to "
-        f"{code.offset + ends['high']}: is the offset {code.offset} right?"
+        f"{code.last}) in {rows} rows, found {found} of them, from {ends['low']} to "
+        f"{ends['high']}: is the offset {code.offset} right?"
     )
 
 

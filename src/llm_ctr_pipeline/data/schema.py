@@ -12,6 +12,7 @@ LABEL = "label"
 
 CATEGORICAL, NUMERIC, ABSENT = "categorical", "numeric", "absent"
 HOUR, DAY, WEEKDAY, WEEKEND = "hour", "day", "weekday", "weekend"
+DAYS_OF_WEEK = 7
 # Kinds of fields that are parts of a time, and which code column can give them.
 TIME_PARTS: Mapping[str, str] = {HOUR: HOUR, DAY: DAY, WEEKDAY: WEEKDAY, WEEKEND: WEEKDAY}
 
@@ -57,10 +58,12 @@ class CodeColumn:
 
     Attributes:
         column: Its name.
-        part: `hour`, `day` or `weekday` (0 for Sunday).
+        part: `hour`, `day` or `weekday` (0 or 7 for Sunday).
         offset: What is taken from each code.
         first: The lowest value.
         last: The highest value.
+        first_weekday: Of a `day`: the weekday of the first one, against which the log's code
+            of the weekday is checked; None for no such check.
     """
 
     column: str
@@ -68,6 +71,7 @@ class CodeColumn:
     offset: int
     first: int
     last: int
+    first_weekday: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import ibis
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.schema import DAY, HOUR, WEEKDAY, WEEKEND
+from llm_ctr_pipeline.data.schema import DAY, DAYS_OF_WEEK, HOUR, WEEKDAY, WEEKEND
 
-_DAYS = 7
 _SATURDAY = 6  # with Sunday as 0
 _SECONDS_OF_HOUR, _SECONDS_OF_DAY = 3600, 86_400
 _THURSDAY = 4  # 1 January 1970
@@ -116,7 +115,7 @@ class _UnixSeconds(TimeFormat):
         return time.cast("int64").as_timestamp("s").day()
 
     def weekday(self, time: ir.StringColumn) -> ir.IntegerColumn:
-        return (time.cast("int64") // _SECONDS_OF_DAY + _THURSDAY) % _DAYS
+        return (time.cast("int64") // _SECONDS_OF_DAY + _THURSDAY) % DAYS_OF_WEEK
 
     def sort_key(self, time: ir.StringColumn) -> ir.Column:
         return time.cast("int64")
@@ -135,4 +134,4 @@ def is_weekend(weekday: ir.IntegerColumn) -> ir.IntegerColumn:
 
 
 def _weekday(date: ir.DateColumn) -> ir.IntegerColumn:
-    return (date.day_of_week.index() + 1) % _DAYS  # Ibis counts from Monday
+    return (date.day_of_week.index() + 1) % DAYS_OF_WEEK  # Ibis counts from Monday
