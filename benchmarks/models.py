@@ -1,6 +1,6 @@
 """The models that benchmarks compare: ours, and the obvious implementation of the same.
 
-Shape legend: B rows, F fields, P prompt tokens.
+Shape legend: N rows, F fields.
 """
 
 import copy
@@ -9,14 +9,18 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from llm_ctr_pipeline.data.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
-from llm_ctr_pipeline.training.devices import choose_kernel
+from llm_ctr_pipeline.training.devices import choose_kernel, resolve_device, resolve_precision
+from llm_ctr_pipeline.training.optimizer import build_optimizer
+from llm_ctr_pipeline.training.settings import Execution
+from llm_ctr_pipeline.training.step import TrainingStep
 
 FIELDS = 24
 IDS_A_FIELD = 2000
@@ -66,65 +70,85 @@ SIZES = {
 }
 
 
-def build_pair(size: Size, device: torch.device) -> tuple[LlmCtr, RepeatedPromptCtr]:
-    """Build ours and the obvious implementation with the same random weights."""
+def build_pair(
+    size: Size, execution: Execution, attention: str = "auto"
+) -> tuple[LlmCtr, RepeatedPromptCtr]:
+    """Build ours and the obvious implementation with the same random weights, on the device."""
     torch.manual_seed(0)
     causal_lm = AutoModelForCausalLM.from_config(size.llm, dtype=torch.float32)
     decoder = LlmDecoder.from_causal_lm(copy.deepcopy(causal_lm), TOKENS)
     config = LlmCtrConfig(16, 0.01, 6.0, size.projector_dim, prompt="", prompt_suffix="")
     ours = LlmCtr(config, [IDS_A_FIELD] * FIELDS, decoder)
-    decoder.kernel = choose_kernel("auto", str(device), "auto")
+    decoder.kernel = choose_kernel(attention, execution.device, execution.precision)
     obvious = RepeatedPromptCtr(copy.deepcopy(ours), causal_lm, TOKENS)
+    device = resolve_device(execution.device)
     return ours.to(device), obvious.to(device)
 
 
-def random_batch(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Draw ids, int32 `[B, F]`, and labels, float32 `[B]`."""
+def random_rows(rows: int, device: torch.device) -> EncodedSplit:
+    """Draw rows of random ids and labels."""
     generator = torch.Generator().manual_seed(1)
-    ids_BF = torch.randint(0, IDS_A_FIELD, (rows, FIELDS), generator=generator, dtype=torch.int32)
-    labels_B = torch.randint(0, 2, (rows,), generator=generator).float()
-    return ids_BF.to(device), labels_B.to(device)
+    ids_NF = torch.randint(0, IDS_A_FIELD, (rows, FIELDS), generator=generator, dtype=torch.int32)
+    labels_N = torch.randint(0, 2, (rows,), generator=generator).float()
+    return EncodedSplit(ids_NF, labels_N).to(device)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU, nothing on the CPU: what training does by default."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def autocast(execution: Execution) -> torch.autocast:
+    """The precision that the settings come to, for the obvious implementation."""
+    device = resolve_device(execution.device)
+    precision = resolve_precision(execution.precision, device)
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "32-true")
 
 
-def training_step(model: nn.Module, ids_BF: Tensor, labels_B: Tensor) -> Callable[[], Tensor]:
-    """Forward, backward and optimiser as one call, which returns the loss."""
+def our_step(model: LlmCtr, batch: EncodedSplit, execution: Execution) -> Callable[[], None]:
+    """A training step as `fit` takes it: passes, backward, optimiser."""
+    optimizer = build_optimizer(model, lr=1e-5, encoder_lr=1e-5, weight_decay=0.0)
+    step = TrainingStep.set_up(model, optimizer, len(batch), execution, sample=batch)
+    return lambda: step(batch.ids_NF, batch.labels_N)
+
+
+def obvious_step(
+    model: RepeatedPromptCtr, batch: EncodedSplit, execution: Execution
+) -> Callable[[], None]:
+    """The obvious training step, with the same optimiser over every weight it has."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
-    def step() -> Tensor:
-        with autocast(ids_BF.device):
-            loss = F.binary_cross_entropy_with_logits(model(ids_BF).float(), labels_B)
+    def step() -> None:
+        with autocast(execution):
+            loss = F.binary_cross_entropy_with_logits(model(batch.ids_NF).float(), batch.labels_N)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
 
     return step
 
 
-def check_same(ours: nn.Module, obvious: nn.Module, ids_BF: Tensor, labels_B: Tensor) -> float:
+def check_same(
+    ours: nn.Module, obvious: nn.Module, batch: EncodedSplit, execution: Execution
+) -> float:
     """Refuse to compare what does not compute the same; return the relative loss difference."""
-    with torch.no_grad(), autocast(ids_BF.device):
+    with torch.no_grad(), autocast(execution):
         losses = [
-            F.binary_cross_entropy_with_logits(model(ids_BF).float(), labels_B).item()
+            F.binary_cross_entropy_with_logits(model(batch.ids_NF).float(), batch.labels_N).item()
             for model in (ours, obvious)
         ]
+        lower = torch.is_autocast_enabled(batch.ids_NF.device.type)
     difference = abs(losses[0] - losses[1]) / abs(losses[1])
-    tolerance = 1e-2 if ids_BF.is_cuda else 1e-5
-    if difference > tolerance:
+    if difference > (1e-2 if lower else 1e-5):
         raise AssertionError(f"losses differ: {losses[0]} and {losses[1]}")
     return difference
 
 
+def tokens(rows: int) -> int:
+    """Tokens that a step over so many rows has to compute."""
+    return rows * FIELDS + len(TOKENS.prompt)
+
+
 def necessary_flops(model: LlmCtr, rows: int) -> float:
     """Floating-point operations that a training step has to do: 6 a weight and token."""
-    tokens = rows * FIELDS + len(TOKENS.prompt)
     embedding = model.llm.backbone.get_input_embeddings().weight.numel()
     backbone = sum(weight.numel() for weight in model.llm.backbone.parameters()) - embedding
     projector = sum(weight.numel() for weight in model.projector.parameters())
     gen = int(model.gen.generate.weight.numel())
-    return float(6 * (backbone * tokens + projector * rows * FIELDS + gen * rows))
+    return float(6 * (backbone * tokens(rows) + projector * rows * FIELDS + gen * rows))

@@ -53,7 +53,7 @@ def main() -> None:
         )
         for rows in (4096, 64)
     )
-    model, _ = build_pair(SIZES["embedded default"], CPU)
+    model, _ = build_pair(SIZES["embedded default"], SETTINGS.execution)
     timing = side_by_side(
         lambda: fit(copy.deepcopy(model), train, valid, SETTINGS),
         lambda: bare_loop(copy.deepcopy(model), train),

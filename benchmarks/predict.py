@@ -10,22 +10,30 @@ from torch import Tensor, nn
 
 from benchmarks.command_line import run
 from benchmarks.measure import side_by_side, timing_cells
-from benchmarks.models import SIZES, autocast, build_pair, check_same, random_batch
+from benchmarks.models import SIZES, autocast, build_pair, check_same, random_rows
+from llm_ctr_pipeline.training.compilation import compiled, resolve_compile
+from llm_ctr_pipeline.training.devices import resolve_device
+from llm_ctr_pipeline.training.settings import Execution
 
 
-def compare(size: str, rows: int, device: torch.device, pairs: int) -> dict[str, Any]:
+def compare(
+    size: str, rows: int, execution: Execution, attention: str, pairs: int
+) -> dict[str, Any]:
     """Time one size with one batch size."""
-    ours, obvious = build_pair(SIZES[size], device)
-    ids_BF, labels_B = random_batch(rows, device)
-    check_same(ours, obvious, ids_BF, labels_B)
+    device = resolve_device(execution.device)
+    ours, obvious = build_pair(SIZES[size], execution, attention)
+    batch = random_rows(rows, device)
+    check_same(ours, obvious, batch, execution)
+    mode = resolve_compile(execution.compile, device)
+    faster = compiled(ours.eval(), mode)
 
     def score(model: nn.Module) -> Tensor:
-        with torch.inference_mode(), autocast(device):
-            log_odds_B: Tensor = model(ids_BF)
+        with torch.inference_mode(), autocast(execution):
+            log_odds_B: Tensor = model(batch.ids_NF)
         return log_odds_B
 
-    timing = side_by_side(lambda: score(ours), lambda: score(obvious), device, pairs)
-    return {"size": size, "B": rows, **timing_cells(timing, rows)}
+    timing = side_by_side(lambda: score(faster), lambda: score(obvious), device, pairs)
+    return {"size": size, "B": rows, "compile": mode or "off", **timing_cells(timing, rows)}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python -m benchmarks.train_step [--size "embedded default"] [--rows 256] [--device cpu]
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,50 +15,68 @@ from benchmarks.models import (
     build_pair,
     check_same,
     necessary_flops,
-    random_batch,
-    training_step,
+    obvious_step,
+    our_step,
+    random_rows,
+    tokens,
 )
+from llm_ctr_pipeline.training.compilation import resolve_compile
+from llm_ctr_pipeline.training.devices import resolve_device, resolve_precision
+from llm_ctr_pipeline.training.settings import Execution
 
 PEAK_MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
-def matmul_peak(device: torch.device) -> float:
+def matmul_peak(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of a large matrix product on random data."""
     width = PEAK_MATRIX[device.type]
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
     left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     times = [seconds(lambda: left @ right, device) for _ in range(10)]
     return float(2.0 * width**3 / min(times[3:]))
 
 
-def compare(size: str, rows: int, device: torch.device, pairs: int) -> dict[str, Any]:
+def compare(
+    size: str, rows: int, execution: Execution, attention: str, pairs: int
+) -> dict[str, Any]:
     """Time one size with one batch size."""
-    ours, obvious = build_pair(SIZES[size], device)
-    ids_BF, labels_B = random_batch(rows, device)
-    check_same(ours, obvious, ids_BF, labels_B)
-    step = training_step(ours, ids_BF, labels_B)
-    opponent = training_step(obvious, ids_BF, labels_B)
-    peaks = [peak_memory(one, device) for one in (step, opponent)]
+    device = resolve_device(execution.device)
+    precision = resolve_precision(execution.precision, device)
+    ours, obvious = build_pair(SIZES[size], execution, attention)
+    batch = random_rows(rows, device)
+    check_same(ours, obvious, batch, execution)
+    step = our_step(ours, batch, execution)
+    opponent = obvious_step(obvious, batch, execution)
+    peaks = [peak_memory(one, model, device) for one, model in ((step, ours), (opponent, obvious))]
     timing = side_by_side(step, opponent, device, pairs)
     achieved = necessary_flops(ours, rows) / timing.ours
     return {
         "size": size,
         "B": rows,
+        "precision": precision,
+        "compile": resolve_compile(execution.compile, device) or "off",
+        "attention": ours.llm.kernel,
         **timing_cells(timing, rows),
+        "tokens/s": tokens(rows) / timing.ours,
         "GFLOP/s": achieved / 1e9,
-        "of peak": achieved / matmul_peak(device),
+        "of peak": achieved / matmul_peak(device, precision),
         "GiB": peaks[0],
         "opponent GiB": peaks[1],
     }
 
 
-def peak_memory(step: Any, device: torch.device) -> float | None:
-    """Peak GiB on the device in one step, both models' weights included; None on the CPU."""
+def peak_memory(
+    step: Callable[[], None], model: torch.nn.Module, device: torch.device
+) -> float | None:
+    """Peak GiB on the device in one side's steps: its weights and all it takes; None on the CPU."""
     if device.type != "cuda":
         return None
+    weights = sum(weight.nbytes for weight in model.parameters())
+    others = torch.cuda.memory_allocated(device) - weights
+    step()  # after it the optimiser has its state
     torch.cuda.reset_peak_memory_stats(device)
     step()
-    return torch.cuda.max_memory_allocated(device) / 2**30
+    return (torch.cuda.max_memory_allocated(device) - others) / 2**30
 
 
 if __name__ == "__main__":

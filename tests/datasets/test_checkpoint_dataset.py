@@ -5,7 +5,7 @@ import torch
 from kedro.io import DataCatalog, DatasetError
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
-from llm_ctr_pipeline.training.checkpoint import FILES, Checkpoint
+from llm_ctr_pipeline.training.checkpoint import FILES, TOKENIZER_FILES, Checkpoint
 
 BEST_MODEL = Path("data/06_models/single_phase/best_model")
 
@@ -18,7 +18,10 @@ def checkpoint(finished_run: Path) -> Checkpoint:
 def test_what_is_saved_is_loaded(checkpoint: Checkpoint, tmp_path: Path) -> None:
     dataset = CheckpointDataset(str(tmp_path / "new" / "best_model"))
     dataset.save(checkpoint)
-    assert {file.name for file in (tmp_path / "new" / "best_model").iterdir()} == set(FILES)
+    assert {file.name for file in (tmp_path / "new" / "best_model").iterdir()} == {
+        *FILES,
+        *TOKENIZER_FILES,
+    }
     loaded = dataset.load()
     assert loaded.model == checkpoint.model
     assert loaded.feature_map == checkpoint.feature_map

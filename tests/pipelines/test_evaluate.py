@@ -15,8 +15,9 @@ from kedro.runner import SequentialRunner
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.feature_map import FingerprintError
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
-from llm_ctr_pipeline.training.checkpoint import FingerprintError, load_checkpoint
+from llm_ctr_pipeline.training.checkpoint import load_checkpoint
 
 OUTPUTS = create_pipeline().all_outputs()
 BEST_MODEL = Path("data/06_models/single_phase/best_model")

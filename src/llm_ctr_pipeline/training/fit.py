@@ -18,15 +18,11 @@ from llm_ctr_pipeline.data.batches import (
     Batch,
     EncodedSplit,
     TrainingRows,
-    move,
     on_device_if_it_fits,
 )
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.memory_plan import CudaMemory, plan_memory
 from llm_ctr_pipeline.training.optimizer import build_optimizer, freeze_all_but
 from llm_ctr_pipeline.training.progress import training_progress
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
@@ -135,40 +131,21 @@ class _Loop:
         self.settings = settings
         self.on_validation = on_validation
         self.resume = resume
-        execution = settings.execution
-        self.fabric, self.device = make_fabric(execution.device, execution.precision)
         self.module = model
         freeze_all_but(model, settings.components)
         optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
-        faster = compiled(model, resolve_compile(execution.compile, self.device))
-        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
+        self.step = TrainingStep.set_up(
+            model, optimizer, settings.batch_size, settings.execution, sample=valid
+        )
+        self.model, self.optimizer = self.step.model, self.step.optimizer
+        self.device = self.step.device
         self.train = on_device_if_it_fits(train, self.device)
         self.valid = valid
         self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
         self.state = TrainingState()
-        self.step = self._plan_step()
         self.clock = time.perf_counter()
         if resume is not None and resume.file.exists():
             self._restore(resume)
-
-    def _plan_step(self) -> TrainingStep:
-        """Find out how many rows a pass may have, and make the step."""
-        settings = self.settings
-        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
-        before = random_states(self.device)
-        plan = plan_memory(
-            self.module, settings.batch_size, settings.execution, memory, self._try_pass
-        )
-        set_random_states(before, self.device)
-        return TrainingStep(self.fabric, self.model, self.optimizer, settings.batch_size, plan)
-
-    def _try_pass(self, rows: int) -> None:
-        """Pass some rows forward and backward, to see what memory they take."""
-        at = torch.arange(rows) % len(self.valid)
-        ids_BF, labels_B = move(self.valid.take(at), self.device)
-        with eager_unless(worth_compiling=False):
-            loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
-            self.fabric.backward(loss)
 
     def run(self) -> bool:
         """Train; True if the patience ended it."""

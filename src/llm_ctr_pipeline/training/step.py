@@ -7,10 +7,19 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
-from llm_ctr_pipeline.training.compilation import eager_unless
-from llm_ctr_pipeline.training.memory_plan import MemoryPlan, naming_the_setting
+from llm_ctr_pipeline.data.batches import EncodedSplit, move
+from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.devices import make_fabric
+from llm_ctr_pipeline.training.memory_plan import (
+    CudaMemory,
+    MemoryPlan,
+    naming_the_setting,
+    plan_memory,
+)
+from llm_ctr_pipeline.training.settings import Execution
+from llm_ctr_pipeline.training.state import random_states, set_random_states
 
 
 class TrainingStep:
@@ -43,6 +52,50 @@ class TrainingStep:
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=fabric.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=fabric.device)
+
+    @classmethod
+    def set_up(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        execution: Execution,
+        sample: EncodedSplit,
+    ) -> "TrainingStep":
+        """Move a model to its device and find out how its steps run there.
+
+        Args:
+            model: Ids int `[B, F]` to log-odds float `[B]`.
+            optimizer: Of the model's parameters.
+            batch_size: Rows of all batches but the last of an epoch.
+            execution: How to run.
+            sample: Rows to try on the device how much memory a row takes; at least one.
+
+        Raises:
+            DeviceError: The device or precision is not to be had.
+            DeviceMemoryError: Not even one row fits into the device's memory.
+        """
+        fabric, device = make_fabric(execution.device, execution.precision)
+        faster = compiled(model, resolve_compile(execution.compile, device))
+        ready, wrapped = fabric.setup(faster, optimizer)
+
+        def forward_backward(rows: int) -> None:
+            ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), device)
+            with eager_unless(worth_compiling=False):
+                loss = F.binary_cross_entropy_with_logits(ready(ids_BF), labels_B)
+                fabric.backward(loss)
+
+        before = random_states(device)
+        memory = CudaMemory(device) if device.type == "cuda" else None
+        plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
+        set_random_states(before, device)
+        return cls(fabric, ready, wrapped, batch_size, plan)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.fabric.device
+        return device
 
     def __call__(self, ids_BF: Tensor, labels_B: Tensor) -> None:
         """Train on a batch, and add its loss and its right answers to the sums.
