@@ -17,8 +17,8 @@ def faults():
 
 first = faults()
 assert keep_freed_memory()
-faults()
-print(first, faults())
+# Where blocks come to lie takes some rounds to settle.
+print(first, min(faults() for _ in range(6)))
 """
 
 
