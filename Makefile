@@ -6,13 +6,24 @@ INSTALLED := $(VENV)/.installed
 WORKERS := --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint types bench viz mlflow clean
+.PHONY: help run compare data test slow lint types bench viz mlflow clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: $(INSTALLED) ## Preprocess, train and test on the embedded default; takes minutes, no GPU needed
 	$(BIN)/kedro run
+
+compare: $(INSTALLED) ## Train all four paths on the embedded default and compare them; takes minutes
+	$(BIN)/kedro run --pipeline=preprocess_all
+	$(BIN)/kedro run --pipeline=train_deepfm
+	$(BIN)/kedro run --pipeline=train
+	$(BIN)/kedro run --pipeline=train_two_phase
+	$(BIN)/kedro run --pipeline=train_two_phase_finetuned
+	$(BIN)/kedro run --pipeline=compare
+
+data: $(INSTALLED) ## Fetch Avazu x1, x2 and x4 from the Hugging Face hub into data/01_raw
+	$(BIN)/kedro run --pipeline=download
 
 test: lint types ## Lint, types, import contracts and the fast tests
 	$(BIN)/pytest $(WORKERS)
@@ -33,6 +44,7 @@ bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in b
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.node_overhead
+	$(BIN)/python -m benchmarks.deepfm_step
 
 viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
 	$(BIN)/kedro viz run

@@ -157,10 +157,13 @@ def set_activation_checkpointing(model: nn.Module, *, on: bool) -> None:
     """Let the language model's layers keep their input alone and compute the rest again."""
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
+            # transformers 5.2x renames gradient_checkpointing_* to activation_checkpointing_*.
+            renamed = hasattr(module, "activation_checkpointing_enable")
+            prefix = "activation" if renamed else "gradient"
             if on:
-                module.gradient_checkpointing_enable({"use_reentrant": False})
-            elif module.is_gradient_checkpointing:
-                module.gradient_checkpointing_disable()
+                getattr(module, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
+            elif getattr(module, f"is_{prefix}_checkpointing"):
+                getattr(module, f"{prefix}_checkpointing_disable")()
 
 
 @contextmanager
