@@ -74,7 +74,7 @@ def test_without_the_hub_the_run_fails_and_tells_the_way_by_hand(
 
 def test_the_shipped_parameters_are_valid() -> None:
     download = DownloadParams(**shipped())
-    assert download.names == ["x4"]
+    assert "x4" in download.names
     assert list(download.archives) == ["x1", "x2", "x4"]
     assert [len(archive.md5) for archive in download.archives.values()] == [3, 2, 3]
 
