@@ -1,0 +1,62 @@
+"""Parameters of testing and comparing."""
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from llm_ctr_pipeline.params.base import Params
+
+PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
+PATHS: tuple[str, ...] = get_args(PathName)
+FEWEST_COMPARED = 2
+
+
+class EvaluationParams(Params):
+    """`params:evaluation`: which checkpoint is tested on which rows."""
+
+    path: PathName
+    dataset: str = Field(pattern=r"^\w+$")
+    split: Literal["train", "valid", "test"]
+
+
+class CompareParams(Params):
+    """`params:compare`: which models are compared on which rows."""
+
+    paths: str = Field(description="Training paths with spaces between them; or all.")
+    runs: str = Field(description="MLflow run ids with spaces between them, instead of paths.")
+    baseline: str = Field(min_length=1, description="A path, or a run's id: what others are less.")
+    dataset: str = Field(pattern=r"^\w+$")
+    split: Literal["train", "valid", "test"]
+
+    @property
+    def path_names(self) -> list[str]:
+        """The paths asked for; empty for all that have results."""
+        return [] if self.paths == "all" else self.paths.split()
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The MLflow runs asked for; empty for paths."""
+        return self.runs.split()
+
+    @field_validator("paths", "runs")
+    @classmethod
+    def _two_or_more(cls, names: str, info: ValidationInfo) -> str:
+        listed = names.split()
+        asked = names != {"paths": "all", "runs": ""}[str(info.field_name)]
+        if asked and (len(listed) < FEWEST_COMPARED or len({*listed}) < len(listed)):
+            raise ValueError("it should name two or more, each once, with spaces between them")
+        return names
+
+    @field_validator("paths")
+    @classmethod
+    def _known_paths(cls, paths: str) -> str:
+        unknown = [path for path in paths.split() if path not in PATHS]
+        if unknown and paths != "all":
+            raise ValueError(f"it should be all, or names out of {', '.join(PATHS)}")
+        return paths
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.path_names and self.run_ids:
+            raise ValueError("compare names both paths and runs: name one kind")
+        return self

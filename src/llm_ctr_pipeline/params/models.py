@@ -1,0 +1,57 @@
+"""Parameters of the models."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from llm_ctr_pipeline.params.base import Params
+
+
+class ModelParams(Params):
+    """`params:model`: the parts before the language model, and the prompt."""
+
+    embedding_dim: int = Field(ge=1, description="Embedding size D.")
+    embedding_init_std: float = Field(gt=0, description="Standard deviation embeddings start with.")
+    gen_gamma: float = Field(gt=0, description="Scale of the GEN encoder's features.")
+    projector_dim: int = Field(ge=1, description="Width of the projector's layer between.")
+    prompt: str = Field(min_length=1, description="Text before the feature tokens.")
+    prompt_suffix: str = Field(description="Text after the feature tokens.")
+
+
+class ArchitectureParams(Params):
+    """`llm.architecture`: a language model with random weights, by transformers' own names."""
+
+    model_type: str = Field(description="An architecture of transformers: qwen3, llama.")
+    vocab_size: int = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
+    hidden_size: int = Field(ge=2)
+    intermediate_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int = Field(ge=1)
+    head_dim: int = Field(ge=2)
+    tie_word_embeddings: bool
+
+
+class LlmParams(Params):
+    """`params:llm`: the language model and its attention kernel."""
+
+    pretrained: str | None = Field(description="Name on the hub, or a folder.")
+    architecture: ArchitectureParams | None = Field(description="Or: random weights.")
+    attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.pretrained is None) == (self.architecture is None):
+            raise ValueError(
+                "llm needs either `pretrained` (a name or a folder) or `architecture` (a model "
+                "with random weights), and the other one null"
+            )
+        return self
+
+
+class DeepFmParams(Params):
+    """`params:deepfm.network`: DeepFM's own parts; what it shares is in `params:model`."""
+
+    gen: bool = Field(description="Whether its FM term takes generated features.")
+    hidden_sizes: tuple[int, ...] = Field(min_length=1, description="Widths of the MLP's layers.")
+    dropout: float = Field(ge=0, lt=1, description="Share of hidden activations dropped.")

@@ -1,0 +1,88 @@
+"""Parameters of training: the stages of a path, and how and where they run."""
+
+import re
+from dataclasses import fields
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+
+from llm_ctr_pipeline.params.base import Params
+from llm_ctr_pipeline.training.settings import Execution, FitSettings
+
+
+class StageParams(Params):
+    """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's."""
+
+    datasets: tuple[str, ...] = Field(min_length=1, description="In the order they are met.")
+    components: tuple[str, ...] | None = Field(
+        min_length=1, description="What trains, None for all; others are frozen."
+    )
+    start: Literal["new", "deepfm", "previous"] = Field(
+        description="Where the weights come from: new ones (the language model's pretrained), new "
+        "ones but the encoder of the trained deepfm, or the stage before."
+    )
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1, ge=1)
+    lr: float = Field(default=0.1, gt=0, lt=1)
+    encoder_lr: float = Field(default=0.1, gt=0, lt=1)
+    weight_decay: float = Field(default=0, ge=0, lt=1)
+    patience: int = Field(default=1, ge=1)
+    validate_every_steps: int | None = Field(default=None, ge=1)
+
+
+class StagesParams(RootModel[dict[str, StageParams]]):
+    """`params:PATH.stages`: a training path's stages by name, in order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        starts = [stage.start for stage in self.root.values()]
+        if not starts or starts[0] == "previous" or set(starts[1:]) - {"previous"}:
+            raise ValueError(
+                "a path has at least one stage; the first starts from new weights or deepfm's, all "
+                "others from previous"
+            )
+        return self
+
+
+class TrainingParams(Params):
+    """`params:training`: how models are trained, unless a stage says otherwise, and where."""
+
+    epochs: int = Field(ge=1, description="Most passes over the training rows.")
+    batch_size: int = Field(ge=1, description="Rows a step.")
+    lr: float = Field(gt=0, lt=1, description="Learning rate of all but the encoder.")
+    encoder_lr: float = Field(gt=0, lt=1, description="Learning rate of embedding and GEN.")
+    weight_decay: float = Field(ge=0, lt=1, description="Decoupled weight decay.")
+    patience: int = Field(ge=1, description="Validations without a better AUC before stopping.")
+    validate_every_steps: int | None = Field(ge=1, description="Validations within an epoch.")
+    seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
+    resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")
+    device: str = Field(description="Where to train: auto, cpu, cuda or cuda:N.")
+    cpu_threads: int | None = Field(ge=1, description="Threads on the CPU; None for all cores.")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    compile: Literal["auto", "off", "default", "reduce-overhead"]
+    eval_batch_size: int = Field(ge=1, description="Rows at a time in scoring.")
+    micro_batch_size: int | None = Field(ge=1, description="Most rows in one pass; None: picked.")
+    activation_checkpointing: Literal["auto", "on", "off"]
+    rows_in: Literal["auto", "memory", "stream"]
+    stream_buffer_rows: int = Field(ge=1, description="Streamed rows that are shuffled together.")
+
+    def to_execution(self) -> Execution:
+        """How to run, as the library knows it."""
+        names = {field.name for field in fields(Execution)}
+        return Execution(**self.model_dump(include=names))
+
+    def to_fit_settings(self, stage: StageParams) -> FitSettings:
+        """What a stage learns, as the library knows it."""
+        names = {field.name for field in fields(FitSettings)}
+        own = stage.model_dump(include=names, exclude_unset=True)
+        shared = self.model_dump(include=names)
+        return FitSettings(**{**shared, **own}, execution=self.to_execution())
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("it should be auto, cpu, cuda or cuda:N")
+        return device
