@@ -92,11 +92,12 @@ def machine(device: torch.device) -> dict[str, Any]:
 def report(question: str, device: torch.device, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the rows as a table and write them to `benchmarks/results/QUESTION_DEVICE.json`."""
     where = machine(device)
-    table = Table(title=question, caption=", ".join(f"{key} {where[key]}" for key in where))
-    for column in rows[0]:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*map(_shown, row.values()))
+    # A line for each figure and a column for each case: there are more figures than cases.
+    table = Table(show_header=False, title=question, caption=", ".join(map(str, where.values())))
+    for _ in range(len(rows) + 1):
+        table.add_column(justify="right")
+    for name in rows[0]:
+        table.add_row(name, *(_shown(row[name]) for row in rows))
     console.print(table)
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{question}_{device.type}.json"

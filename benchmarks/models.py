@@ -5,7 +5,7 @@ Shape legend: N rows, F fields.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,12 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
-from llm_ctr_pipeline.training.devices import choose_kernel, resolve_device, resolve_precision
+from llm_ctr_pipeline.training.devices import (
+    choose_kernel,
+    count_weights,
+    resolve_device,
+    resolve_precision,
+)
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.step import TrainingStep
@@ -93,12 +98,18 @@ def random_rows(rows: int, device: torch.device) -> EncodedSplit:
     return EncodedSplit(ids_NF, labels_N).to(device)
 
 
-def autocast(execution: Execution) -> torch.autocast:
-    """The precision that the settings come to, for the obvious implementation."""
+def settle(execution: Execution, model: nn.Module) -> Execution:
+    """Replace what is `auto` by what training makes of it, so that both sides run alike."""
     device = resolve_device(execution.device)
-    precision = resolve_precision(execution.precision, device)
-    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=precision != "32-true")
+    precision = resolve_precision(execution.precision, device, count_weights(model))
+    return replace(execution, precision=precision)
+
+
+def autocast(execution: Execution) -> torch.autocast:
+    """The settled precision, for the obvious implementation."""
+    device = resolve_device(execution.device)
+    dtype = torch.float16 if execution.precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=execution.precision != "32-true")
 
 
 def our_step(model: LlmCtr, batch: EncodedSplit, execution: Execution) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.command_line import run
 from benchmarks.measure import side_by_side, timing_cells
-from benchmarks.models import SIZES, autocast, build_pair, check_same, random_rows
+from benchmarks.models import SIZES, autocast, build_pair, check_same, random_rows, settle
 from llm_ctr_pipeline.training.compilation import compiled, resolve_compile
 from llm_ctr_pipeline.training.devices import resolve_device
 from llm_ctr_pipeline.training.settings import Execution
@@ -22,6 +22,7 @@ def compare(
     """Time one size with one batch size."""
     device = resolve_device(execution.device)
     ours, obvious = build_pair(SIZES[size], execution, attention)
+    execution = settle(execution, ours)
     batch = random_rows(rows, device)
     check_same(ours, obvious, batch, execution)
     mode = resolve_compile(execution.compile, device)
@@ -33,7 +34,13 @@ def compare(
         return log_odds_B
 
     timing = side_by_side(lambda: score(faster), lambda: score(obvious), device, pairs)
-    return {"size": size, "B": rows, "compile": mode or "off", **timing_cells(timing, rows)}
+    return {
+        "size": size,
+        "B": rows,
+        "precision": execution.precision,
+        "compile": mode or "off",
+        **timing_cells(timing, rows),
+    }
 
 
 if __name__ == "__main__":

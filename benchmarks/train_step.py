@@ -18,10 +18,11 @@ from benchmarks.models import (
     obvious_step,
     our_step,
     random_rows,
+    settle,
     tokens,
 )
 from llm_ctr_pipeline.training.compilation import resolve_compile
-from llm_ctr_pipeline.training.devices import resolve_device, resolve_precision
+from llm_ctr_pipeline.training.devices import resolve_device
 from llm_ctr_pipeline.training.settings import Execution
 
 PEAK_MATRIX = {"cpu": 2048, "cuda": 8192}
@@ -41,8 +42,8 @@ def compare(
 ) -> dict[str, Any]:
     """Time one size with one batch size."""
     device = resolve_device(execution.device)
-    precision = resolve_precision(execution.precision, device)
     ours, obvious = build_pair(SIZES[size], execution, attention)
+    execution = settle(execution, ours)
     batch = random_rows(rows, device)
     check_same(ours, obvious, batch, execution)
     step = our_step(ours, batch, execution)
@@ -53,13 +54,13 @@ def compare(
     return {
         "size": size,
         "B": rows,
-        "precision": precision,
+        "precision": execution.precision,
         "compile": resolve_compile(execution.compile, device) or "off",
         "attention": ours.llm.kernel,
         **timing_cells(timing, rows),
         "tokens/s": tokens(rows) / timing.ours,
         "GFLOP/s": achieved / 1e9,
-        "of peak": achieved / matmul_peak(device, precision),
+        "of peak": achieved / matmul_peak(device, execution.precision),
         "GiB": peaks[0],
         "opponent GiB": peaks[1],
     }

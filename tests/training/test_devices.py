@@ -1,8 +1,12 @@
 import pytest
 import torch
+from torch import nn
 
+from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.devices import (
+    LARGE_MODEL,
     DeviceError,
+    count_weights,
     make_fabric,
     resolve_device,
     resolve_precision,
@@ -76,6 +80,29 @@ def test_precision(
     assert resolve_precision(requested, device) == precision
 
 
+@pytest.mark.parametrize(
+    ("flags", "weights", "precision"),
+    [
+        ("avx2 avx512_bf16", LARGE_MODEL, "bf16-mixed"),
+        ("avx2 amx_bf16", LARGE_MODEL, "bf16-mixed"),
+        ("avx2 avx512f", LARGE_MODEL, "32-true"),
+        ("avx2 avx512_bf16", LARGE_MODEL - 1, "32-true"),
+    ],
+)
+def test_a_large_model_on_a_cpu_with_bfloat16_takes_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, weights: int, precision: str
+) -> None:
+    lines = ["model name : some", f"flags : fpu {flags}"]
+    monkeypatch.setattr(devices, "_processor", lambda: lines)
+    assert resolve_precision("auto", CPU, weights) == precision
+    assert resolve_precision("32-true", CPU, weights) == "32-true"
+
+
+def test_weights_that_are_looked_up_do_not_count() -> None:
+    model = nn.Sequential(nn.Embedding(100, 3), nn.Linear(3, 5), nn.Linear(5, 1, bias=False))
+    assert count_weights(model) == 3 * 5 + 5 + 5
+
+
 def test_float16_on_a_cpu_is_refused() -> None:
     message = "is 16-mixed, which needs a CUDA device: set it to auto, 32-true or bf16-mixed"
     with pytest.raises(DeviceError, match=message):
@@ -83,9 +110,10 @@ def test_float16_on_a_cpu_is_refused() -> None:
 
 
 def test_fabric_is_set_up_for_what_was_resolved() -> None:
-    fabric, device = make_fabric("cpu", "bf16-mixed")
+    model = nn.Linear(2, 2)
+    fabric, device = make_fabric("cpu", "bf16-mixed", model)
     assert device == fabric.device == CPU
     with fabric.autocast():
         assert torch.is_autocast_enabled("cpu")
-    with make_fabric("cpu", "auto")[0].autocast():
+    with make_fabric("cpu", "auto", model)[0].autocast():
         assert not torch.is_autocast_enabled("cpu")

@@ -154,14 +154,17 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    ("mode", "precision"),
+    [("default", "32-true"), ("default", "bf16-mixed"), ("reduce-overhead", "32-true")],
+)
 def test_a_compiled_step_is_the_plain_one_in_one_graph(
-    make_model: MakeModel, batch: EncodedSplit, precision: str
+    make_model: MakeModel, batch: EncodedSplit, mode: str, precision: str
 ) -> None:
     expected = run_step(make_model(), batch, MemoryPlan(ROWS, False), None, precision)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    found = run_step(make_model(), batch, MemoryPlan(ROWS, False), "default", precision)
+    found = run_step(make_model(), batch, MemoryPlan(ROWS, False), mode, precision)
     assert_same(found, expected, 1e-5 if precision == "32-true" else 3e-2)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -1,12 +1,19 @@
 """Devices and precision: what a setting means on this machine."""
 
+from pathlib import Path
+
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+# Weights from which bfloat16 pays on a CPU; in smaller models the conversions cost more.
+LARGE_MODEL = 10_000_000
 
 
 class DeviceError(ValueError):
@@ -40,23 +47,26 @@ def resolve_device(requested: str) -> torch.device:
     return torch.device("cpu")
 
 
-def resolve_precision(requested: str, device: torch.device) -> str:
-    """Pick mixed precision where the device has it.
+def resolve_precision(requested: str, device: torch.device, parameters: int = 0) -> str:
+    """Pick mixed precision where the device gains by it.
 
     Args:
         requested: One of `PRECISIONS`.
         device: Where the model trains.
+        parameters: Weights that take part in matrix products, as `count_weights` counts them.
 
     Returns:
         A precision of Lightning's: bfloat16 autocast over float32 weights on GPUs that have
-        bfloat16, float16 with loss scaling on older ones, plain float32 on CPU.
+        bfloat16, and for large models on CPUs that multiply in it; float16 with loss scaling on
+        older GPUs; plain float32 elsewhere.
 
     Raises:
         DeviceError: The device cannot compute in the precision asked for.
     """
     if requested == "auto":
         if device.type == "cpu":
-            return "32-true"
+            gains = parameters >= LARGE_MODEL and multiplies_in_bfloat16()
+            return "bf16-mixed" if gains else "32-true"
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     if requested == "16-mixed" and device.type == "cpu":
         raise DeviceError(
@@ -64,6 +74,25 @@ def resolve_precision(requested: str, device: torch.device) -> str:
             "or bf16-mixed"
         )
     return requested
+
+
+def count_weights(model: nn.Module) -> int:
+    """Weights of a model that take part in matrix products: those of tables are looked up."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    looked_up = {id(weight) for table in tables for weight in table.parameters()}
+    return sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up)
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for products of bfloat16 matrices."""
+    flags = next((line for line in _processor() if line.startswith("flags")), "").split()
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _processor() -> list[str]:
+    """Linux's description of the processor, line by line."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def choose_kernel(attention: str, device: str, precision: str) -> str:
@@ -91,12 +120,13 @@ def limit_cpu_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.device]:
+def make_fabric(device: str, precision: str, model: nn.Module) -> tuple[Fabric, torch.device]:
     """Set up Lightning Fabric for one device.
 
     Args:
         device: As `resolve_device` takes it.
         precision: As `resolve_precision` takes it.
+        model: What will run there.
 
     Raises:
         DeviceError: The device or the precision is not to be had.
@@ -107,6 +137,6 @@ def make_fabric(device: str, precision: str) -> tuple[Fabric, torch.device]:
     fabric = Fabric(
         accelerator=resolved.type,
         devices=1 if resolved.type == "cpu" else [resolved.index],
-        precision=resolve_precision(precision, resolved),
+        precision=resolve_precision(precision, resolved, count_weights(model)),
     )
     return fabric, resolved

@@ -39,7 +39,8 @@ def predict_log_odds(
     with torch.inference_mode(), naming_the_setting(lower):
         for ids_BF in torch.split(split.ids_NF, batch_size):
             with eager_unless(len(ids_BF) == batch_size):
-                scores.append(forward(ids_BF.to(device)).float())
+                # A CUDA graph writes its next result where this one lies.
+                scores.append(forward(ids_BF.to(device)).float().clone())
         return torch.cat(scores).cpu()
 
 
@@ -60,7 +61,7 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
-    fabric, device = make_fabric(execution.device, execution.precision)
+    fabric, device = make_fabric(execution.device, execution.precision, model)
     faster = compiled(model.eval(), resolve_compile(execution.compile, device))
     forward = fabric.setup_module(faster)
     return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, device))

@@ -75,7 +75,7 @@ class TrainingStep:
             DeviceError: The device or precision is not to be had.
             DeviceMemoryError: Not even one row fits into the device's memory.
         """
-        fabric, device = make_fabric(execution.device, execution.precision)
+        fabric, device = make_fabric(execution.device, execution.precision, model)
         faster = compiled(model, resolve_compile(execution.compile, device))
         ready, wrapped = fabric.setup(faster, optimizer)
 
