@@ -9,7 +9,7 @@ from benchmarks.models import SIZES
 from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.settings import Execution
 
-Compare = Callable[[str, int, Execution, str, int], dict[str, Any]]
+Compare = Callable[[str, int, Execution, str, int, str | None], dict[str, Any]]
 
 
 def run(question: str, compare: Compare, description: str | None, rows: list[int]) -> None:
@@ -17,8 +17,8 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
 
     Args:
         question: Name of the benchmark.
-        compare: Takes size, batch size, how to run, attention kernel and number of pairs; gives a
-            row of the report.
+        compare: Takes size, batch size, how to run, attention kernel, number of pairs, and the
+            opponent's precision where it is not ours; gives a row of the report.
         description: What `--help` says.
         rows: Batch sizes unless the command line names others.
     """
@@ -28,7 +28,8 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
     parser.add_argument("--size", choices=SIZES, default="embedded default")
     parser.add_argument("--rows", type=int, nargs="+", default=rows)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto", help="of both sides")
+    parser.add_argument("--precision", default="auto", help="ours")
+    parser.add_argument("--opponent-precision", help="the opponent's, where it is not ours")
     parser.add_argument("--attention", default="auto", help="ours: the attention kernel")
     parser.add_argument("--compile", default="auto", help="ours: off, default, reduce-overhead")
     parser.add_argument("--micro-batch-size", type=int, help="ours: most rows in one pass")
@@ -46,7 +47,10 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
         compile=asked.compile,
     )
     found = [
-        compare(asked.size, count, execution, asked.attention, asked.pairs) for count in asked.rows
+        compare(
+            asked.size, count, execution, asked.attention, asked.pairs, asked.opponent_precision
+        )
+        for count in asked.rows
     ]
     size = asked.size.replace(" ", "-").lower()
     report(f"{question}_{size}", resolve_device(asked.device), found)

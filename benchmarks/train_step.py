@@ -4,6 +4,7 @@ python -m benchmarks.train_step [--size "embedded default"] [--rows 256] [--devi
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,16 +39,22 @@ def matmul_peak(device: torch.device, precision: str) -> float:
 
 
 def compare(
-    size: str, rows: int, execution: Execution, attention: str, pairs: int
+    size: str,
+    rows: int,
+    execution: Execution,
+    attention: str,
+    pairs: int,
+    opponent_precision: str | None,
 ) -> dict[str, Any]:
     """Time one size with one batch size."""
     device = resolve_device(execution.device)
     ours, obvious = build_pair(SIZES[size], execution, attention)
     execution = settle(execution, ours)
+    plain = replace(execution, precision=opponent_precision or execution.precision)
     batch = random_rows(rows, device)
     check_same(ours, obvious, batch, execution)
     step = our_step(ours, batch, execution)
-    opponent = obvious_step(obvious, batch, execution)
+    opponent = obvious_step(obvious, batch, plain)
     peaks = [peak_memory(one, model, device) for one, model in ((step, ours), (opponent, obvious))]
     timing = side_by_side(step, opponent, device, pairs)
     achieved = necessary_flops(ours, rows) / timing.ours
@@ -55,6 +62,7 @@ def compare(
         "size": size,
         "B": rows,
         "precision": execution.precision,
+        "opponent precision": plain.precision,
         "compile": resolve_compile(execution.compile, device) or "off",
         "attention": ours.llm.kernel,
         **timing_cells(timing, rows),
