@@ -3,7 +3,7 @@
 python our_preprocess.py RAW_FOLDER FOLDER MIN_COUNT MEMORY_LIMIT
 
 Takes the steps of the preprocess pipeline in the same order: checks every row, and writes
-FOLDER/{split}_normalised.parquet, FOLDER/vocabulary.parquet and FOLDER/{split}.parquet.
+FOLDER/raw_rows, FOLDER/vocabulary.parquet and FOLDER/{split}.parquet.
 """
 
 import sys
@@ -13,8 +13,10 @@ import ibis
 import yaml  # type: ignore[import-untyped]
 
 from llm_ctr_pipeline.data.encode import encode
-from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_log import RawFolder, check_raw_log, raw_splits
+from llm_ctr_pipeline.data.engine import write_parquet
+from llm_ctr_pipeline.data.feature_map import FitSource
+from llm_ctr_pipeline.data.fit import build_feature_map
+from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits, read_raw_log
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 from llm_ctr_pipeline.params import LogParams
 
@@ -22,25 +24,25 @@ PARAMETERS = Path(__file__).parents[1] / "conf" / "base" / "parameters_preproces
 
 
 def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
-    """Check, normalise, fit the vocabulary and encode."""
+    """Read and check, fit the vocabulary and encode."""
     log = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))["log"]
     schema = LogParams(**{**log, "dataset": "x4"}).to_schema()
     connection = ibis.duckdb.connect(
         memory_limit=memory_limit, temp_directory=str(folder / "spilled")
     )
-    raw_folder = RawFolder(raw, connection)
-    found = check_raw_log(raw_folder, schema, every_nth_row=1)
-    normalised = {}
-    for split, rows in raw_splits(raw_folder, schema, 1, found["cuts"]).items():
-        path = folder / f"{split}_normalised.parquet"
-        connection.to_parquet(normalise(rows, schema), path)
-        normalised[split] = connection.read_parquet(path)
+    raw_folder = RawFolder(raw, connection, folder / "raw_rows")
+    draft, found = read_raw_log(raw_folder, schema, every_nth_row=1)
+    rows = draft.put_in_place(raw_folder.rows)
+    splits = raw_splits(rows, schema, 1, found["cuts"])
     path = folder / "vocabulary.parquet"
-    connection.to_parquet(fit_vocabulary(normalised["train"], schema.names, min_count), path)
+    write_parquet(connection, fit_vocabulary(splits["train"], schema, min_count), path)
     vocabulary = connection.read_parquet(path)
-    for split, rows in normalised.items():
-        encoded = encode(rows, vocabulary, schema.names)
-        connection.to_parquet(encoded, folder / f"{split}.parquet")
+    fit_on = FitSource(source=raw.name, **found["splits"]["train"])
+    fields = build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
+    sizes = dict(zip(fields.names, fields.sizes, strict=True))
+    for split, table in splits.items():
+        encoded = encode(table, vocabulary, schema, sizes)
+        write_parquet(connection, encoded, folder / f"{split}.parquet")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import yaml
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
-from llm_ctr_pipeline.data.raw_csv import RawFile, open_raw_file
+from llm_ctr_pipeline.data.raw_check import RawFile, read_raw_file
+from llm_ctr_pipeline.data.raw_csv import open_csv
 from llm_ctr_pipeline.data.schema import LogSchema
 from llm_ctr_pipeline.params import LogParams
 
@@ -32,8 +33,8 @@ def connection() -> Backend:
 
 @pytest.fixture
 def open_x4(connection: Backend, x4: LogSchema) -> Callable[[Path], RawFile]:
-    """Open a raw file of the x4 log."""
-    return lambda path: open_raw_file(connection, path, x4)
+    """Read a raw file of the x4 log."""
+    return lambda path: read_raw_file(connection, open_csv(path, x4), path.with_suffix(".parquet"))
 
 
 @pytest.fixture

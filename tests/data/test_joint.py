@@ -5,17 +5,30 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.encode import encode
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.feature_map import Extension, FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map, build_joint_map
 from llm_ctr_pipeline.data.joint import join_vocabularies, part_of
+from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
 FIELDS = ("site", "hour")
+SIZES = {"site": 9, "hour": 7}
 SPLITS = {
     "x4": {"site": ["a", "a", "b", "c", "b", "a"], "hour": ["7", "7", "7", "3", "3", "9"]},
     "x1": {"site": ["b", "9", "9", "b", "b", "5"], "hour": ["3", "3", "8", "8", "8", "1"]},
     "x2": {"site": ["9", "9", "9", "9", "1", "1"], "hour": ["8", "8", "8", "7", "2", "2"]},
 }
+
+
+def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
+    """A log of categorical columns, some of which it lacks."""
+    sources = (
+        FieldSource(name, *(("absent", None) if name in absent else ("categorical", name)))
+        for name in names
+    )
+    splitting = Splitting({"train": "train.csv"}, {}, None, 0)
+    return LogSchema("x4", ",", None, "label", (), (), (), tuple(sources), splitting)
 
 
 def fit_on(dataset: str) -> FitSource:
@@ -26,15 +39,17 @@ def fit_on(dataset: str) -> FitSource:
 def splits(connection: Backend) -> dict[str, ir.Table]:
     tables = {}
     for name, columns in SPLITS.items():
-        content = {"row": [*range(6)], "label": [0, 1] * 3, **columns}
-        schema = {"row": "int64", "label": "int8", **dict.fromkeys(columns, "string")}
+        content = {POSITION: [*range(6)], "label": ["0", "1"] * 3, **columns}
+        schema = {POSITION: "int64", "label": "string", **dict.fromkeys(columns, "string")}
         tables[name] = connection.create_table(name, ibis.memtable(content, schema=schema))
     return tables
 
 
 @pytest.fixture
 def own(splits: dict[str, ir.Table]) -> dict[str, ir.Table]:
-    return {name: fit_vocabulary(table, FIELDS, min_count=1) for name, table in splits.items()}
+    return {
+        name: fit_vocabulary(table, log_of(*FIELDS), min_count=1) for name, table in splits.items()
+    }
 
 
 def ids(vocabulary: ir.Table, field: str) -> dict[str, int]:
@@ -79,9 +94,9 @@ def test_its_rows_come_by_log_then_field_then_id(own: dict[str, ir.Table]) -> No
 
 def test_encoded_rows_of_every_log(splits: dict[str, ir.Table], own: dict[str, ir.Table]) -> None:
     joint = join_vocabularies(own, FIELDS, ["hour"])
-    first = encode(splits["x4"], part_of(joint, "x4"), FIELDS).to_pyarrow()
-    assert first == encode(splits["x4"], own["x4"], FIELDS).to_pyarrow()
-    second = encode(splits["x1"], part_of(joint, "x1"), FIELDS).to_pyarrow()
+    first = encode(splits["x4"], part_of(joint, "x4"), log_of(*FIELDS), SIZES).to_pyarrow()
+    assert first == encode(splits["x4"], own["x4"], log_of(*FIELDS), SIZES).to_pyarrow()
+    second = encode(splits["x1"], part_of(joint, "x1"), log_of(*FIELDS), SIZES).to_pyarrow()
     assert second["site"].to_pylist() == [4, 5, 5, 4, 4, 6]
     assert second["hour"].to_pylist() == [2, 2, 4, 4, 4, 5]
 
@@ -110,7 +125,7 @@ def test_its_fingerprint_follows_every_part(
         tables = dict(own)
         if changed:
             renamed = splits[changed].mutate(site=splits[changed]["site"] + "?")
-            tables[changed] = fit_vocabulary(renamed, FIELDS, min_count=1)
+            tables[changed] = fit_vocabulary(renamed, log_of(*FIELDS), min_count=1)
         maps = [
             build_feature_map(table, name, FIELDS, 1, fit_on(name))
             for name, table in tables.items()
@@ -127,12 +142,12 @@ def test_its_fingerprint_follows_every_part(
 def test_a_field_that_a_log_lacks_adds_no_ids(
     splits: dict[str, ir.Table], own: dict[str, ir.Table]
 ) -> None:
-    lacking = splits["x1"].mutate(site=ibis.null("string"))
-    tables = own | {"x1": fit_vocabulary(lacking, FIELDS, min_count=1)}
+    lacking = log_of(*FIELDS, absent=("site",))
+    tables = own | {"x1": fit_vocabulary(splits["x1"], lacking, min_count=1)}
     joint = join_vocabularies(tables, FIELDS, ["hour"])
     assert ids(part_of(joint, "x1"), "site") == {}
     assert ids(part_of(joint, "x2"), "site") == {"9": 4, "1": 5}
-    encoded = encode(lacking, part_of(joint, "x1"), FIELDS).to_pyarrow()
+    encoded = encode(splits["x1"], part_of(joint, "x1"), lacking, SIZES).to_pyarrow()
     assert encoded["site"].to_pylist() == [0] * 6
 
 
@@ -141,11 +156,13 @@ def test_the_same_ids_on_any_number_of_threads(connection: Backend) -> None:
     tables = {}
     for name in SPLITS:
         values = {field: [str(v) for v in rng.integers(3000, size=60_000)] for field in FIELDS}
-        content = {"row": [*range(60_000)], "label": [0] * 60_000, **values}
+        content = {POSITION: [*range(60_000)], "label": ["0"] * 60_000, **values}
         tables[name] = connection.create_table(f"big_{name}", ibis.memtable(content))
     results = []
     for threads in (1, 4):
         connection.raw_sql(f"SET threads = {threads}")
-        vocabularies = {name: fit_vocabulary(table, FIELDS, 2) for name, table in tables.items()}
+        vocabularies = {
+            name: fit_vocabulary(table, log_of(*FIELDS), 2) for name, table in tables.items()
+        }
         results.append(join_vocabularies(vocabularies, FIELDS, ["hour"]).to_pyarrow())
     assert results[0] == results[1]

@@ -8,8 +8,9 @@ import ibis
 import pytest
 from ibis.backends.duckdb import Backend
 
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_csv import POSITION, RawFile
+from llm_ctr_pipeline.data.raw_check import RawFile
 from llm_ctr_pipeline.data.schema import CodeColumn, FieldSource, LogSchema, TimeColumn
 
 WriteRaw = Callable[..., Path]
@@ -18,7 +19,7 @@ OpenRaw = Callable[[Path], RawFile]
 
 def test_the_unified_schema(open_x4: OpenRaw, write_raw: WriteRaw, x4: LogSchema) -> None:
     raw = open_x4(write_raw([{"click": "1", "site_id": "1e5"}]))
-    table = normalise(raw.table, raw.schema)
+    table = normalise(raw.table, raw.csv.schema)
     fields = table.columns[2:]
     assert table.columns[:2] == ("row", "label")
     assert fields == x4.names

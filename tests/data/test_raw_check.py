@@ -6,14 +6,25 @@ from pathlib import Path
 import pytest
 from ibis.backends.duckdb import Backend
 
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_check import RawFileFacts, check_raw_file, check_raw_files
-from llm_ctr_pipeline.data.raw_csv import POSITION, RawFile, open_raw_file
+from llm_ctr_pipeline.data.raw_check import (
+    RawFile,
+    RawFileFacts,
+    check_raw_file,
+    check_raw_files,
+    read_raw_file,
+)
+from llm_ctr_pipeline.data.raw_csv import open_csv
 from llm_ctr_pipeline.data.schema import CodeColumn, FieldSource, LogSchema
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
+
+
+def read_raw(connection: Backend, path: Path, schema: LogSchema) -> RawFile:
+    return read_raw_file(connection, open_csv(path, schema), path.with_suffix(".parquet"))
 
 
 def check(open_x4: OpenRaw, path: Path) -> RawFileFacts:
@@ -120,7 +131,7 @@ def open_coded(
         codes=(HOUR_CODES,),
         fields=(FieldSource("hour", "hour", "hour"),),
     )
-    return open_raw_file(connection, path, schema)
+    return read_raw(connection, path, schema)
 
 
 @pytest.mark.parametrize("code", ["999", "1024", "0", "", "1005.0", "1e3", "x"])
@@ -166,7 +177,7 @@ def test_what_is_no_number_is_refused(
         fields=(FieldSource("I1", "numeric", "I1"),),
     )
     with pytest.raises(RawLogError, match=r"row 3 \(line 3\): .* is not a decimal number or empty"):
-        check_raw_file(open_raw_file(connection, path, schema))
+        check_raw_file(read_raw(connection, path, schema))
 
 
 def test_the_first_line_without_a_header_must_have_every_column(
@@ -183,15 +194,15 @@ def test_the_first_line_without_a_header_must_have_every_column(
     )
     path = tmp_path / "train.txt"
     path.write_text("0\tx\t\n1\t00012\ty\n")
-    file = open_raw_file(connection, path, schema)
+    file = read_raw(connection, path, schema)
     assert check_raw_file(file).rows == 2
     assert file.table.order_by(POSITION).a.to_pyarrow().to_pylist() == ["x", "00012"]
     path.write_text("0,x,\n")
     with pytest.raises(RawLogError, match=r"1 cells between '\\t', but the x4 log has the 3"):
-        open_raw_file(connection, path, schema)
+        read_raw(connection, path, schema)
     path.write_text("0\tx\t\n1\ty\n")
     with pytest.raises(RawLogError, match=r"row 2 \(line 2\): too few cells, 2 for 3 columns"):
-        check_raw_file(open_raw_file(connection, path, schema))
+        check_raw_file(read_raw(connection, path, schema))
 
 
 def test_a_weekday_must_be_that_of_the_day(
@@ -212,18 +223,20 @@ def test_a_weekday_must_be_that_of_the_day(
         *(f"{row % 2},{100 + row},{200 + (row + 2) % 7}" for row in range(10)),
     ]
     path.write_text("\n".join(lines) + "\n")
-    assert check_raw_file(open_raw_file(connection, path, schema)).rows == 10
+    assert check_raw_file(read_raw(connection, path, schema)).rows == 10
     # The same days with weekdays that count from Monday.
     shifted = [f"{row % 2},{100 + row},{200 + (row + 1) % 7}" for row in range(10)]
     path.write_text("\n".join([lines[0], *shifted]) + "\n")
     with pytest.raises(RawLogError) as error:
-        check_raw_file(open_raw_file(connection, path, schema))
+        check_raw_file(read_raw(connection, path, schema))
     assert (
         "column 'wday', row 1 (line 2): '201' is not the weekday of the day in column 'mday', of "
         "which code 100 is a weekday 2 (0 for Sunday); 10 such rows in all"
     ) in str(error.value)
     from_monday = CodeColumn("wday", "weekday", 199, 1, 7)
-    file = open_raw_file(connection, path, replace(schema, codes=(day, from_monday)))
+    file = read_raw(connection, path, replace(schema, codes=(day, from_monday)))
     assert check_raw_file(file).rows == 10
-    weekdays = normalise(file.table, file.schema).order_by("row").weekday.to_pyarrow().to_pylist()
+    weekdays = (
+        normalise(file.table, file.csv.schema).order_by("row").weekday.to_pyarrow().to_pylist()
+    )
     assert weekdays == [str((row + 2) % 7) for row in range(10)]

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +19,9 @@ from llm_ctr_pipeline.data.generated_log import (
     write_generated_log,
 )
 from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_csv import open_raw_file
-from llm_ctr_pipeline.data.raw_log import RawFolder, check_raw_log, raw_splits
+from llm_ctr_pipeline.data.raw_check import read_raw_file
+from llm_ctr_pipeline.data.raw_csv import open_csv
+from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits, read_raw_log
 from llm_ctr_pipeline.data.recoded_log import (
     Recoding,
     provide_recoded_log,
@@ -52,15 +54,25 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def folder_of(path: Path, connection: Backend) -> RawFolder:
+    return RawFolder(path, connection, path.with_name(f"{path.name}_rows"))
+
+
+def splits_of(path: Path, connection: Backend, schema: LogSchema) -> dict[str, ir.Table]:
+    """The raw rows of a log's splits."""
+    rows, facts = read_raw_log(folder_of(path, connection), schema, 1)
+    return raw_splits(rows, schema, 1, facts["cuts"])
+
+
 @pytest.fixture(scope="module")
 def recoded(generated: Path, x4: LogSchema) -> Path:
     """The folder of the generated log's x1 and x2; only to be read."""
     connection = ibis.duckdb.connect()
-    raw = raw_splits(RawFolder(generated, connection), x4, 1, None)
+    raw = splits_of(generated, connection, x4)
     rows = rows_of_log(raw, SETTINGS.rows)
     truth = read_truth(connection, generated)
     for dataset, recoding in RECODINGS.items():
-        folder = RawFolder(generated.parent / dataset, connection)
+        folder = folder_of(generated.parent / dataset, connection)
         provide_recoded_log(folder, dataset, rows, recoding, {"source": "here"}, truth)
     return generated.parent
 
@@ -70,9 +82,9 @@ def recode(connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema) 
     """Write the generated log, or some splits of it, in another encoding."""
 
     def write(dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any) -> dict[str, Any]:
-        raw = raw_splits(RawFolder(generated, connection), x4, 1, None)
+        raw = splits_of(generated, connection, x4)
         rows = rows_of_log({split: raw[split] for split in splits}, SETTINGS.rows)
-        folder = RawFolder(tmp_path / dataset, connection)
+        folder = folder_of(tmp_path / dataset, connection)
         arguments = {
             "recoding": RECODINGS[dataset],
             "made_from": {"source": "here"},
@@ -84,12 +96,17 @@ def recode(connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema) 
 
 
 def normalised(
-    connection: Backend, folder: Path, schema: LogSchema, splits: tuple[str, ...]
+    connection: Backend,
+    folder: Path,
+    schema: LogSchema,
+    splits: tuple[str, ...],
+    kept_in: Path,
 ) -> pd.DataFrame:
     """The unified rows of some splits, by their number in the generated log."""
     frames = []
     for split in splits:
-        file = open_raw_file(connection, folder / f"{split}.csv", schema)
+        csv = open_csv(folder / f"{split}.csv", schema)
+        file = read_raw_file(connection, csv, kept_in / f"{folder.name}_{split}.parquet")
         frame = normalise(file.table, schema).order_by("row").to_pandas()
         truth = pq.read_table(folder / f"{split}_truth.parquet").to_pandas()
         assert truth["row"].tolist() == frame["row"].tolist() == [*range(len(frame))]
@@ -103,14 +120,15 @@ def test_the_same_truth_comes_out_of_all_three_encodings(
     recoded: Path,
     x4: LogSchema,
     schemas: dict[str, LogSchema],
+    tmp_path: Path,
 ) -> None:
-    raw = raw_splits(RawFolder(generated, connection), x4, 1, None)
+    raw = splits_of(generated, connection, x4)
     parts = [normalise(table, x4).order_by("row").to_pandas() for table in raw.values()]
     first = pd.concat(parts, ignore_index=True)
     assert len(first) == 4500
     for dataset, recoding in RECODINGS.items():
         splits = tuple(recoding.bounds)
-        other = normalised(connection, recoded / dataset, schemas[dataset], splits)
+        other = normalised(connection, recoded / dataset, schemas[dataset], splits, tmp_path)
         assert other.index.tolist() == [*range(4500)]
         assert other["label"].tolist() == first["label"].tolist()
         absent = {"C21", "weekday", "weekend"} if dataset == "x1" else set()
@@ -147,11 +165,11 @@ def test_the_logs_pass_the_check_and_are_split_as_stated(
     connection: Backend, recoded: Path, schemas: dict[str, LogSchema]
 ) -> None:
     cards = {dataset: read_card(recoded / dataset) or {} for dataset in RECODINGS}
-    x1 = check_raw_log(RawFolder(recoded / "x1", connection), schemas["x1"], 1)["splits"]
+    x1 = read_raw_log(folder_of(recoded / "x1", connection), schemas["x1"], 1)[1]["splits"]
     assert sum(found["rows"] for found in x1.values()) == 4500
     assert x1["train"]["rows"] / 4500 == pytest.approx(0.7, abs=0.02)
     assert x1["valid"]["rows"] / 4500 == pytest.approx(0.1, abs=0.02)
-    x2 = check_raw_log(RawFolder(recoded / "x2", connection), schemas["x2"], 1)["splits"]
+    x2 = read_raw_log(folder_of(recoded / "x2", connection), schemas["x2"], 1)[1]["splits"]
     in_file = x2["train"]["rows"] + x2["valid"]["rows"]
     assert in_file / 4500 == pytest.approx(0.8, abs=0.02)
     assert x2["valid"]["rows"] / in_file == pytest.approx(0.1, abs=1 / in_file)
@@ -216,6 +234,6 @@ def test_it_replaces_no_other_files(tmp_path: Path, recode: Recode) -> None:
 def test_only_a_log_with_avazus_columns_can_be_recoded(
     connection: Backend, generated: Path, x4: LogSchema
 ) -> None:
-    raw = raw_splits(RawFolder(generated, connection), x4, 1, None)
+    raw = splits_of(generated, connection, x4)
     with pytest.raises(RawLogError, match="'C18' is missing: point x1_raw_dir"):
         rows_of_log({"train": raw["train"].drop("C18")}, {"train": 3000})

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ibis.backends.duckdb import Backend
 
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import POSITION
 from llm_ctr_pipeline.data.schema import LogSchema, Splitting
 from llm_ctr_pipeline.data.splits import Cuts, find_cuts, sample, shuffled, take_split
 

@@ -5,17 +5,30 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.encode import encode
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
+from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
 FIT_ON = FitSource("generated log", "train.csv", 3, 1, "0" * 64)
+SIZES = {"site": 9, "app": 3}
+
+
+def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
+    """A log of categorical columns, some of which it lacks."""
+    sources = (
+        FieldSource(name, *(("absent", None) if name in absent else ("categorical", name)))
+        for name in names
+    )
+    splitting = Splitting({"train": "train.csv"}, {}, None, 0)
+    return LogSchema("x4", ",", None, "label", (), (), (), tuple(sources), splitting)
 
 
 def split(connection: Backend, name: str, **columns: list[str]) -> ir.Table:
     rows = len(next(iter(columns.values())))
-    table = {"row": list(range(rows)), "label": [0] * rows, **columns}
-    schema = {"row": "int64", "label": "int8", **dict.fromkeys(columns, "string")}
+    table = {POSITION: list(range(rows)), "label": ["0"] * rows, **columns}
+    schema = {POSITION: "int64", "label": "string", **dict.fromkeys(columns, "string")}
     return connection.create_table(name, ibis.memtable(table, schema=schema), overwrite=True)
 
 
@@ -26,7 +39,7 @@ def entries(vocabulary: ir.Table) -> list[tuple[str, str, int, int]]:
 def test_ids_go_by_count_then_by_bytes(connection: Backend) -> None:
     values = ["b", "a", "B", "é", "z", "z", "z", "", "10", "9", "1e5", "100000"]
     train = split(connection, "train", site=values)
-    assert entries(fit_vocabulary(train, ("site",), min_count=1)) == [
+    assert entries(fit_vocabulary(train, log_of("site"), min_count=1)) == [
         ("site", "z", 3, 1),
         *(
             ("site", value, 1, id_)
@@ -38,9 +51,9 @@ def test_ids_go_by_count_then_by_bytes(connection: Backend) -> None:
 def test_rare_values_and_other_splits_stay_unknown(connection: Backend) -> None:
     train = split(connection, "train", site=["a", "a", "b", "c", "c", "c"], app=["x"] * 6)
     test = split(connection, "test", site=["new", "c", "b", "a"], app=["new", "new", "x", "x"])
-    vocabulary = fit_vocabulary(train, ("app", "site"), min_count=2)
+    vocabulary = fit_vocabulary(train, log_of("app", "site"), min_count=2)
     assert entries(vocabulary) == [("app", "x", 6, 1), ("site", "c", 3, 1), ("site", "a", 2, 2)]
-    encoded = encode(test, vocabulary, ("app", "site"))
+    encoded = encode(test, vocabulary, log_of("app", "site"), SIZES)
     assert encoded.columns == ("row", "label", "app", "site")
     assert encoded.schema()["site"].is_int32()
     assert encoded.to_pyarrow()["site"].to_pylist() == [0, 1, 0, 2]
@@ -49,17 +62,17 @@ def test_rare_values_and_other_splits_stay_unknown(connection: Backend) -> None:
 
 def test_a_field_that_the_log_lacks_gets_no_ids(connection: Backend) -> None:
     train = split(connection, "train", site=["a", "a"], app=["x", "x"])
-    lacking = train.mutate(app=ibis.null("string"))
-    vocabulary = fit_vocabulary(lacking, ("site", "app"), min_count=1)
+    lacking = log_of("site", "app", absent=("app",))
+    vocabulary = fit_vocabulary(train, lacking, min_count=1)
     assert entries(vocabulary) == [("site", "a", 2, 1)]
     feature_map = build_feature_map(vocabulary, "x1", ("site", "app"), 1, FIT_ON)
     assert feature_map.sizes == (2, 1)
-    assert encode(lacking, vocabulary, ("site", "app")).to_pyarrow()["app"].to_pylist() == [0, 0]
+    assert encode(train, vocabulary, lacking, SIZES).to_pyarrow()["app"].to_pylist() == [0, 0]
 
 
 def test_min_count_below_one_is_refused(connection: Backend) -> None:
     with pytest.raises(ValueError, match="min_count is 0"):
-        fit_vocabulary(split(connection, "train", site=["a"]), ("site",), min_count=0)
+        fit_vocabulary(split(connection, "train", site=["a"]), log_of("site"), min_count=0)
 
 
 def test_the_same_ids_in_row_order_on_any_number_of_threads(connection: Backend) -> None:
@@ -69,9 +82,9 @@ def test_the_same_ids_in_row_order_on_any_number_of_threads(connection: Backend)
     results = []
     for threads in (1, 4):
         connection.raw_sql(f"SET threads = {threads}")
-        vocabulary = fit_vocabulary(train, ("site", "app"), min_count=20)
+        vocabulary = fit_vocabulary(train, log_of("site", "app"), min_count=20)
         feature_map = build_feature_map(vocabulary, "x4", ("site", "app"), 20, FIT_ON)
-        encoded = encode(train, vocabulary, ("site", "app")).to_pyarrow()
+        encoded = encode(train, vocabulary, log_of("site", "app"), SIZES).to_pyarrow()
         assert encoded["row"].to_pylist() == list(range(len(sites)))
         results.append((entries(vocabulary), feature_map, encoded))
     assert results[0] == results[1]
@@ -81,7 +94,7 @@ def test_the_same_ids_in_row_order_on_any_number_of_threads(connection: Backend)
 
 def test_feature_map_sizes_offsets_and_round_trip(connection: Backend) -> None:
     train = split(connection, "train", site=["a", "b", "b"], app=["x", "x", "x"])
-    vocabulary = fit_vocabulary(train, ("site", "app"), min_count=1)
+    vocabulary = fit_vocabulary(train, log_of("site", "app"), min_count=1)
     feature_map = build_feature_map(vocabulary, "x4", ("site", "app"), 1, FIT_ON)
     assert feature_map.fields == (Field("site", 3), Field("app", 2))
     assert feature_map.names == ("site", "app")
@@ -94,7 +107,7 @@ def test_feature_map_sizes_offsets_and_round_trip(connection: Backend) -> None:
 def test_the_fingerprint_follows_fields_min_count_and_vocabulary(connection: Backend) -> None:
     def fingerprint(values: list[str], fields: tuple[str, ...], min_count: int) -> str:
         train = split(connection, "train", site=values, app=["x"] * len(values))
-        vocabulary = fit_vocabulary(train, fields, min_count)
+        vocabulary = fit_vocabulary(train, log_of(*fields), min_count)
         return build_feature_map(vocabulary, "x4", fields, min_count, FIT_ON).fingerprint
 
     given = fingerprint(["a", "a", "b", "b"], ("site", "app"), 1)

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ibis
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
+from llm_ctr_pipeline.data.normalise import normalise
+from llm_ctr_pipeline.data.raw_log import RawRows, raw_splits
+from llm_ctr_pipeline.params import LogParams
 
 TRAINING: dict[str, Any] = {
     "model": {"embedding_dim": 4, "projector_dim": 16},
@@ -138,11 +143,13 @@ def test_the_values_of_a_made_up_log(project: Path, run_here: Callable[..., None
     raw = prepare(project, "clubs")
     run_here(project, "preprocess", env="clubs")
     rows = pd.read_csv(raw / "clubs.txt", sep=";", header=None, names=CLUBS["columns"], dtype=str)
-    tables = [
-        pq.read_table(project / "data" / "02_intermediate" / "clubs" / f"{split}.parquet")
-        for split in ("train", "valid", "test")
-    ]
-    splits = [table.to_pandas().set_index("row") for table in tables]
+    whole = {"dataset": "clubs", "splits": CLUBS["splits"] | {"seed": 42}}
+    schema = LogParams(**(CLUBS | whole)).to_schema()
+    raw_rows = RawRows(project / "data/02_intermediate/clubs/raw_rows", ibis.duckdb.connect())
+    raw = raw_splits(
+        raw_rows, schema, 1, read(project, "02_intermediate/clubs/raw_log.json")["cuts"]
+    )
+    splits = [normalise(table, schema).to_pandas().set_index("row") for table in raw.values()]
     for earlier, later in itertools.pairwise(splits):
         assert rows["when"][earlier.index].max() <= rows["when"][later.index].min()
     found = pd.concat(splits).sort_index()

@@ -55,6 +55,8 @@ def run_preprocess(
     for entry in entries.values():
         for key in {"filepath", "path"} & set(entry):
             entry[key] = str(project / entry[key])
+        if "rows" in entry:
+            entry["rows"]["path"] = str(project / entry["rows"]["path"])
         if "connection" in entry:
             entry["connection"]["threads"] = threads
     catalog = DataCatalog.from_config(entries)

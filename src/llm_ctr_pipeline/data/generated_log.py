@@ -6,8 +6,6 @@ the one by their true click probability, so that one's AUC is the best possible.
 
 import itertools
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import pyarrow.parquet
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
+from llm_ctr_pipeline.data.draft import drafted
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.generated_rows import GeneratedRows, draw_rows
 from llm_ctr_pipeline.data.schema import ROW, SPLITS
@@ -116,9 +115,7 @@ def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[st
         The log's card.
     """
     drawn = draw_rows(sum(settings.rows.values()), settings.seed, settings.click_rate)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        draft = Path(scratch) / folder.name
+    with drafted(folder) as draft:
         draft.mkdir()
         best_auc = {}
         start = 0
@@ -129,9 +126,6 @@ def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[st
             start += rows
         card = {"version": _VERSION, "settings": asdict(settings), "best_auc": best_auc}
         (draft / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
     return card
 
 

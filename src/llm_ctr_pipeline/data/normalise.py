@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.raw_csv import POSITION
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.schema import (
     ABSENT,
     CATEGORICAL,
@@ -36,17 +36,12 @@ def normalise(table: ir.Table, schema: LogSchema) -> ir.Table:
     """
     return table.select(
         **{ROW: table[POSITION], LABEL: table[schema.label].cast("int8")},
-        **{field.name: _value(table, field, schema) for field in schema.fields},
+        **{field.name: field_value(table, field, schema) for field in schema.fields},
     )
 
 
-def code_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
-    """The part of the time that an integer code stands for; weekdays from 0 for Sunday."""
-    value = column.cast("int64") - code.offset
-    return value % DAYS_OF_WEEK if code.part == WEEKDAY else value
-
-
-def _value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:
+def field_value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:
+    """A field's value, made of the raw column of this name in a table; null if it is absent."""
     if field.kind == ABSENT or field.column is None:
         return ibis.null("string")
     column = table[field.column]
@@ -60,6 +55,12 @@ def _value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringV
     assert code is not None  # noqa: S101 - the schema was checked
     value = code_value(column, code)
     return (is_weekend(value) if field.kind == WEEKEND else value).cast("string")
+
+
+def code_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
+    """The part of the time that an integer code stands for; weekdays from 0 for Sunday."""
+    value = column.cast("int64") - code.offset
+    return value % DAYS_OF_WEEK if code.part == WEEKDAY else value
 
 
 def _bucket(column: ir.StringColumn, edges: tuple[float, ...] | None) -> ir.IntegerColumn:

@@ -1,18 +1,27 @@
-"""Checking a raw log's rows before anything is written."""
+"""Reading a raw log's files into Parquet and checking every row of them."""
 
 import codecs
 import hashlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
+from ibis.backends import BaseBackend
 
+from llm_ctr_pipeline.data.engine import (
+    POSITION,
+    QUOTE,
+    EngineError,
+    convert_csv,
+    open_converted,
+)
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.normalise import code_value
-from llm_ctr_pipeline.data.raw_csv import POSITION, QUOTE, RawFile, records, text_lines
+from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 
@@ -22,6 +31,24 @@ _INTEGER = r"^-?[0-9]{1,18}$"
 # A file with so many rows for each value of a code holds every value, unless the offset is
 # wrong: the rarest hour of Avazu has one row in 60.
 _ROWS_FOR_ALL_CODES = 1000
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One split's raw rows, read once, their values not checked yet.
+
+    Attributes:
+        csv: Where they come from.
+        table: All columns that are not ignored, as strings (an empty cell is the value ""), and
+            `POSITION`, int64, the 0-based position in the file.
+        delimiters: How many delimiters the file holds, in quotes or not; None if there are quotes.
+        fingerprint: SHA-256 of the file's bytes, in hexadecimal.
+    """
+
+    csv: CsvFile
+    table: ir.Table
+    delimiters: int | None
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +81,40 @@ class _Rule:
     expected: str
 
 
+def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFile:
+    """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
+
+    Args:
+        connection: Ibis backend.
+        csv: The file, its first line checked.
+        target: Where the Parquet file is written, a folder with Spark.
+
+    Raises:
+        RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
+    """
+    schema = csv.schema
+    kept = [name for name in csv.columns if name not in schema.ignored]
+    has_header = schema.columns is None
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        # The engine and the hash leave Python's lock to each other.
+        content = reader.submit(_read_bytes, csv)
+        try:
+            convert_csv(
+                connection, csv.path, target, [*csv.columns], kept, schema.delimiter, has_header
+            )
+        except EngineError:
+            raise
+        except Exception as error:
+            # Engines raise classes of their own for a row they cannot read: find it ourselves.
+            _check_widths(csv)
+            reason = " ".join(str(error).strip().splitlines()[:3])
+            if _has_mixed_line_ends(csv.path):
+                reason = r"some of its lines end in \r\n, others in \n: let all end alike"
+            raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
+        delimiters, fingerprint = content.result()
+    return RawFile(csv, open_converted(connection, target), delimiters, fingerprint)
+
+
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
     """Check every row of every file, and that no two splits are one file.
 
@@ -73,7 +134,7 @@ def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
         twin = first_with.setdefault(found.fingerprint, split)
         if twin != split:
             raise RawLogError(
-                f"{files[split].path} and {files[twin].path} are identical: the {twin} and "
+                f"{files[split].csv.path} and {files[twin].csv.path} are identical: the {twin} and "
                 f"{split} splits must be different rows"
             )
     return facts
@@ -85,18 +146,24 @@ def check_raw_file(file: RawFile) -> RawFileFacts:
     Raises:
         RawLogError: See `check_raw_files`, except identical splits.
     """
-    rules = [*_rules(file.table, file.schema)]
+    schema, path = file.csv.schema, file.csv.path
+    rules = [*_rules(file.table, schema)]
     counts = _scan(file, rules)
-    fingerprint = _check_bytes(file, counts["rows"])
-    if counts["rows"] == 0:
-        begin = "has a header but no rows" if file.schema.columns is None else "has no rows"
-        raise RawLogError(f"{file.path} {begin}: expected at least one")
+    rows = counts["rows"]
+    lines = rows + 1 if schema.columns is None else rows
+    # DuckDB drops an empty cell after the last column without a word: the number of delimiters
+    # tells, unless quoted cells may hold some of their own.
+    if file.delimiters != (len(schema.raw_columns) - 1) * lines:
+        _check_widths(file.csv)
+    if rows == 0:
+        begin = "has a header but no rows" if schema.columns is None else "has no rows"
+        raise RawLogError(f"{path} {begin}: expected at least one")
     for position, rule in enumerate(rules):
         if counts[f"bad_{position}"]:
             raise _value_error(file, rule, counts[f"bad_{position}"])
-    for code in file.schema.codes:
-        _check_all_codes(file, code, counts["rows"], counts[f"codes_{code.column}"])
-    return RawFileFacts(file.path.name, counts["rows"], counts["clicks"], fingerprint)
+    for code in schema.codes:
+        _check_all_codes(file, code, rows, counts[f"codes_{code.column}"])
+    return RawFileFacts(path.name, rows, counts["clicks"], file.fingerprint)
 
 
 def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
@@ -158,22 +225,14 @@ def _guarded_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColum
 
 def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
     """Count rows, clicks, violations and codes in one pass of the engine."""
-    table, schema = file.table, file.schema
+    table, schema = file.table, file.csv.schema
     query = table.aggregate(
         rows=table.count(),
         clicks=(table[schema.label] == "1").sum(),
         **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
         **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
     )
-    try:
-        counts = query.to_pyarrow().to_pylist()[0]
-    except Exception as error:
-        # Engines raise classes of their own for a row they cannot read: find it ourselves.
-        _check_widths(file)
-        reason = " ".join(str(error).strip().splitlines()[:3])
-        if _has_mixed_line_ends(file.path):
-            reason = r"some of its lines end in \r\n, others in \n: let all end alike"
-        raise RawLogError(f"{file.path} cannot be read as CSV: {reason}") from error
+    counts = query.to_pyarrow().to_pylist()[0]
     return {name: int(count or 0) for name, count in counts.items()}
 
 
@@ -185,40 +244,35 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
     codes = file.table[code.column].cast("int64")
     ends = file.table.aggregate(low=codes.min(), high=codes.max()).to_pyarrow().to_pylist()[0]
     raise RawLogError(
-        f"{file.path}, column {code.column!r}: expected all {values} codes from "
+        f"{file.csv.path}, column {code.column!r}: expected all {values} codes from "
         f"{code.offset + code.first} to {code.offset + code.last} ({code.part} {code.first} to "
         f"{code.last}) in {rows} rows, found {found} of them, from {ends['low']} to "
         f"{ends['high']}: is the offset {code.offset} right?"
     )
 
 
-def _check_bytes(file: RawFile, rows: int) -> str:
-    """Hash the file and refuse what the engine lets pass; return the SHA-256.
+def _read_bytes(csv: CsvFile) -> tuple[int | None, str]:
+    """Hash a file, see that all of it is UTF-8, and count its delimiters if it has no quotes.
 
-    DuckDB drops an empty cell after the last column without a word: the number of
-    delimiters tells, unless quoted cells may hold some of their own. And it looks at the
-    encoding only of those columns that a query needs.
+    The engine looks at the encoding only of those columns that are kept.
     """
     digest = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")()
-    delimiters, quotes = 0, 0
+    delimiter, quote = csv.schema.delimiter.encode(), QUOTE.encode()
+    delimiters, has_quotes = 0, False
     try:
-        with file.path.open("rb") as stream:
+        with csv.path.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 decoder.decode(chunk)
-                delimiters += chunk.count(file.schema.delimiter.encode())
-                quotes += chunk.count(QUOTE.encode())
+                delimiters += chunk.count(delimiter)
+                has_quotes = has_quotes or quote in chunk
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        for _ in text_lines(file.path):
+        for _ in text_lines(csv.path):
             pass  # until it raises and names the line
         raise
-    lines = rows + 1 if file.schema.columns is None else rows
-    expected = (len(file.schema.raw_columns) - 1) * lines
-    if quotes or delimiters != expected:
-        _check_widths(file)
-    return digest.hexdigest()
+    return None if has_quotes else delimiters, digest.hexdigest()
 
 
 def _has_mixed_line_ends(path: Path) -> bool:
@@ -226,14 +280,14 @@ def _has_mixed_line_ends(path: Path) -> bool:
         return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 
 
-def _check_widths(file: RawFile) -> None:
+def _check_widths(csv: CsvFile) -> None:
     """Raise for the first row whose number of cells is not the number of columns."""
-    width = len(file.schema.raw_columns)
-    for row, (line, cells) in enumerate(records(file.path, file.schema), start=1):
+    width = len(csv.schema.raw_columns)
+    for row, (line, cells) in enumerate(records(csv.path, csv.schema), start=1):
         if len(cells) != width:
             many = "many" if len(cells) > width else "few"
             raise RawLogError(
-                f"{file.path}, row {row} (line {line}): too {many} cells, "
+                f"{csv.path}, row {row} (line {line}): too {many} cells, "
                 f"{len(cells)} for {width} columns"
             )
 
@@ -249,17 +303,15 @@ def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
         .to_pylist()[0]
     )
     return RawLogError(
-        f"{file.path}, column {rule.column!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file, found['row'])}): {found['value']!r} is not {rule.expected}; "
+        f"{file.csv.path}, column {rule.column!r}, row {found['row'] + 1} "
+        f"(line {_line_of(file.csv, found['row'])}): {found['value']!r} is not {rule.expected}; "
         f"{count} such row{'s' if count > 1 else ''} in all"
     )
 
 
-def _line_of(file: RawFile, row: int) -> int:
+def _line_of(csv: CsvFile, row: int) -> int:
     """Return the 1-based line on which a 0-based row begins."""
     found = (
-        line
-        for position, (line, _) in enumerate(records(file.path, file.schema))
-        if position == row
+        line for position, (line, _) in enumerate(records(csv.path, csv.schema)) if position == row
     )
     return next(found)

@@ -1,7 +1,4 @@
-"""Reading a raw CSV file with every value a string, and its header checked first.
-
-What depends on the engine is here alone: reading text, and the position of a row in its file.
-"""
+"""A raw CSV file as text: its header, its lines, its rows one by one to find a fault."""
 
 import csv
 from collections import Counter
@@ -9,39 +6,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ibis
-import ibis.expr.types as ir
-from ibis.backends import BaseBackend
-
+from llm_ctr_pipeline.data.engine import QUOTE
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.schema import LogSchema
 
-QUOTE = '"'
-# Named so that no raw column is likely to be called the same.
-POSITION = "position in file"
-
 
 @dataclass(frozen=True)
-class RawFile:
+class CsvFile:
     """One split's raw file, its header checked, its rows not yet.
 
     Attributes:
         path: The CSV file.
         schema: The columns it was checked against.
-        table: Its columns as strings (an empty cell is the value ""), and `POSITION`, int64,
-            the 0-based position in the file. Nothing is read until it is executed.
+        columns: Its columns in their order.
     """
 
     path: Path
     schema: LogSchema
-    table: ir.Table
+    columns: tuple[str, ...]
 
 
-def open_raw_file(connection: BaseBackend, path: Path, schema: LogSchema) -> RawFile:
-    """Check a raw file's header and name its rows as a table of strings.
+def open_csv(path: Path, schema: LogSchema) -> CsvFile:
+    """Check a raw file's first line.
 
     Args:
-        connection: Ibis backend that will read the file; DuckDB is the one supported.
         path: The CSV file, UTF-8.
         schema: Its delimiter and columns: those of its header line in any order, or those of
             a file without one.
@@ -49,43 +37,13 @@ def open_raw_file(connection: BaseBackend, path: Path, schema: LogSchema) -> Raw
     Raises:
         RawLogError: If the file is missing or empty, or its first line does not fit the
             schema's columns.
-        NotImplementedError: If the backend has no reader here.
     """
     columns = read_first_line(path, schema)
     if schema.columns is None:
         check_columns(path, columns, schema)
-    else:
-        check_width(path, columns, schema)
-        columns = [*schema.columns]
-    if connection.name != "duckdb":
-        raise NotImplementedError(
-            f"raw CSV files are read with DuckDB only, the engine is {connection.name!r}: "
-            "give the raw datasets a connection of backend duckdb"
-        )
-    return RawFile(path, schema, _read_with_duckdb(connection, path, columns, schema))
-
-
-def _read_with_duckdb(
-    connection: BaseBackend, path: Path, columns: list[str], schema: LogSchema
-) -> ir.Table:
-    # Nothing is sniffed: DuckDB would otherwise guess types, nulls and the dialect from
-    # the first rows, and `1e5` or `00000001` would come back as numbers.
-    table = connection.read_csv(
-        path,
-        columns=dict.fromkeys(columns, "VARCHAR"),
-        auto_detect=False,
-        header=schema.columns is None,
-        delim=schema.delimiter,
-        quote=QUOTE,
-        escape=QUOTE,
-        encoding="utf-8",
-        force_not_null=columns,
-        null_padding=False,
-        strict_mode=True,
-    )
-    # Without an order DuckDB numbers rows as it reads them (a streaming window over an
-    # insertion-ordered scan), so this is the position in the file at no cost of a sort.
-    return table.mutate(**{POSITION: ibis.row_number().cast("int64")})
+        return CsvFile(path, schema, tuple(columns))
+    check_width(path, columns, schema)
+    return CsvFile(path, schema, schema.columns)
 
 
 def read_first_line(path: Path, schema: LogSchema) -> list[str]:

@@ -1,4 +1,4 @@
-"""A raw log as a whole: its checked files and the splits made of them."""
+"""A raw log as a whole: its files, read once, checked, and the splits made of them."""
 
 import hashlib
 import json
@@ -10,9 +10,16 @@ from typing import Any
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
+from llm_ctr_pipeline.data.draft import Scratch, put_in_place
+from llm_ctr_pipeline.data.engine import named, open_converted
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_check import RawFileFacts, check_raw_files
-from llm_ctr_pipeline.data.raw_csv import RawFile, open_raw_file
+from llm_ctr_pipeline.data.raw_check import (
+    RawFile,
+    RawFileFacts,
+    check_raw_files,
+    read_raw_file,
+)
+from llm_ctr_pipeline.data.raw_csv import CsvFile, open_csv
 from llm_ctr_pipeline.data.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.splits import Cuts, find_cuts, sample, take_split
 
@@ -24,38 +31,113 @@ class RawFolder:
     Attributes:
         path: The folder, which need not exist yet.
         connection: Ibis backend.
+        rows: Where its rows will be in Parquet.
     """
 
     path: Path
     connection: BaseBackend
+    rows: Path
 
 
-def open_raw_files(folder: RawFolder, schema: LogSchema) -> dict[str, RawFile]:
-    """Check the first lines of a log's files and name their rows, by split.
+@dataclass(frozen=True)
+class RawRows:
+    """A folder of a raw log's rows in Parquet, one file (a folder with Spark) for each CSV file.
+
+    Attributes:
+        path: The folder.
+        connection: Ibis backend.
+        scratch: What it lies in while it is a draft; None once it is in its place.
+    """
+
+    path: Path
+    connection: BaseBackend
+    scratch: Scratch | None = None
+
+    def file(self, split: str) -> Path:
+        """Where the rows of a split's own file are."""
+        return self.path / f"{split}.parquet"
+
+    def put_in_place(self, target: Path) -> "RawRows":
+        """Rename a draft, all its files at once."""
+        put_in_place(self.path, target)
+        if self.scratch is not None:
+            self.scratch.drop()
+        return RawRows(target, self.connection)
+
+
+def open_raw_files(folder: RawFolder, schema: LogSchema) -> dict[str, CsvFile]:
+    """Check the first lines of a log's files, by split.
 
     Raises:
         RawLogError: If a file is missing or does not fit the description.
     """
     files = schema.splitting.files
     return {
-        split: open_raw_file(folder.connection, folder.path / files[split], schema)
-        for split in SPLITS
-        if split in files
+        split: open_csv(folder.path / files[split], schema) for split in SPLITS if split in files
     }
 
 
-def check_raw_log(folder: RawFolder, schema: LogSchema, every_nth_row: int) -> dict[str, Any]:
-    """Check every row of a log and count its splits.
+def read_raw_log(
+    folder: RawFolder, schema: LogSchema, every_nth_row: int
+) -> tuple[RawRows, dict[str, Any]]:
+    """Read a log once into a draft of its rows, check every row and count its splits.
+
+    Args:
+        folder: The log's folder.
+        schema: Its description.
+        every_nth_row: See `splits.sample`.
 
     Returns:
-        `splits`: for each split its `file`, `rows`, `clicks` and a `fingerprint` of its rows,
-        the SHA-256 of the file where they are all of it. `cuts`: where the training file is
-        cut, None if it is not.
+        The draft, beside the place that the rows are for, and what is known: `splits`, for each
+        split its `file`, `rows`, `clicks` and a `fingerprint` of its rows, the SHA-256 of the
+        file where they are all of it; `cuts`, where the training file is cut, None if it is not.
 
     Raises:
-        RawLogError: If there is a fault; the message says where.
+        RawLogError: If there is a fault; the message says where. No draft is left then.
     """
     files = open_raw_files(folder, schema)
+    scratch = Scratch(folder.rows)
+    try:
+        draft = RawRows(scratch.path / folder.rows.name, folder.connection, scratch)
+        draft.path.mkdir()
+        read = {
+            split: read_raw_file(folder.connection, csv, draft.file(split))
+            for split, csv in files.items()
+        }
+        return draft, _check(folder, schema, read, every_nth_row)
+    except BaseException:
+        scratch.drop()
+        raise
+
+
+def raw_splits(
+    rows: RawRows, schema: LogSchema, every_nth_row: int, cuts: Mapping[str, Any] | None
+) -> dict[str, ir.Table]:
+    """Name the raw rows of each split of a checked log.
+
+    Args:
+        rows: The log's rows.
+        schema: Its description.
+        every_nth_row: As it was checked with.
+        cuts: As `read_raw_log` returned them.
+
+    Returns:
+        Views in the engine: they may be read several times in one query.
+    """
+    where = Cuts.from_dict(cuts) if cuts else None
+    tables = {
+        split: open_converted(rows.connection, rows.file(split)) for split in schema.splitting.files
+    }
+    chosen = {split: _rows_of(tables, split, schema, every_nth_row, where) for split in SPLITS}
+    return {
+        split: table if table is tables.get(split) else named(rows.connection, table)
+        for split, table in chosen.items()
+    }
+
+
+def _check(
+    folder: RawFolder, schema: LogSchema, files: Mapping[str, RawFile], every_nth_row: int
+) -> dict[str, Any]:
     facts = check_raw_files(files)
     cuts = find_cuts(sample(files["train"].table, every_nth_row), schema)
     splits = {
@@ -71,27 +153,15 @@ def check_raw_log(folder: RawFolder, schema: LogSchema, every_nth_row: int) -> d
     return {"splits": splits, "cuts": cuts.to_dict() if cuts else None}
 
 
-def raw_splits(
-    folder: RawFolder, schema: LogSchema, every_nth_row: int, cuts: Mapping[str, Any] | None
-) -> dict[str, ir.Table]:
-    """Name the raw rows of each split of a checked log.
-
-    Args:
-        folder: The log's folder.
-        schema: Its description.
-        every_nth_row: As it was checked with.
-        cuts: As `check_raw_log` returned them.
-    """
-    files = open_raw_files(folder, schema)
-    where = Cuts.from_dict(cuts) if cuts else None
-    return {split: _rows_of(files, split, every_nth_row, where) for split in SPLITS}
-
-
 def _rows_of(
-    files: Mapping[str, RawFile], split: str, every_nth_row: int, cuts: Cuts | None
+    tables: Mapping[str, ir.Table],
+    split: str,
+    schema: LogSchema,
+    every_nth_row: int,
+    cuts: Cuts | None,
 ) -> ir.Table:
-    file = files.get(split, files["train"])
-    return take_split(sample(file.table, every_nth_row), split, file.schema, cuts)
+    table = sample(tables.get(split, tables["train"]), every_nth_row)
+    return take_split(table, split, schema, cuts)
 
 
 def _split_facts(
@@ -105,9 +175,10 @@ def _split_facts(
     cut = cuts.to_dict() if cuts is not None and split in cuts.parts else None
     if every_nth_row == 1 and cut is None:
         return of_file
-    table = _rows_of(files, split, every_nth_row, cuts)
-    label = table[files["train"].schema.label]
-    counts = table.aggregate(rows=table.count(), clicks=(label == "1").sum())
+    schema = files["train"].csv.schema
+    tables = {name: file.table for name, file in files.items()}
+    table = _rows_of(tables, split, schema, every_nth_row, cuts)
+    counts = table.aggregate(rows=table.count(), clicks=(table[schema.label] == "1").sum())
     found = counts.to_pyarrow().to_pylist()[0]
     made_of = [of_file.fingerprint, every_nth_row, split, cut]
     fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()

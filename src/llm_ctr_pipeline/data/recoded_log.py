@@ -7,8 +7,6 @@ column's values become consecutive integers, the rows are shuffled and split ane
 
 import itertools
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -21,11 +19,22 @@ import pyarrow.parquet
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_FIELDS
+from llm_ctr_pipeline.data.draft import drafted
 from llm_ctr_pipeline.data.encode import encode
+from llm_ctr_pipeline.data.engine import POSITION, named, write_parquet
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import POSITION
 from llm_ctr_pipeline.data.raw_log import RawFolder
-from llm_ctr_pipeline.data.schema import DAY, HOUR, LABEL, ROW, WEEKDAY
+from llm_ctr_pipeline.data.schema import (
+    CATEGORICAL,
+    DAY,
+    HOUR,
+    LABEL,
+    ROW,
+    WEEKDAY,
+    FieldSource,
+    LogSchema,
+    Splitting,
+)
 from llm_ctr_pipeline.data.splits import PRIME, shuffled
 from llm_ctr_pipeline.data.times import FORMATS
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
@@ -40,6 +49,18 @@ _TIME = FORMATS["YYMMDDHH"]
 # What the published files add to hour, day (counted from the first one) and weekday.
 _X1_HOUR, _X2_HOUR, _X2_DAY, _X2_WEEKDAY = 1_544_248, 645_164, 645_154, 645_188
 _FIRST_DAY = 21
+# Every column of Avazu as it is, to give each of its values a code.
+_COLUMNS = LogSchema(
+    dataset="recoded",
+    delimiter=",",
+    columns=None,
+    label="click",
+    ignored=(),
+    times=(),
+    codes=(),
+    fields=tuple(FieldSource(name, CATEGORICAL, name) for name in AVAZU_FIELDS),
+    splitting=Splitting({}, {}, None, 0),
+)
 # The values of feat_21, of which nobody says what they are.
 _X1_UNKNOWN_VALUES = 38
 
@@ -186,24 +207,20 @@ def provide_recoded_log(
     complete = all((path / f"{split}.csv").is_file() for split in recoding.bounds)
     if card is not None and complete and {name: card[name] for name in wanted} == wanted:
         return card
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-        draft = Path(scratch) / path.name
+    connection = folder.connection
+    with drafted(path) as draft:
         draft.mkdir()
-        kept = Path(scratch)
-        vocabulary = fit_vocabulary(rows, AVAZU_FIELDS, min_count=1)
-        vocabulary = _kept(folder.connection, vocabulary, kept / "vocabulary.parquet")
+        rows = named(connection, rows)
+        vocabulary = fit_vocabulary(rows, _COLUMNS, min_count=1)
+        vocabulary = _kept(connection, vocabulary, draft.with_name("vocabulary.parquet"))
         coded = ENCODERS[dataset](rows, vocabulary)
-        coded = _kept(folder.connection, coded, kept / "coded.parquet")
-        _write_splits(folder.connection, draft, coded, recoding, truth)
+        coded = _kept(connection, coded, draft.with_name("coded.parquet"))
+        _write_splits(connection, draft, coded, recoding, truth)
         best_auc = (
             {split: _auc(draft, split) for split in recoding.bounds} if truth is not None else None
         )
         card = {**wanted, "best_auc": best_auc}
         (draft / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        draft.rename(path)
     return card
 
 
@@ -247,7 +264,7 @@ def _write_splits(
         )
         if truth is not None:
             origin = origin.join(truth, LOG_ROW)
-        connection.to_parquet(origin.order_by(ROW), folder / f"{split}_truth.parquet")
+        write_parquet(connection, origin.order_by(ROW), folder / f"{split}_truth.parquet")
 
 
 def _auc(folder: Path, split: str) -> float | None:
@@ -265,12 +282,8 @@ def _consecutive_codes(
     rows: ir.Table, vocabulary: ir.Table, fields: tuple[str, ...]
 ) -> tuple[ir.Table, int]:
     """Number every field's values from where the field before ends; say how many there are."""
-    coded = encode(
-        rows.mutate(**{ROW: rows[LOG_ROW], LABEL: rows["click"].cast("int8")}),
-        vocabulary,
-        AVAZU_FIELDS,
-    )
     sizes = _sizes(vocabulary)
+    coded = encode(rows.rename({POSITION: LOG_ROW}), vocabulary, _COLUMNS, sizes)
     ends = itertools.accumulate(sizes[field] for field in fields)
     starts = {field: end - sizes[field] for field, end in zip(fields, ends, strict=True)}
     times = rows.select(time_row=LOG_ROW, hour="hour")
@@ -285,7 +298,7 @@ def _consecutive_codes(
 
 def _kept(connection: BaseBackend, table: ir.Table, file: Path) -> ir.Table:
     """Compute a table once and read it from its file from then on."""
-    connection.to_parquet(table, file)
+    write_parquet(connection, table, file)
     return connection.read_parquet(file)
 
 

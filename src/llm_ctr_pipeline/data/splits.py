@@ -15,8 +15,8 @@ from typing import Any, Self
 import ibis
 import ibis.expr.types as ir
 
+from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import POSITION
 from llm_ctr_pipeline.data.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 

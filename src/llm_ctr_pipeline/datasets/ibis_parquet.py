@@ -1,13 +1,13 @@
 """Parquet written through Ibis, whole or not at all."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
 from kedro_datasets.ibis import FileDataset
+
+from llm_ctr_pipeline.data.draft import drafted
+from llm_ctr_pipeline.data.engine import write_parquet
 
 
 class IbisParquetDataset(FileDataset):  # type: ignore[misc]
@@ -26,7 +26,6 @@ class IbisParquetDataset(FileDataset):  # type: ignore[misc]
         filepath: str,
         *,
         connection: dict[str, Any] | None = None,
-        save_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Point to a local Parquet file, or the folder that Spark makes of one.
@@ -35,12 +34,9 @@ class IbisParquetDataset(FileDataset):  # type: ignore[misc]
             filepath: Where it is or will be.
             connection: Ibis backend and its options, shared by all datasets that give
                 the same; DuckDB in memory by default.
-            save_args: Passed to the backend's `to_parquet`.
             metadata: For other tools; Kedro ignores it.
         """
-        super().__init__(
-            filepath, "parquet", connection=connection, save_args=save_args, metadata=metadata
-        )
+        super().__init__(filepath, "parquet", connection=connection, metadata=metadata)
 
     def load(self) -> ir.Table:
         """Name the file's rows as a table; nothing is read until it is executed."""
@@ -48,12 +44,5 @@ class IbisParquetDataset(FileDataset):  # type: ignore[misc]
 
     def save(self, data: ir.Table) -> None:
         """Execute the table and put the result in place in one step."""
-        target = Path(self._get_save_path())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, since a rename is one step only within a file system.
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            draft = Path(scratch) / target.name
-            self.connection.to_parquet(data, draft, **self._save_args)
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(draft, target)
+        with drafted(Path(self._get_save_path())) as draft:
+            write_parquet(self.connection, data, draft)

@@ -19,6 +19,7 @@ class RawFolderDataset(FileDataset):  # type: ignore[misc]
       type: llm_ctr_pipeline.datasets.raw_folder.RawFolderDataset
       filepath: data/01_raw/avazu_x4
       connection: ${globals:engine}
+      rows: {path: data/02_intermediate/x4/raw_rows}
     ```
     """
 
@@ -26,6 +27,7 @@ class RawFolderDataset(FileDataset):  # type: ignore[misc]
         self,
         filepath: str,
         *,
+        rows: dict[str, str],
         connection: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -33,15 +35,17 @@ class RawFolderDataset(FileDataset):  # type: ignore[misc]
 
         Args:
             filepath: The folder; Kedro makes it absolute.
+            rows: `path`, where its rows will be in Parquet: they are read into a draft beside it.
             connection: Ibis backend and its options, shared by all datasets that give
                 the same; DuckDB in memory by default.
             metadata: For other tools; Kedro ignores it.
         """
         super().__init__(filepath, "csv", connection=connection, metadata=metadata)
+        self._rows = Path(rows["path"])
 
     def load(self) -> RawFolder:
         """Name the folder; nothing is read yet."""
-        return RawFolder(Path(self._get_load_path()), self.connection)
+        return RawFolder(Path(self._get_load_path()), self.connection, self._rows)
 
     def save(self, data: RawFolder) -> NoReturn:
         """Refuse: raw data is only read."""

@@ -11,9 +11,8 @@ from llm_ctr_pipeline.data.fit import build_feature_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
 from llm_ctr_pipeline.data.generated_log import provide_generated_log as provide_log
 from llm_ctr_pipeline.data.joint import part_of
-from llm_ctr_pipeline.data.normalise import normalise
-from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits
-from llm_ctr_pipeline.data.raw_log import check_raw_log as check_log
+from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
+from llm_ctr_pipeline.data.raw_log import read_raw_log as read_log
 from llm_ctr_pipeline.data.summary import summarise_split
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
@@ -29,26 +28,21 @@ def provide_generated_log(
     return {"source": SOURCE, "best_auc": card["best_auc"]}
 
 
-def check_raw_log(
+def read_raw_log(
     source: dict[str, Any], raw_folder: RawFolder, log: LogParams, preprocess: PreprocessParams
-) -> dict[str, Any]:
-    """Refuse a raw log with a fault before anything is written; return its data card."""
-    return {**source, **check_log(raw_folder, log.to_schema(), preprocess.every_nth_row)}
+) -> tuple[RawRows, dict[str, Any]]:
+    """Read a raw log into Parquet, or refuse it for a fault; return its rows and data card."""
+    rows, facts = read_log(raw_folder, log.to_schema(), preprocess.every_nth_row)
+    return rows, {**source, **facts}
 
 
-def normalise_splits(
-    raw_folder: RawFolder, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
-) -> tuple[ir.Table, ir.Table, ir.Table]:
-    """Bring the splits of the checked log to the unified schema: train, valid, test."""
-    schema = log.to_schema()
-    raw = raw_splits(raw_folder, schema, preprocess.every_nth_row, raw_log["cuts"])
-    train, valid, test = (normalise(table, schema) for table in raw.values())
-    return train, valid, test
-
-
-def fit_vocabulary(train: ir.Table, log: LogParams, preprocess: PreprocessParams) -> ir.Table:
+def fit_vocabulary(
+    raw_rows: RawRows, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
+) -> ir.Table:
     """Number the values that the training split holds often enough."""
-    return fit(train, log.to_schema().names, preprocess.min_count)
+    schema = log.to_schema()
+    splits = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
+    return fit(splits["train"], schema, preprocess.min_count)
 
 
 def make_feature_map(
@@ -60,12 +54,22 @@ def make_feature_map(
     return build_feature_map(vocabulary, log.dataset, names, preprocess.min_count, fit_on).to_dict()
 
 
-def encode_split(
-    normalised: ir.Table, vocabulary: ir.Table, feature_map: dict[str, Any], log: LogParams
-) -> ir.Table:
-    """Replace one split's values by their ids, in this log's part of the vocabulary."""
-    names = FeatureMap.from_dict(feature_map).names
-    return encode(normalised, part_of(vocabulary, log.dataset), names)
+def encode_splits(
+    raw_rows: RawRows,
+    raw_log: dict[str, Any],
+    vocabulary: ir.Table,
+    feature_map: dict[str, Any],
+    log: LogParams,
+    preprocess: PreprocessParams,
+) -> tuple[ir.Table, ir.Table, ir.Table]:
+    """Replace all values by their ids, in this log's part of the vocabulary: train, valid, test."""
+    schema = log.to_schema()
+    fields = FeatureMap.from_dict(feature_map)
+    sizes = dict(zip(fields.names, fields.sizes, strict=True))
+    own = part_of(vocabulary, log.dataset)
+    raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
+    train, valid, test = (encode(rows, own, schema, sizes) for rows in raw.values())
+    return train, valid, test
 
 
 def summarise(

@@ -1,14 +1,13 @@
-"""The preprocess pipeline: raw log → checked → normalised → feature map → encoded."""
+"""The preprocess pipeline: raw log → checked rows → feature map → encoded."""
 
 from kedro.pipeline import Node, Pipeline
 
 from llm_ctr_pipeline.pipelines.preprocess.nodes import (
-    check_raw_log,
-    encode_split,
+    encode_splits,
     fit_vocabulary,
     make_feature_map,
-    normalise_splits,
     provide_generated_log,
+    read_raw_log,
     summarise,
 )
 
@@ -37,20 +36,14 @@ def create_fit() -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=check_raw_log,
+                func=read_raw_log,
                 inputs=["raw_source", "raw_folder", "params:log", "params:preprocess"],
-                outputs="raw_log",
-                name="check_raw_log",
-            ),
-            Node(
-                func=normalise_splits,
-                inputs=["raw_folder", "raw_log", "params:log", "params:preprocess"],
-                outputs=["train_normalised", "valid_normalised", "test_normalised"],
-                name="normalise_splits",
+                outputs=["raw_rows", "raw_log"],
+                name="read_raw_log",
             ),
             Node(
                 func=fit_vocabulary,
-                inputs=["train_normalised", "params:log", "params:preprocess"],
+                inputs=["raw_rows", "raw_log", "params:log", "params:preprocess"],
                 outputs="vocabulary",
                 name="fit_vocabulary",
             ),
@@ -65,26 +58,21 @@ def create_fit() -> Pipeline:
 
 
 def create_encode() -> Pipeline:
-    """Return what leads from normalised splits and a vocabulary to encoded splits."""
+    """Return what leads from raw rows and a vocabulary to encoded splits."""
     return Pipeline(
         [
             Node(
-                func=encode_split,
-                inputs=["train_normalised", "vocabulary", "feature_map", "params:log"],
-                outputs="train_encoded@table",
-                name="encode_train",
-            ),
-            Node(
-                func=encode_split,
-                inputs=["valid_normalised", "vocabulary", "feature_map", "params:log"],
-                outputs="valid_encoded@table",
-                name="encode_valid",
-            ),
-            Node(
-                func=encode_split,
-                inputs=["test_normalised", "vocabulary", "feature_map", "params:log"],
-                outputs="test_encoded@table",
-                name="encode_test",
+                func=encode_splits,
+                inputs=[
+                    "raw_rows",
+                    "raw_log",
+                    "vocabulary",
+                    "feature_map",
+                    "params:log",
+                    "params:preprocess",
+                ],
+                outputs=["train_encoded@table", "valid_encoded@table", "test_encoded@table"],
+                name="encode_splits",
             ),
             Node(
                 func=summarise,

@@ -9,7 +9,7 @@ from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.fit import build_joint_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, read_truth
 from llm_ctr_pipeline.data.joint import join_vocabularies as join
-from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits
+from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
 from llm_ctr_pipeline.data.recoded_log import Recoding, provide_recoded_log, rows_of_log
 from llm_ctr_pipeline.data.schema import SPLITS
 from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
@@ -17,6 +17,7 @@ from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
 
 def provide_recoded_logs(
     raw_folder: RawFolder,
+    raw_rows: RawRows,
     raw_log: dict[str, Any],
     log: LogParams,
     preprocess: PreprocessParams,
@@ -33,7 +34,7 @@ def provide_recoded_logs(
     folders = {"x1": (x1_folder, recoding.x1), "x2": (x2_folder, recoding.x2)}
     is_generated = raw_log["source"] == SOURCE
     used = SPLITS if is_generated else SPLITS[:1]
-    raw = raw_splits(raw_folder, log.to_schema(), preprocess.every_nth_row, raw_log["cuts"])
+    raw = raw_splits(raw_rows, log.to_schema(), preprocess.every_nth_row, raw_log["cuts"])
     facts = {split: raw_log["splits"][split] for split in used}
     sizes = {split: found["rows"] for split, found in facts.items()}
     made_from = {split: found["fingerprint"] for split, found in facts.items()}

@@ -31,9 +31,7 @@ def create_pipeline() -> Pipeline:
             create_encode(),
             namespace="joint_x1",
             inputs={
-                "train_normalised": "x1.train_normalised",
-                "valid_normalised": "x1.valid_normalised",
-                "test_normalised": "x1.test_normalised",
+                "raw_rows": "x1.raw_rows",
                 "raw_log": "x1.raw_log",
                 "vocabulary": "joint.vocabulary",
                 "feature_map": "joint.feature_map",
@@ -44,15 +42,13 @@ def create_pipeline() -> Pipeline:
                 "test_encoded": "x1.test_encoded",
                 "summary": "x1.summary",
             },
-            parameters={"params:log": "params:x1.log"},
+            parameters={"params:log": "params:x1.log", "params:preprocess": "params:preprocess"},
         )
         + Pipeline(
             create_encode(),
             namespace="joint_x2",
             inputs={
-                "train_normalised": "x2.train_normalised",
-                "valid_normalised": "x2.valid_normalised",
-                "test_normalised": "x2.test_normalised",
+                "raw_rows": "x2.raw_rows",
                 "raw_log": "x2.raw_log",
                 "vocabulary": "joint.vocabulary",
                 "feature_map": "joint.feature_map",
@@ -63,7 +59,7 @@ def create_pipeline() -> Pipeline:
                 "test_encoded": "x2.test_encoded",
                 "summary": "x2.summary",
             },
-            parameters={"params:log": "params:x2.log"},
+            parameters={"params:log": "params:x2.log", "params:preprocess": "params:preprocess"},
         )
     )
 
@@ -75,6 +71,7 @@ def _create_recoding() -> Pipeline:
                 func=provide_recoded_logs,
                 inputs=[
                     "raw_folder",
+                    "raw_rows",
                     "raw_log",
                     "params:log",
                     "params:preprocess",

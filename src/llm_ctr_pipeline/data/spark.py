@@ -1,0 +1,65 @@
+"""What Spark needs besides: text from CSV files, and row numbers, which Spark does not have."""
+
+from pathlib import Path
+from typing import Any
+
+from ibis.backends import BaseBackend
+
+from llm_ctr_pipeline.data.engine import POSITION, QUOTE
+
+
+def convert_csv_with_spark(
+    connection: BaseBackend,
+    source: Path,
+    target: Path,
+    columns: list[str],
+    kept: list[str],
+    delimiter: str,
+    has_header: bool,
+) -> None:
+    """Write some columns of a CSV file to a folder of Parquet, with each row's position.
+
+    See `engine.convert_csv`. A cell may hold a line break, for which one task reads the file.
+    """
+    from pyspark.sql import functions as spark_functions
+    from pyspark.sql import types
+
+    session = connection._session
+    schema = types.StructType([types.StructField(name, types.StringType()) for name in columns])
+    read = (
+        session.read.schema(schema)
+        .option("header", has_header)
+        .option("enforceSchema", True)
+        .option("sep", delimiter)
+        .option("quote", QUOTE)
+        .option("escape", QUOTE)
+        .option("encoding", "UTF-8")
+        .option("mode", "FAILFAST")
+        .option("emptyValue", "")
+        .option("nullValue", "\0")
+        .option("multiLine", True)
+        .option("maxCharsPerColumn", -1)
+        .csv(str(source))
+        # An unquoted empty cell is null, whatever the options say.
+        .na.fill("")
+    )
+    numbered = _numbered(read, spark_functions)
+    numbered.select(*kept, POSITION).write.mode("overwrite").parquet(str(target))
+
+
+def _numbered(rows: Any, functions: Any) -> Any:
+    """Number rows in the order of their partitions, which is that of the file."""
+    # Spark's id of a row is (partition << 33) + its place in the partition.
+    rows = rows.withColumn("_id", functions.monotonically_increasing_id())
+    place = functions.col("_id").bitwiseAND(functions.lit((1 << 33) - 1))
+    part = functions.shiftright("_id", 33).cast("int")
+    sizes = {
+        row["part"]: row["count"] for row in rows.groupBy(part.alias("part")).count().collect()
+    }
+    starts, start = [], 0
+    for number in sorted(sizes):
+        starts += [functions.lit(number), functions.lit(start).cast("bigint")]
+        start += sizes[number]
+    if not starts:
+        return rows.withColumn(POSITION, functions.lit(0).cast("bigint"))
+    return rows.withColumn(POSITION, place + functions.create_map(*starts)[part])
