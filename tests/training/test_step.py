@@ -121,11 +121,11 @@ def test_layers_computed_again_give_the_same_in_every_architecture(
 
 
 def test_checkpointing_keeps_less_for_the_backward_pass(
-    make_model: MakeModel, batch: EncodedSplit
+    make_model: MakeModel, make_causal_lm: Callable[..., PreTrainedModel], batch: EncodedSplit
 ) -> None:
     kept = {}
     for on in (False, True):
-        model = make_model().train()
+        model = make_model(make_causal_lm(num_hidden_layers=8)).train()
         set_activation_checkpointing(model, on=on)
         sizes: list[int] = []
 
@@ -136,7 +136,7 @@ def test_checkpointing_keeps_less_for_the_backward_pass(
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model(batch.ids_NF)
         kept[on] = sum(sizes)
-    assert kept[True] < 0.5 * kept[False]
+    assert kept[True] < 0.4 * kept[False]
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,21 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "precision"),
-    [("default", "32-true"), ("default", "bf16-mixed"), ("reduce-overhead", "32-true")],
+    ("mode", "precision", "again"),
+    [
+        ("default", "32-true", False),
+        ("default", "32-true", True),
+        ("default", "bf16-mixed", False),
+        ("reduce-overhead", "32-true", False),
+    ],
 )
 def test_a_compiled_step_is_the_plain_one_in_one_graph(
-    make_model: MakeModel, batch: EncodedSplit, mode: str, precision: str
+    make_model: MakeModel, batch: EncodedSplit, mode: str, precision: str, again: bool
 ) -> None:
     expected = run_step(make_model(), batch, MemoryPlan(ROWS, False), None, precision)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    found = run_step(make_model(), batch, MemoryPlan(ROWS, False), mode, precision)
+    found = run_step(make_model(), batch, MemoryPlan(ROWS, again), mode, precision)
     assert_same(found, expected, 1e-5 if precision == "32-true" else 3e-2)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -11,7 +11,6 @@ Shape legend: B rows, P prompt tokens, T tokens a row, N = P + B·T packed token
 Q query heads, K key/value heads, C channels a head.
 """
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +21,17 @@ from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, sdpa_
 
 
 class _KeysKnownError(Exception):
-    """Leaves a layer as soon as its keys and values are known."""
+    """Leaves a layer as soon as its keys and values are known; carries them in `args`."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _KeyCapture:
-    """Notes a layer's keys and values instead of attending."""
+    """Takes a layer's keys and values instead of attending."""
 
     layout: PackedLayout
-    key_1KNC: Tensor | None = None
-    value_1KNC: Tensor | None = None
 
     def attend(self, _query: Tensor, key: Tensor, value: Tensor, _scaling: float) -> Tensor:
-        self.key_1KNC, self.value_1KNC = key, value
-        raise _KeysKnownError
+        raise _KeysKnownError(key, value)
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,17 @@ def compute_last_tokens_only(backbone: PreTrainedModel) -> None:
     Raises:
         NotImplementedError: The model has no list of decoder layers.
     """
+    last = decoder_layers(backbone)[-1]
+    last.register_forward_pre_hook(_keep_last_tokens, with_kwargs=True)
+    last.register_forward_hook(_put_back, with_kwargs=True)
+
+
+def decoder_layers(backbone: PreTrainedModel) -> nn.ModuleList:
+    """The decoder layers of a model, in order.
+
+    Raises:
+        NotImplementedError: The model has no list of decoder layers.
+    """
     depth = backbone.config.num_hidden_layers
     stacks = [m for m in backbone.children() if isinstance(m, nn.ModuleList) and len(m) == depth]
     if len(stacks) != 1:
@@ -73,8 +80,7 @@ def compute_last_tokens_only(backbone: PreTrainedModel) -> None:
             f"{type(backbone).__name__} has no list of {depth} decoder layers: choose another "
             "model, such as Qwen3 or Llama"
         )
-    stacks[0][-1].register_forward_pre_hook(_keep_last_tokens, with_kwargs=True)
-    stacks[0][-1].register_forward_hook(_put_back, with_kwargs=True)
+    return stacks[0]
 
 
 def _keep_last_tokens(
@@ -87,22 +93,28 @@ def _keep_last_tokens(
             f"{type(layer).__name__} gets no keywords of the forward call: this architecture "
             "cannot run with a shared prefix"
         )
-    capture = _KeyCapture(whole.layout)
-    with contextlib.suppress(_KeysKnownError):
-        layer.forward(*args, **{**kwargs, "shared_prefix": capture})
-    if capture.key_1KNC is None or capture.value_1KNC is None:
-        raise NotImplementedError(
-            f"{type(layer).__name__} does not attend through transformers' attention interface: "
-            "this architecture cannot run with a shared prefix"
-        )
+    attention = _last_token_attention(layer, args, kwargs, whole.layout)
     last = {
         name: last_tokens(kwargs[name], whole.layout)
         for name in ("hidden_states", "position_ids", "position_embeddings")
         if kwargs.get(name) is not None
     }
-    attention = _LastTokenAttention(whole.layout, capture.key_1KNC, capture.value_1KNC)
     hidden = tuple(last_tokens(arg, whole.layout) for arg in args[:1])
     return (*hidden, *args[1:]), {**kwargs, **last, "shared_prefix": attention}
+
+
+def _last_token_attention(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layout: PackedLayout
+) -> _LastTokenAttention:
+    """Run a layer on all tokens as far as their keys and values."""
+    try:
+        layer.forward(*args, **{**kwargs, "shared_prefix": _KeyCapture(layout)})
+    except _KeysKnownError as known:
+        return _LastTokenAttention(layout, *known.args)
+    raise NotImplementedError(
+        f"{type(layer).__name__} does not attend through transformers' attention interface: "
+        "this architecture cannot run with a shared prefix"
+    )
 
 
 def _put_back(

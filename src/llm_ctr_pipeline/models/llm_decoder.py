@@ -13,7 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only, last_tokens
+from llm_ctr_pipeline.models.last_layer import (
+    compute_last_tokens_only,
+    decoder_layers,
+    last_tokens,
+)
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.shared_prefix import SHARED_PREFIX, PackedLayout, packed_positions
 
@@ -110,6 +114,21 @@ class LlmDecoder(nn.Module):
     def hidden_size(self) -> int:
         """Size H of a token in the language model."""
         return int(self.backbone.config.hidden_size)
+
+    def recompute_layers(self, *, on: bool) -> None:
+        """Let all layers but the last keep their input alone and compute the rest again.
+
+        The last one computes little, and what leaves it half-way (see `last_layer`) cannot be
+        compiled within a part that is computed again.
+        """
+        # transformers renames gradient_checkpointing_* to activation_checkpointing_*.
+        renamed = hasattr(self.backbone, "activation_checkpointing_enable")
+        prefix = "activation" if renamed else "gradient"
+        if on:
+            getattr(self.backbone, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
+            decoder_layers(self.backbone)[-1].gradient_checkpointing = False
+        elif getattr(self.backbone, f"is_{prefix}_checkpointing"):
+            getattr(self.backbone, f"{prefix}_checkpointing_disable")()
 
     def forward(self, features_BFH: Tensor) -> Tensor:
         """Read the prompt, then each row's feature tokens, and answer.

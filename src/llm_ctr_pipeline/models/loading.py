@@ -72,9 +72,10 @@ def _load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         causal_lm = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         place = "folder" if Path(name).is_dir() else "hub or folder"
+        reason = str(error).strip().splitlines()[0]
         raise LlmNotFoundError(
-            f"language model {name!r} could not be loaded from the {place}: {error}\n"
-            f"Where the hub is out of reach, fetch the model elsewhere (`hf download {name} "
-            "--local-dir FOLDER`), copy the folder here and set llm.pretrained to it."
+            f"language model {name!r} could not be loaded from the {place} ({reason}): where the "
+            f"hub is out of reach, fetch the model elsewhere (`hf download {name} --local-dir "
+            "FOLDER`), copy the folder here and set llm.pretrained to it"
         ) from error
     return causal_lm, tokenizer

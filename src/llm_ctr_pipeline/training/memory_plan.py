@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.settings import Execution
 
 logger = logging.getLogger(__name__)
@@ -150,20 +150,14 @@ def _rows_that_fit(
 
 def has_checkpointing(model: nn.Module) -> bool:
     """Whether the model has a language model whose layers can be computed again."""
-    return any(isinstance(module, PreTrainedModel) for module in model.modules())
+    return any(isinstance(module, LlmDecoder) for module in model.modules())
 
 
 def set_activation_checkpointing(model: nn.Module, *, on: bool) -> None:
     """Let the language model's layers keep their input alone and compute the rest again."""
     for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            # transformers 5.2x renames gradient_checkpointing_* to activation_checkpointing_*.
-            renamed = hasattr(module, "activation_checkpointing_enable")
-            prefix = "activation" if renamed else "gradient"
-            if on:
-                getattr(module, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-            elif getattr(module, f"is_{prefix}_checkpointing"):
-                getattr(module, f"{prefix}_checkpointing_disable")()
+        if isinstance(module, LlmDecoder):
+            module.recompute_layers(on=on)
 
 
 @contextmanager
