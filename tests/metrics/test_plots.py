@@ -1,5 +1,4 @@
 import json
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from llm_ctr_pipeline.metrics.plot_style import TEMPLATE
 from llm_ctr_pipeline.metrics.plots import (
     CURVE_POINTS,
     calibration_figure,
-    learning_curve_figure,
     roc_figure,
 )
 
@@ -26,22 +24,6 @@ def _log(rows: int) -> tuple[npt.NDArray[np.int8], FloatArray, FloatArray]:
     truth = rng.beta(1.2, 5, size=rows)
     noisy = np.clip(truth + 0.1 * rng.normal(size=rows), 0.001, 0.999)
     return (rng.random(rows) < truth).astype(np.int8), noisy, truth
-
-
-def _validation(epoch: float, auc_: float, *, best: bool = False) -> dict[str, float | bool | None]:
-    return {
-        "epoch": epoch,
-        "step": 1000 * epoch,
-        "train_loss": 0.4 - 0.01 * epoch,
-        "train_accuracy": 83.0,
-        "valid_loss": 0.39,
-        "valid_accuracy": 83.1,
-        "valid_auc": auc_,
-        "valid_logloss": 0.39,
-        "seconds": 60.0,
-        "rows_per_second": 12_000.0,
-        "best": best,
-    }
 
 
 def _strict_json(figure: go.Figure) -> str:
@@ -128,53 +110,11 @@ def test_calibration_errors() -> None:
         calibration_figure([0, 1], [0.1, 0.2], bins=0)
 
 
-def test_learning_curve_shows_losses_and_the_best_auc() -> None:
-    # two flags: each was the best when it was made
-    history = [
-        _validation(0.5, 0.77, best=True),
-        _validation(1.0, 0.79, best=True),
-        _validation(1.5, 0.78),
-    ]
-    figure = learning_curve_figure(history, title="Learning curve, x4")
-    train, valid, curve, best = figure.data
-    assert list(train.x) == list(valid.x) == list(curve.x) == [0.5, 1.0, 1.5]
-    assert list(train.y) == [entry["train_loss"] for entry in history]
-    assert list(valid.y) == [0.39] * 3
-    assert list(curve.y) == [0.77, 0.79, 0.78]
-    assert (train.yaxis, valid.yaxis, curve.yaxis, best.yaxis) == ("y", "y", "y2", "y2")
-    assert (list(best.x), list(best.y)) == ([1.0], [0.79])
-    assert "0.7900 at epoch 1" in figure.layout.title.subtitle.text
-    assert "rows/s" in curve.hovertemplate
-    _strict_json(figure)
-
-
-def test_learning_curve_leaves_gaps_where_numbers_are_missing() -> None:
-    history: list[dict[str, float | bool | None]] = [
-        {"epoch": 1, "valid_auc": 0.7},
-        {"epoch": 2, "valid_auc": None, "train_loss": math.nan, "best": True},
-        {"epoch": 3, "valid_auc": math.inf, "train_loss": 0.4},
-    ]
-    figure = learning_curve_figure(history)
-    train, _, curve = figure.data
-    assert list(train.y) == [None, None, 0.4]
-    assert list(curve.y) == [0.7, None, None]
-    assert "rows/s" not in curve.hovertemplate
-    _strict_json(figure)
-
-
-def test_learning_curve_errors() -> None:
-    with pytest.raises(ValueError, match="the history holds no validation"):
-        learning_curve_figure([])
-    with pytest.raises(ValueError, match=r"validation 1 \(counted from 0\) .* has no epoch"):
-        learning_curve_figure([_validation(1, 0.7), {"valid_auc": 0.7}])
-
-
 def test_every_figure_has_the_house_look_and_names_its_axes() -> None:
     labels, probabilities, _ = _log(200)
     for figure in (
         roc_figure(labels, probabilities),
         calibration_figure(labels, probabilities),
-        learning_curve_figure([_validation(1, 0.7)]),
     ):
         assert figure.layout.template == TEMPLATE
         assert figure.layout.title.text

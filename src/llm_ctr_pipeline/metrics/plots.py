@@ -1,4 +1,4 @@
-"""The figures of a run, in Plotly: ROC curve, calibration, learning curve.
+"""The figures of a test, in Plotly: ROC curve and calibration.
 
 Numbers go into the figures as plain lists, not as arrays, which Plotly would write in a binary
 encoding that older viewers do not read. A figure stays some tens of kilobytes however many rows
@@ -6,9 +6,6 @@ the split has.
 
 Shapes: N rows of a split, C points of a curve, K bins.
 """
-
-import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +22,10 @@ from llm_ctr_pipeline.metrics.calibration import (
 )
 from llm_ctr_pipeline.metrics.checks import FloatArray, checked_predictions
 from llm_ctr_pipeline.metrics.comparison import auc_interval
-from llm_ctr_pipeline.metrics.plot_style import BLUE, GREEN, GREY, VERMILLION, apply_style
+from llm_ctr_pipeline.metrics.plot_style import BLUE, GREEN, GREY, apply_style
 
 CURVE_POINTS = 500
 HISTOGRAM_BARS = 60
-
-Validation = Mapping[str, float | bool | None]
 
 
 def roc_figure(
@@ -149,63 +144,6 @@ def calibration_figure(
     figure.update_xaxes(title_text=f"Predicted click probability{note}", row=2, col=1)
     figure.update_yaxes(title_text="Observed click rate", range=[low, high], row=1, col=1)
     figure.update_yaxes(title_text="Rows", rangemode="tozero", nticks=4, row=2, col=1)
-    return figure
-
-
-def learning_curve_figure(
-    history: Sequence[Validation], *, title: str = "Learning curve"
-) -> go.Figure:
-    """Draw the losses and the validation AUC over the epochs, one point a validation.
-
-    Args:
-        history: one mapping a validation, in order, with ``epoch`` (epochs completed, fractional
-            where a validation falls within one) and, as far as there are: ``step``,
-            ``train_loss``, ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``valid_auc``,
-            ``valid_logloss``, ``seconds``, ``rows_per_second``, ``best``. What is missing, None,
-            NaN or infinite leaves a gap.
-        title: the figure's title.
-
-    Returns:
-        The figure: traces "Training loss", "Validation loss", "Validation AUC" and, if a
-        validation is flagged ``best``, "Best validation". If several are, for each was the best
-        at its time, the one with the highest AUC is marked.
-
-    Raises:
-        ValueError: The history is empty, or an entry has no ``epoch``.
-    """
-    if not history:
-        raise ValueError("the history holds no validation: train for one epoch at least")
-    epochs = _column(history, "epoch")
-    if None in epochs:
-        raise ValueError(
-            f"validation {epochs.index(None)} (counted from 0) of the history has no epoch: "
-            "write the number of epochs completed under the key 'epoch'"
-        )
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
-    for key, name, color, row in (
-        ("train_loss", "Training loss", VERMILLION, 1),
-        ("valid_loss", "Validation loss", BLUE, 1),
-        ("valid_auc", "Validation AUC", BLUE, 2),
-    ):
-        trace = _history_trace(history, key, name, color)
-        # the lower panel's axis names its only curve
-        figure.add_trace(trace.update(showlegend=row == 1), row=row, col=1)
-    best = _best_validation(history)
-    subtitle = None
-    if best is not None:
-        figure.add_trace(_best_trace(best), row=2, col=1)
-        figure.add_vline(x=best["epoch"], line={"color": GREEN, "dash": "dot", "width": 1.5})
-        subtitle = f"Best validation AUC {best['valid_auc']:.4f} at epoch {best['epoch']:.4g}"
-    apply_style(figure, title, subtitle)
-    figure.update_layout(
-        # above the panels: within them, any corner may be where a curve runs
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.01, "yanchor": "bottom"},
-        margin={"t": 110},
-    )
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_xaxes(title_text="Epochs completed", row=2, col=1)
-    figure.update_yaxes(title_text="Loss (nats a row)", row=1, col=1)
-    figure.update_yaxes(title_text="Validation AUC", minallowed=0, maxallowed=1, row=2, col=1)
     return figure
 
 
@@ -328,59 +266,4 @@ def _histogram_trace(probabilities_N: FloatArray, low: float, high: float) -> go
         marker={"color": BLUE, "opacity": 0.6, "line": {"width": 0}},
         hovertemplate="around %{x:.4f}: %{y:,} rows<extra></extra>",
         showlegend=False,
-    )
-
-
-def _column(history: Sequence[Validation], key: str) -> list[float | None]:
-    values = (entry.get(key) for entry in history)
-    # JSON knows neither NaN nor infinity
-    return [float(v) if v is not None and math.isfinite(v) else None for v in values]
-
-
-def _history_trace(history: Sequence[Validation], key: str, name: str, color: str) -> go.Scatter:
-    shown = {
-        "step": "step %{customdata[0]:,}",
-        "train_accuracy": "training accuracy %{customdata[1]:.2f}%",
-        "valid_accuracy": "validation accuracy %{customdata[2]:.2f}%",
-        "valid_logloss": "validation log loss %{customdata[3]:.4f}",
-        "seconds": "%{customdata[4]:,.0f} s",
-        "rows_per_second": "%{customdata[5]:,.0f} rows/s",
-    }
-    columns = [_column(history, column) for column in shown]
-    known = [
-        text
-        for text, column in zip(shown.values(), columns, strict=True)
-        if any(value is not None for value in column)
-    ]
-    return go.Scatter(
-        x=_column(history, "epoch"),
-        y=_column(history, key),
-        customdata=[list(row) for row in zip(*columns, strict=True)],
-        mode="lines+markers",
-        name=name,
-        line={"color": color, "width": 2},
-        marker={"size": 6},
-        hovertemplate="<br>".join(["epoch %{x:.4g}: %{y:.4f}", *known, f"<extra>{name}</extra>"]),
-    )
-
-
-def _best_validation(history: Sequence[Validation]) -> dict[str, float] | None:
-    flagged = [
-        {"epoch": epoch, "valid_auc": auc}
-        for entry, epoch, auc in zip(
-            history, _column(history, "epoch"), _column(history, "valid_auc"), strict=True
-        )
-        if entry.get("best") and epoch is not None and auc is not None
-    ]
-    return max(flagged, key=lambda validation: validation["valid_auc"], default=None)
-
-
-def _best_trace(best: dict[str, float]) -> go.Scatter:
-    return go.Scatter(
-        x=[best["epoch"]],
-        y=[best["valid_auc"]],
-        mode="markers",
-        name="Best validation",
-        marker={"color": GREEN, "size": 15, "symbol": "star"},
-        hovertemplate="best: %{y:.4f} at epoch %{x:.4g}<extra></extra>",
     )

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.metrics.plots import learning_curve_figure
+from llm_ctr_pipeline.metrics.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.params import LlmParams, ModelParams, StagesParams, TrainingParams
@@ -64,11 +64,5 @@ def create_llm_ctr(
 
 
 def draw_learning_curve(results: dict[str, Any]) -> go.Figure:
-    """Draw losses and validation AUC over the epochs, those of a stage behind the one before."""
-    records, before, run = [], 0.0, None
-    for record in results["epochs"]:
-        if run not in {None, (record["stage"], record["dataset"])}:
-            before = records[-1]["epoch"]
-        run = (record["stage"], record["dataset"])
-        records.append({**record, "epoch": before + record["epoch"]})
-    return learning_curve_figure(records, title=f"Learning curve, {results['path']}")
+    """Draw losses and validation AUC over the epochs of all stages."""
+    return learning_curve_figure(results["epochs"], title=f"Learning curve, {results['path']}")
