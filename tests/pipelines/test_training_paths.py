@@ -207,10 +207,10 @@ def test_a_baseline_of_other_data_is_refused(
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ({"phase_1": {"start": "previous"}}, "the first starts from new weights or deepfm's"),
+        ({"phase_1": {"start": "previous"}}, "first stage starts from new or deepfm, all others"),
         ({"phase_2": {"start": "new"}}, "all others from previous"),
-        ({"phase_2": {"datasets": ["x3"]}}, "stage phase_2 trains on x3; this pipeline has the"),
-        ({"phase_2": {"components": ["llm", "gan"]}}, "trains gan; the components of LlmCtr are"),
+        ({"phase_2": {"datasets": "x4 x3"}}, "stage phase_2 trains on x3; this pipeline has the"),
+        ({"phase_2": {"components": "llm gan"}}, "phase_2 trains gan: the components of this path"),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(

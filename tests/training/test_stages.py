@@ -189,9 +189,13 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
 def test_a_component_that_is_no_part_of_the_model_is_refused(
     make_model: MakeModel, datasets: Any, make_settings: MakeSettings
 ) -> None:
-    stages = [Stage("one", ("a",), make_settings(components=("projektor",)))]
+    good, wrong = (make_settings(components=(name,)) for name in ("projector", "projektor"))
+    stages = [Stage("one", ("a",), good), Stage("two", ("b",), wrong)]
+    model = make_model()
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(
         UnknownComponentError,
         match=r"trains projektor; the components of LlmCtr are embedding, gen, projector, llm",
     ):
-        train_stages(make_model(), stages, datasets)
+        train_stages(model, stages, datasets)
+    assert not moved(before, model.state_dict())  # not found out after the first stage's hours

@@ -14,13 +14,20 @@ from llm_ctr_pipeline.params.logs import (
     RecodingsParams,
 )
 from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
-from llm_ctr_pipeline.params.training import StageParams, StagesParams, TrainingParams
+from llm_ctr_pipeline.params.training import (
+    DeepFmStagesParams,
+    StageParams,
+    StagesParams,
+    TrainingParams,
+    TwoPhaseStagesParams,
+)
 
 __all__ = [
     "PATHS",
     "ArchitectureParams",
     "CompareParams",
     "DeepFmParams",
+    "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
     "GeneratedLogParams",
@@ -33,4 +40,5 @@ __all__ = [
     "StageParams",
     "StagesParams",
     "TrainingParams",
+    "TwoPhaseStagesParams",
 ]

@@ -2,16 +2,24 @@
 
 import re
 from dataclasses import fields
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
 from llm_ctr_pipeline.params.base import Params
 from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
+# Names of the models' parts, here because reading parameters must not import torch.
+LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
+DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
+
 
 class StageParams(Params):
-    """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's."""
+    """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's.
+
+    Datasets and components may be one string with spaces between the names, as `--params` carries
+    no lists.
+    """
 
     datasets: tuple[str, ...] = Field(min_length=1, description="In the order they are met.")
     components: tuple[str, ...] | None = Field(
@@ -29,21 +37,65 @@ class StageParams(Params):
     patience: int = Field(default=1, ge=1)
     validate_every_steps: int | None = Field(default=None, ge=1)
 
+    @field_validator("datasets", "components", mode="before")
+    @classmethod
+    def _names(cls, names: Any) -> Any:
+        return tuple(names.split()) if isinstance(names, str) else names
+
 
 class StagesParams(RootModel[dict[str, StageParams]]):
-    """`params:PATH.stages`: a training path's stages by name, in order."""
+    """`params:PATH.stages`: a training path's stages by name, in order.
+
+    Attributes:
+        COMPONENTS: Names of the parts of the path's model.
+        STARTS: Where the weights of its first stage may come from.
+        FEWEST: How many stages it has at least.
+    """
 
     model_config = ConfigDict(frozen=True)
+
+    COMPONENTS: ClassVar[tuple[str, ...]] = LLM_CTR_COMPONENTS
+    STARTS: ClassVar[tuple[str, ...]] = ("new",)
+    FEWEST: ClassVar[int] = 1
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         starts = [stage.start for stage in self.root.values()]
-        if not starts or starts[0] == "previous" or set(starts[1:]) - {"previous"}:
+        if len(starts) < self.FEWEST:
+            raise ValueError(f"this path needs stages, {self.FEWEST} or more")
+        if starts[0] not in self.STARTS or set(starts[1:]) - {"previous"}:
             raise ValueError(
-                "a path has at least one stage; the first starts from new weights or deepfm's, all "
-                "others from previous"
+                f"start is {', '.join(starts)}: this path's first stage starts from "
+                f"{' or '.join(self.STARTS)}, all others from previous"
             )
         return self
+
+    @model_validator(mode="after")
+    def _known_components(self) -> Self:
+        for name, stage in self.root.items():
+            unknown = [part for part in stage.components or () if part not in self.COMPONENTS]
+            if unknown:
+                raise ValueError(
+                    f"{name} trains {', '.join(unknown)}: the components of this path's model are "
+                    f"{', '.join(self.COMPONENTS)}"
+                )
+        return self
+
+
+class DeepFmStagesParams(StagesParams):
+    """`params:deepfm.stages`."""
+
+    COMPONENTS = DEEPFM_COMPONENTS
+
+
+class TwoPhaseStagesParams(StagesParams):
+    """`params:two_phase.stages` and `params:two_phase_finetuned.stages`.
+
+    The first stage's checkpoint is kept beside the last one's.
+    """
+
+    STARTS = ("new", "deepfm")
+    FEWEST = 2
 
 
 class TrainingParams(Params):
@@ -67,6 +119,12 @@ class TrainingParams(Params):
     activation_checkpointing: Literal["auto", "on", "off"]
     rows_in: Literal["auto", "memory", "stream"]
     stream_buffer_rows: int = Field(ge=1, description="Streamed rows that are shuffled together.")
+
+    @field_validator("compile", "activation_checkpointing", mode="before")
+    @classmethod
+    def _not_yaml(cls, value: Any) -> Any:
+        # YAML and `--params` read a bare on or off as true or false.
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     def to_execution(self) -> Execution:
         """How to run, as the library knows it."""

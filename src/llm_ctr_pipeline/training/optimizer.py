@@ -22,6 +22,21 @@ def freeze_all_but(model: nn.Module, components: Sequence[str] | None) -> None:
         components: Names of those that train; None for all.
 
     Raises:
+        UnknownComponentError: See `check_components`.
+    """
+    check_components(model, components)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(components is None or name.split(".")[0] in components)
+
+
+def check_components(model: nn.Module, components: Sequence[str] | None) -> None:
+    """Refuse names that are no parts of a model.
+
+    Args:
+        model: Its direct children are the components.
+        components: Names of those that are to train; None for all.
+
+    Raises:
         UnknownComponentError: The model has no such part, or none is named.
     """
     present = [name for name, child in model.named_children() if list(child.parameters())]
@@ -31,8 +46,6 @@ def freeze_all_but(model: nn.Module, components: Sequence[str] | None) -> None:
             f"a stage trains {', '.join(unknown) or 'no component'}; the components of "
             f"{type(model).__name__} are {', '.join(present)}"
         )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(components is None or name.split(".")[0] in components)
 
 
 def build_optimizer(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.optimizer import check_components
 from llm_ctr_pipeline.training.settings import FitSettings
 
 logger = logging.getLogger(__name__)
@@ -126,8 +127,11 @@ def train_stages(
         One result for each dataset of each stage, in order.
 
     Raises:
+        UnknownComponentError: A stage trains what is no part of the model; found before any trains.
         Exception: What `fit` raises.
     """
+    for stage in stages:
+        check_components(model, stage.settings.components)
     plan = [(stage, dataset) for stage in stages for dataset in stage.datasets]
     results: list[StageResult] = []
     for position, (stage, dataset) in enumerate(plan):

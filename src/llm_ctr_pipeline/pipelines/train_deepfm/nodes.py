@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
-from llm_ctr_pipeline.params import DeepFmParams, ModelParams, StagesParams, TrainingParams
+from llm_ctr_pipeline.params import DeepFmParams, DeepFmStagesParams, ModelParams, TrainingParams
 from llm_ctr_pipeline.pipelines.train.path import (
     EncodedDataset,
     TrainingPath,
@@ -25,7 +25,7 @@ def train_deepfm(
     raw_log: dict[str, Any],
     summary: dict[str, Any],
     state_folder: Path,
-    stages: StagesParams,
+    stages: DeepFmStagesParams,
     model: ModelParams,
     network: DeepFmParams,
     training: TrainingParams,

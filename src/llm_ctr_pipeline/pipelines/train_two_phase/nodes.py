@@ -12,8 +12,8 @@ from llm_ctr_pipeline.params import (
     EvaluationParams,
     LlmParams,
     ModelParams,
-    StagesParams,
     TrainingParams,
+    TwoPhaseStagesParams,
 )
 from llm_ctr_pipeline.pipelines.train.nodes import create_llm_ctr
 from llm_ctr_pipeline.pipelines.train.path import EncodedDataset, TrainingPath, check_encoded
@@ -35,7 +35,7 @@ def train_two_phase(
     feature_map: dict[str, Any],
     state_folder: Path,
     evaluation: EvaluationParams,
-    stages: StagesParams,
+    stages: TwoPhaseStagesParams,
     model: ModelParams,
     llm: LlmParams,
     training: TrainingParams,
@@ -50,7 +50,8 @@ def train_two_phase(
     for dataset in datasets.values():
         check_encoded(mapped, dataset.summary)
     network, tokenizer = create_llm_ctr(mapped, model, llm, training)
-    if next(iter(stages.root.values())).start == "deepfm":
+    from_baseline = next(iter(stages.root.values())).start == "deepfm"
+    if from_baseline:
         deepfm = baseline.build()
         if not isinstance(deepfm, DeepFm):
             raise ValueError("the baseline's checkpoint holds no DeepFM: train deepfm again")
@@ -64,7 +65,7 @@ def train_two_phase(
         vocabulary=vocabulary.to_pyarrow(),
         datasets=datasets,
         settings=(model, llm),
-        origin=baseline.training,
+        origin=baseline.training if from_baseline else None,
     )
     checkpoints, results = path.train(stages, training, state_folder)
     first, *_, last = checkpoints.values()
