@@ -3,8 +3,11 @@
 Everything else is one Ibis expression for all engines.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 from ibis.util import gen_name
@@ -15,6 +18,22 @@ QUOTE = '"'
 
 DUCKDB, SPARK = "duckdb", "pyspark"
 _ROW_NUMBER = "file_row_number"
+
+
+def connect(settings: Mapping[str, Any]) -> BaseBackend:
+    """Connect to an engine.
+
+    Args:
+        settings: `backend`, the name of an Ibis backend, and what it takes besides: DuckDB's
+            or Spark's own settings.
+    """
+    options = dict(settings)
+    backend = options.pop("backend")
+    if backend == SPARK:
+        from llm_ctr_pipeline.data.spark import spark_session
+
+        return ibis.pyspark.connect(spark_session(options))
+    return getattr(ibis, backend).connect(**options)
 
 
 class EngineError(NotImplementedError):
@@ -29,6 +48,7 @@ def convert_csv(
     kept: list[str],
     delimiter: str,
     has_header: bool,
+    has_quotes: Callable[[], bool],
 ) -> None:
     """Write some columns of a CSV file to Parquet as strings, in the file's order.
 
@@ -42,6 +62,8 @@ def convert_csv(
         kept: Those to write.
         delimiter: What stands between two cells.
         has_header: Whether the first line names the columns.
+        has_quotes: Says whether there is a quote in the file, and thus may be a line break in a
+            cell; only asked for an engine that reads files of the two kinds in different ways.
 
     Raises:
         EngineError: If the backend is none that is known here.
@@ -70,7 +92,8 @@ def convert_csv(
     elif connection.name == SPARK:
         from llm_ctr_pipeline.data.spark import convert_csv_with_spark
 
-        convert_csv_with_spark(connection, source, target, columns, kept, delimiter, has_header)
+        options = {"sep": delimiter, "header": has_header, "multiLine": has_quotes()}
+        convert_csv_with_spark(connection, source, target, columns, kept, options)
     else:
         raise EngineError(
             f"raw files are read with {DUCKDB} or {SPARK}, the engine is {connection.name!r}: "

@@ -94,15 +94,21 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
     """
     schema = csv.schema
     kept = [name for name in csv.columns if name not in schema.ignored]
-    has_header = schema.columns is None
     with ThreadPoolExecutor(max_workers=1) as reader:
         # The engine and the hash leave Python's lock to each other.
         content = reader.submit(_read_bytes, csv)
         try:
             convert_csv(
-                connection, csv.path, target, [*csv.columns], kept, schema.delimiter, has_header
+                connection,
+                csv.path,
+                target,
+                [*csv.columns],
+                kept,
+                schema.delimiter,
+                schema.columns is None,
+                lambda: content.result()[0] is None,
             )
-        except EngineError:
+        except (EngineError, RawLogError):
             raise
         except Exception as error:
             # Engines raise classes of their own for a row they cannot read: find it ourselves.

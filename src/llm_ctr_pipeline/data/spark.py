@@ -1,5 +1,6 @@
 """What Spark needs besides: text from CSV files, and row numbers, which Spark does not have."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,37 @@ from ibis.backends import BaseBackend
 from llm_ctr_pipeline.data.engine import POSITION, QUOTE
 
 
+def spark_session(settings: Mapping[str, Any]) -> Any:
+    """Start Spark, or take the session that runs already, as on a cluster.
+
+    Raises:
+        ImportError: If PySpark is not installed.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise ImportError(
+            'preprocessing on Spark needs PySpark and Java 17 or newer: pip install -e ".[spark]"'
+        ) from error
+    # A row of the wrong width is seen only where every column is read.
+    builder = SparkSession.builder.config("spark.sql.csv.parser.columnPruning.enabled", "false")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
 def convert_csv_with_spark(
     connection: BaseBackend,
     source: Path,
     target: Path,
     columns: list[str],
     kept: list[str],
-    delimiter: str,
-    has_header: bool,
+    options: Mapping[str, Any],
 ) -> None:
     """Write some columns of a CSV file to a folder of Parquet, with each row's position.
 
-    See `engine.convert_csv`. A cell may hold a line break, for which one task reads the file.
+    See `engine.convert_csv`. With the option `multiLine` a cell may hold a line break, and one
+    task reads the whole file.
     """
     from pyspark.sql import functions as spark_functions
     from pyspark.sql import types
@@ -28,16 +48,13 @@ def convert_csv_with_spark(
     schema = types.StructType([types.StructField(name, types.StringType()) for name in columns])
     read = (
         session.read.schema(schema)
-        .option("header", has_header)
-        .option("enforceSchema", True)
-        .option("sep", delimiter)
+        .options(**options)
         .option("quote", QUOTE)
         .option("escape", QUOTE)
         .option("encoding", "UTF-8")
         .option("mode", "FAILFAST")
         .option("emptyValue", "")
         .option("nullValue", "\0")
-        .option("multiLine", True)
         .option("maxCharsPerColumn", -1)
         .csv(str(source))
         # An unquoted empty cell is null, whatever the options say.

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
-from kedro_datasets.ibis import FileDataset
 
 from llm_ctr_pipeline.data.draft import drafted
 from llm_ctr_pipeline.data.engine import write_parquet
+from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
-class IbisParquetDataset(FileDataset):  # type: ignore[misc]
+class IbisParquetDataset(EngineDataset):
     """A table in Parquet that readers never see half-written.
 
     ```yaml

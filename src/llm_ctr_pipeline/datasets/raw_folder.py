@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import DatasetError
-from kedro_datasets.ibis import FileDataset
 
 from llm_ctr_pipeline.data.raw_log import RawFolder
+from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
-class RawFolderDataset(FileDataset):  # type: ignore[misc]
+class RawFolderDataset(EngineDataset):
     """Hands a node the folder of a raw log, which need not exist; it is never written.
 
     Which files it holds and what is in them stands in the parameters (`log`).

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kedro_datasets.ibis import FileDataset
-
 from llm_ctr_pipeline.data.raw_log import RawRows
+from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
-class RawRowsDataset(FileDataset):  # type: ignore[misc]
+class RawRowsDataset(EngineDataset):
     """A folder of a checked log's rows, one Parquet file for each raw file.
 
     ```yaml
