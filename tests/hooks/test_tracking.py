@@ -184,9 +184,11 @@ def outcome(project: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     """What training gave, but for what the clock says."""
     results = json.loads((project / REPORTING / "training_results.json").read_text())
     report = json.loads((project / REPORTING / "evaluation_x4_test.json").read_text())
-    del results["seconds"], report["timestamp"]
-    for record in (*results["epochs"], results["best"], report["trained"]["best"]):
-        del record["seconds"], record["rows_per_second"]
+    del report["timestamp"]
+    bests = (results["best"], report["trained"]["best"], *(s["best"] for s in results["stages"]))
+    for record in (results, *results["epochs"], *results["stages"], *bests):
+        del record["seconds"]
+        record.pop("rows_per_second", None)
     return results, report, (project / CHECKPOINT / "model.safetensors").read_bytes()
 
 
