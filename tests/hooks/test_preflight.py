@@ -154,6 +154,15 @@ def test_a_missing_input_names_the_command_that_makes_it(
     assert len(mlflow_runs(trained_project)) == 1
 
 
+def test_a_dataset_that_no_pipeline_makes_is_not_promised(
+    trained_project: Path, run_here: Callable[..., None]
+) -> None:
+    with pytest.raises(
+        PreflightError, match=r"x9 evaluated rows not found at .*/x9/test\.parquet: no pipeline"
+    ):
+        run_here(trained_project, "evaluate", params={"evaluation": {"dataset": "x9"}})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -182,7 +182,19 @@ def test_settings_choose_paths_and_baseline(results: Callable[..., Path]) -> Non
             ("deepfm", "single_phase"),
             {"split": "valid"},
             "for deepfm run `kedro run --pipeline=evaluate --params "
-            "evaluation.path=deepfm,evaluation.split=valid`",
+            "evaluation.path=deepfm,evaluation.dataset=x4,evaluation.split=valid`",
+        ),
+        (
+            ("deepfm", "single_phase"),
+            {"dataset": "x1"},
+            "for deepfm run `kedro run --pipeline=evaluate --params "
+            "evaluation.path=deepfm,evaluation.dataset=x1,evaluation.split=test`",
+        ),
+        (
+            (),
+            {"dataset": "x2"},
+            "for single_phase run `kedro run --pipeline=train && kedro run --pipeline=evaluate "
+            "--params evaluation.path=single_phase,evaluation.dataset=x2,evaluation.split=test`",
         ),
         (
             (),

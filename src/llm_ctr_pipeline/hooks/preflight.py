@@ -47,9 +47,13 @@ class PreflightHook:
         _check_values(loader["parameters"])
 
     @hook_impl(tryfirst=True)  # before the MLflow run is started
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Refuse a missing input, a missing device and a kernel that cannot run."""
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Refuse stale outputs, a missing input or device and a kernel that cannot run."""
         inputs = pipeline.inputs()
+        if run_params.get("only_missing_outputs"):
+            _check_kept(pipeline, catalog)
         for name in sorted(inputs):
             if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
                 raise PreflightError(_missing_input(name, catalog))
@@ -163,7 +167,11 @@ def _missing_input(name: str, catalog: DataCatalog) -> str:
         if maker != "__default__" and _makes(pipelines[maker], name, place, catalog)
     ]
     shortest = min(makers, key=lambda maker: len(pipelines[maker].nodes), default=None)
-    cure = f"run `kedro run{f' --pipeline={shortest}' if shortest else ''}` first"
+    cure = (
+        f"run `kedro run --pipeline={shortest}` first"
+        if shortest
+        else "no pipeline makes it, so look at the parameters that name it"
+    )
     where = place or "its place in the catalog"
     dataset = f"{place.parent.name} " if place and "." not in name else ""
     words = name.replace("_", " ").replace(".", " ")
@@ -175,6 +183,15 @@ def _makes(pipeline: Pipeline, name: str, place: Any, catalog: DataCatalog) -> b
     outputs = pipeline.all_outputs()
     places = {getattr(catalog.get(output), "_filepath", None) for output in outputs}
     return name in outputs or (place is not None and place in places)
+
+
+def _check_kept(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Raise where `--only-missing-outputs` would keep what no longer fits."""
+    from llm_ctr_pipeline.hooks.kept_outputs import reason_to_redo
+
+    reason = reason_to_redo(pipeline, catalog)
+    if reason is not None:
+        raise PreflightError(f"{reason}: run without --only-missing-outputs")
 
 
 def _check_device(training: Any, llm: Any) -> None:
