@@ -194,6 +194,7 @@ def run_here() -> Callable[..., None]:
         *pipeline_names: str,
         env: str = "test",
         params: dict[str, Any] | None = None,
+        only_missing_outputs: bool = False,
     ) -> None:
         on_sigterm = signal.getsignal(signal.SIGTERM)
         with (
@@ -205,7 +206,10 @@ def run_here() -> Callable[..., None]:
             try:
                 bootstrap_project(folder)
                 with KedroSession.create(folder, env=env, runtime_params=params) as session:
-                    session.run(pipeline_names=list(pipeline_names) or None)
+                    session.run(
+                        pipeline_names=list(pipeline_names) or None,
+                        only_missing_outputs=only_missing_outputs,
+                    )
             finally:
                 signal.signal(signal.SIGTERM, on_sigterm)
 

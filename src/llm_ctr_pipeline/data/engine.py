@@ -3,6 +3,8 @@
 Everything else is one Ibis expression for all engines.
 """
 
+import atexit
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 from ibis.util import gen_name
+
+from llm_ctr_pipeline.data.draft import Scratch
 
 # Named so that no raw column is likely to be called the same.
 POSITION = "position_in_file"
@@ -25,7 +29,8 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
 
     Args:
         settings: `backend`, the name of an Ibis backend, and what it takes besides: DuckDB's
-            or Spark's own settings.
+            or Spark's own settings. Of DuckDB, `temp_directory` is the place beside which each
+            process makes a folder of its own for what does not fit into memory.
     """
     options = dict(settings)
     backend = options.pop("backend")
@@ -33,7 +38,15 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
         from llm_ctr_pipeline.data.spark import spark_session
 
         return ibis.pyspark.connect(spark_session(options))
-    return getattr(ibis, backend).connect(**options)
+    if backend == DUCKDB and "temp_directory" in options:
+        # What a killed process spilled is removed by the next one.
+        scratch = Scratch(Path(options["temp_directory"]))
+        atexit.register(scratch.drop)
+        options["temp_directory"] = str(scratch.path)
+    connection = getattr(ibis, backend).connect(**options)
+    if backend == DUCKDB and sys.stdout.isatty():
+        connection.raw_sql("SET enable_progress_bar = true")
+    return connection
 
 
 class EngineError(NotImplementedError):

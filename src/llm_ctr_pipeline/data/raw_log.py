@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,21 @@ def open_raw_files(folder: RawFolder, schema: LogSchema) -> dict[str, CsvFile]:
     }
 
 
+def made_of(folder: RawFolder, schema: LogSchema, every_nth_row: int) -> dict[str, Any]:
+    """What says cheaply that the same files were read in the same way; JSON types.
+
+    Returns:
+        `description`, a hash of the log's description; `files`, by name the size in bytes and
+        the time of the last change in nanoseconds, None for a file that is not there.
+    """
+    described = json.dumps([asdict(schema), every_nth_row], sort_keys=True, default=list)
+    files = {}
+    for name in schema.splitting.files.values():
+        path = folder.path / name
+        files[name] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+    return {"description": hashlib.sha256(described.encode()).hexdigest(), "files": files}
+
+
 def read_raw_log(
     folder: RawFolder, schema: LogSchema, every_nth_row: int
 ) -> tuple[RawRows, dict[str, Any]]:
@@ -90,12 +105,14 @@ def read_raw_log(
     Returns:
         The draft, beside the place that the rows are for, and what is known: `splits`, for each
         split its `file`, `rows`, `clicks` and a `fingerprint` of its rows, the SHA-256 of the
-        file where they are all of it; `cuts`, where the training file is cut, None if it is not.
+        file where they are all of it; `cuts`, where the training file is cut, None if it is not;
+        `made_of`, see there.
 
     Raises:
         RawLogError: If there is a fault; the message says where. No draft is left then.
     """
     files = open_raw_files(folder, schema)
+    source = made_of(folder, schema, every_nth_row)
     scratch = Scratch(folder.rows)
     try:
         draft = RawRows(scratch.path / folder.rows.name, folder.connection, scratch)
@@ -104,7 +121,7 @@ def read_raw_log(
             split: read_raw_file(folder.connection, csv, draft.file(split))
             for split, csv in files.items()
         }
-        return draft, _check(folder, schema, read, every_nth_row)
+        return draft, {**_check(folder, schema, read, every_nth_row), "made_of": source}
     except BaseException:
         scratch.drop()
         raise

@@ -50,17 +50,26 @@ class PreflightHook:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Refuse stale outputs, a missing input or device and a kernel that cannot run."""
-        inputs = pipeline.inputs()
-        if run_params.get("only_missing_outputs"):
-            _check_kept(pipeline, catalog)
-        for name in sorted(inputs):
-            if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
-                raise PreflightError(_missing_input(name, catalog))
-        if {"params:training", "params:llm"} <= inputs:
-            _check_device(catalog.load("params:training"), catalog.load("params:llm"))
-        if "params:compare" in inputs:
-            _check_compared(pipeline, catalog)
+        """Refuse a missing input, a missing device and a kernel that cannot run."""
+        try:
+            _check_run(pipeline, catalog)
+        except PreflightError as error:
+            if run_params.get("env"):  # or the command would do something else
+                here = f"kedro run --env {run_params['env']}"
+                error.message = error.message.replace("kedro run", here)
+            raise
+
+
+def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Raise where the pipeline cannot run with this catalog on this machine."""
+    inputs = pipeline.inputs()
+    for name in sorted(inputs):
+        if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
+            raise PreflightError(_missing_input(name, catalog))
+    if {"params:training", "params:llm"} <= inputs:
+        _check_device(catalog.load("params:training"), catalog.load("params:llm"))
+    if "params:compare" in inputs:
+        _check_compared(pipeline, catalog)
 
 
 def _check_environment(loader: OmegaConfigLoader) -> None:

@@ -1,0 +1,68 @@
+"""Whether what earlier runs left may be kept by `--only-missing-outputs`.
+
+Kedro looks at existence alone. What was made of other raw files, with other parameters, or
+before a run that was cut off, exists too.
+"""
+
+from pathlib import Path
+
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from llm_ctr_pipeline.data.raw_log import made_of
+
+
+def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
+    """Say why outputs that exist cannot be kept; None if all of them can."""
+    for node in pipeline.nodes:
+        reason = _is_of_another_log(node, catalog) or _is_older_than_its_inputs(node, catalog)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _is_of_another_log(node: Node, catalog: DataCatalog) -> str | None:
+    written = {name.rpartition(".")[2]: name for name in node.outputs}
+    if "raw_log" in written and catalog.exists(written["raw_log"]):
+        folder, log, preprocess = (catalog.load(name) for name in node.inputs[1:])
+        now = made_of(folder, log.to_schema(), preprocess.every_nth_row)
+        then = catalog.load(written["raw_log"]).get("made_of")
+        if now != then:
+            return f"{_place(written['raw_log'], catalog)} is of other raw files or parameters"
+    if "feature_map" in written and catalog.exists(written["feature_map"]):
+        then = catalog.load(written["feature_map"])["min_count"]
+        for name in node.inputs:
+            now = getattr(catalog.load(name), "min_count", then) if "params:" in name else then
+            if now != then:
+                place = _place(written["feature_map"], catalog)
+                return f"{place} was made with preprocess.min_count {then}, now it is {now}"
+    return None
+
+
+def _is_older_than_its_inputs(node: Node, catalog: DataCatalog) -> str | None:
+    """As make has it: what was written before what it is made of belongs to an earlier run."""
+    places = [place for name in node.outputs if (place := _place(name, catalog)) is not None]
+    sources = [
+        place
+        for name in node.inputs
+        if not _is_raw(name, catalog) and (place := _place(name, catalog)) is not None
+    ]
+    for source in sources:
+        for place in places:
+            if place.stat().st_mtime_ns < source.stat().st_mtime_ns:
+                return f"{place} is older than {source}, of which it is made"
+    return None
+
+
+def _is_raw(name: str, catalog: DataCatalog) -> bool:
+    metadata = getattr(catalog.get(name), "metadata", None) or {}
+    return bool(metadata.get("kedro-viz", {}).get("layer") == "raw")
+
+
+def _place(name: str, catalog: DataCatalog) -> Path | None:
+    """Where a dataset lies, if it does."""
+    filepath = getattr(catalog.get(name), "_filepath", None)
+    if filepath is None or not Path(filepath).exists():
+        return None
+    return Path(filepath)
