@@ -95,6 +95,16 @@ def test_training_results_hold_every_epoch(trained: DataCatalog) -> None:
     assert best.items() >= results["best"].items()
     assert len(results["epochs"]) == best["epoch"] + OVERFITTING["patience"]
     assert results["seconds"] == pytest.approx(sum(e["seconds"] for e in results["epochs"]))
+    rows = 2000 * len(results["epochs"])
+    assert results["rows_per_second"] == pytest.approx(rows / results["seconds"])
+    (stage,) = results["stages"]
+    assert (stage["stage"], stage["dataset"], stage["best"]) == (
+        *("end_to_end", "x4"),
+        results["best"],
+    )
+    model = trained.load("single_phase.best_model").build()
+    weights = sum(weight.numel() for weight in model.parameters())
+    assert results["parameters"] == results["trained_parameters"] == weights
 
 
 def test_the_checkpoint_holds_the_best_weights_not_the_last(trained: DataCatalog) -> None:
@@ -133,6 +143,24 @@ def test_the_order_of_stored_rows_changes_nothing(
     SequentialRunner().run(create_pipeline(), catalog)
     name = "single_phase.test_predictions"
     assert catalog.load(name).equals(trained.load(name))
+
+
+def test_streamed_rows_train_as_those_in_memory_but_for_their_order(
+    trained: DataCatalog, make_catalog: Callable[..., DataCatalog], tmp_path: Path
+) -> None:
+    found = {}
+    for rows_in in ("memory", "stream"):
+        settings = {"epochs": 2, "rows_in": rows_in, "stream_buffer_rows": 300}
+        catalog = make_catalog(OUTPUTS, tmp_path / rows_in, **settings)
+        rows = rows_of(catalog, "train")
+        pq.write_table(rows, tmp_path / "train.parquet", row_group_size=100)
+        catalog.save("train_encoded@rows", EncodedFile(tmp_path / "train.parquet"))
+        SequentialRunner().run(create_pipeline(), catalog)
+        results = catalog.load("single_phase.training_results")
+        found[rows_in] = [epoch["train_loss"] for epoch in results["epochs"]]
+        assert [epoch["step"] for epoch in results["epochs"]] == [16, 32]
+    assert found["stream"] != found["memory"]
+    assert found["stream"] == pytest.approx(found["memory"], rel=0.02)
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

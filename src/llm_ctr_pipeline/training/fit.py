@@ -29,6 +29,7 @@ from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
 from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
 from llm_ctr_pipeline.training.state import (
+    StateMismatchError,
     TrainingState,
     load_state,
     random_states,
@@ -142,7 +143,7 @@ class _Loop:
         self.train = on_device_if_it_fits(train, self.device)
         self.valid = valid
         self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
-        self.state = TrainingState()
+        self.state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
         self.clock = time.perf_counter()
         if resume is not None and resume.file.exists():
             self._restore(resume)
@@ -298,7 +299,14 @@ class _Loop:
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _restore(self, resume: ResumePoint) -> None:
-        self.state, weights, optimizer = load_state(resume.file, resume.key)
+        kept, weights, optimizer = load_state(resume.file, resume.key)
+        if kept.rows_in != self.state.rows_in:
+            raise StateMismatchError(
+                f"{resume.file} is the state of a run with training.rows_in {kept.rows_in}, and "
+                f"now it is {self.state.rows_in}, which gives another order of rows: set it to "
+                f"{kept.rows_in} to go on, or training.resume to false to start over"
+            )
+        self.state = kept
         self.module.load_state_dict(weights)
         self.optimizer.load_state_dict(optimizer)
         self.step.loss_sum += self.state.loss_sum

@@ -20,6 +20,7 @@ class TrainingState:
     """Where a run stands between two steps.
 
     Attributes:
+        rows_in: Where the rows lie, `memory` or `stream`: their order depends on it.
         step: Optimiser steps completed.
         without_gain: Validations since the best one.
         history: One record a validation.
@@ -32,6 +33,7 @@ class TrainingState:
             them.
     """
 
+    rows_in: str = "memory"
     step: int = 0
     without_gain: int = 0
     history: list[ValidationRecord] = field(default_factory=list)

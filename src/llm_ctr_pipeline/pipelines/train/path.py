@@ -33,7 +33,8 @@ from llm_ctr_pipeline.training.stages import (
 
 logger = logging.getLogger(__name__)
 
-# Settings that an interrupted run and the one that goes on with it need not share.
+# Settings that an interrupted run and the one that goes on with it need not share. Of `rows_in`,
+# whose `auto` depends on the memory that is free, the state says what it came to.
 NOT_IN_RESUME_KEY = {
     "activation_checkpointing",
     "compile",
@@ -42,6 +43,7 @@ NOT_IN_RESUME_KEY = {
     "eval_batch_size",
     "micro_batch_size",
     "resume",
+    "rows_in",
 }
 
 
