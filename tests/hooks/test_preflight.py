@@ -122,19 +122,19 @@ def test_what_only_the_configuration_reads_is_no_unknown_parameter(
             "train",
             "data/04_feature",
             r"x4 feature map not found at .*/data/04_feature/x4/feature_map\.json: "
-            r"run `kedro run --pipeline=preprocess` first",
+            r"run `kedro run --env test --pipeline=preprocess` first",
         ),
         (
             "evaluate",
             "data/05_model_input/x4/test.parquet",
             r"evaluated rows not found at .*/test\.parquet: "
-            r"run `kedro run --pipeline=preprocess` first",
+            r"run `kedro run --env test --pipeline=preprocess` first",
         ),
         (
             "evaluate",
             "data/06_models",
             r"evaluated model not found at .*/data/06_models/single_phase/best_model: "
-            r"run `kedro run --pipeline=train` first",
+            r"run `kedro run --env test --pipeline=train` first",
         ),
     ],
 )
@@ -171,8 +171,8 @@ def test_a_dataset_that_no_pipeline_makes_is_not_promised(
         (["--params", "training.epochs=-1"], "training.epochs is -1"),
         (["--params", "training.device=cuda:9"], "cuda:9"),
         (["--pipeline=trian"], "there are __default__, compare, "),
-        (["--pipeline=train"], "run `kedro run --pipeline=preprocess` first"),
-        (["--pipeline=evaluate"], "run `kedro run --pipeline=preprocess` first"),
+        (["--pipeline=train"], "run `kedro run --env test --pipeline=preprocess` first"),
+        (["--pipeline=evaluate"], "run `kedro run --env test --pipeline=preprocess` first"),
     ],
 )
 def test_a_refusal_is_one_line_without_a_traceback(

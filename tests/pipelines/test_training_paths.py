@@ -179,7 +179,7 @@ def test_without_the_baseline_the_run_says_what_makes_it(
     with pytest.raises(
         PreflightError,
         match=r"deepfm best model not found at .*/data/06_models/deepfm/best_model: "
-        r"run `kedro run --pipeline=train_deepfm` first",
+        r"run `kedro run --env test --pipeline=train_deepfm` first",
     ):
         run_here(project_copy, "train_two_phase")
 

@@ -54,10 +54,12 @@ class PreflightHook:
         try:
             _check_run(pipeline, catalog)
         except PreflightError as error:
-            if run_params.get("env"):  # or the command would do something else
-                here = f"kedro run --env {run_params['env']}"
-                error.message = error.message.replace("kedro run", here)
-            raise
+            env = run_params.get("env")
+            if not env:
+                raise
+            # Without it the commands named would do something else.
+            named = error.message.replace("kedro run", f"kedro run --env {env}")
+            raise PreflightError(named) from error
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
