@@ -314,7 +314,9 @@ def test_a_run_that_makes_results_does_not_compare_them(
     project = results("deepfm", "single_phase")
     for folder in ("04_feature", "05_model_input", "06_models"):
         assert not (project / "data" / folder).exists()
-    with pytest.raises(PreflightError, match=re.escape("run `kedro run --env test --pipeline=compare`")):
+    with pytest.raises(
+        PreflightError, match=re.escape("run `kedro run --env test --pipeline=compare`")
+    ):
         run_here(project, "preprocess", "train", "compare")
     assert not (project / COMPARE).exists()
 

@@ -50,8 +50,10 @@ class PreflightHook:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Refuse a missing input, a missing device and a kernel that cannot run."""
+        """Refuse stale outputs, a missing input or device and a kernel that cannot run."""
         try:
+            if run_params.get("only_missing_outputs"):
+                _check_kept(pipeline, catalog)
             _check_run(pipeline, catalog)
         except PreflightError as error:
             env = run_params.get("env")
