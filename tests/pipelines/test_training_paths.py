@@ -17,7 +17,10 @@ from llm_ctr_pipeline.data.feature_map import FingerprintError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.pipelines.train import path as path_module
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.stages import StageRun
 
 PATHS = ("deepfm", "two_phase", "two_phase_finetuned")
 TWO_PHASE = PATHS[1:]
@@ -182,6 +185,36 @@ def test_without_the_baseline_the_run_says_what_makes_it(
         r"run `kedro run --env test --pipeline=train_deepfm` first",
     ):
         run_here(project_copy, "train_two_phase")
+
+
+@pytest.mark.parametrize(("path", "validations"), [("deepfm", 2), ("two_phase", 3)])
+def test_a_path_that_was_cut_off_goes_on_where_it_was(
+    all_paths: Path,
+    project_copy: Path,
+    run_here: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    validations: int,
+) -> None:
+    made = project_copy / "data/06_models" / path
+    shutil.rmtree(made)
+    seen: list[StageRun] = []
+
+    def cut_off(run: StageRun, _record: ValidationRecord) -> None:
+        seen.append(run)
+        if len(seen) == validations:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(path_module, "log_validation", cut_off)
+    with pytest.raises(OSError, match="no space left"):
+        run_here(project_copy, f"train_{path}")
+    assert list((made / "interrupted").glob("*.pt"))
+    assert not (made / "best_model").exists()
+    run_here(project_copy, f"train_{path}")
+    assert len(seen) == validations + 1  # the last validation alone was made again
+    assert not list((made / "interrupted").glob("*.pt"))
+    whole, resumed = (checkpoint(project, path).weights for project in (all_paths, project_copy))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 def test_a_baseline_without_gen_cannot_be_gone_on_with(

@@ -40,14 +40,6 @@ def learning_curve_figure(
     Raises:
         ValueError: The history is empty, or an entry has no ``epoch``.
     """
-    if not history:
-        raise ValueError("the history holds no validation: train for one epoch at least")
-    epochs = _column(history, "epoch")
-    if None in epochs:
-        raise ValueError(
-            f"validation {epochs.index(None)} (counted from 0) of the history has no epoch: "
-            "write the number of epochs completed under the key 'epoch'"
-        )
     runs = _behind_each_other(history)
     points: list[Validation] = list(runs[0])
     for run in runs[1:]:
@@ -84,6 +76,14 @@ def learning_curve_figure(
 
 def _behind_each_other(history: Sequence[Validation]) -> list[list[Validation]]:
     """Part validations of different stages and datasets, and count their epochs on."""
+    if not history:
+        raise ValueError("the history holds no validation: train for one epoch at least")
+    epochs = _column(history, "epoch")
+    if None in epochs:
+        raise ValueError(
+            f"validation {epochs.index(None)} (counted from 0) of the history has no epoch: "
+            "write the number of epochs completed under the key 'epoch'"
+        )
     runs: list[list[Validation]] = []
     start = 0.0
     for _, run in groupby(history, key=lambda entry: (entry.get("stage"), entry.get("dataset"))):
