@@ -126,7 +126,8 @@ class LlmDecoder(nn.Module):
         prefix = "activation" if renamed else "gradient"
         if on:
             getattr(self.backbone, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-            decoder_layers(self.backbone)[-1].gradient_checkpointing = False
+            last = decoder_layers(self.backbone)[-1]
+            last.gradient_checkpointing = False  # type: ignore[assignment]
         elif getattr(self.backbone, f"is_{prefix}_checkpointing"):
             getattr(self.backbone, f"{prefix}_checkpointing_disable")()
 
