@@ -88,3 +88,39 @@ def test_on_and_off_may_be_written_without_quotes(project: Path, written: str, r
     made = TrainingParams(**loader["parameters"]["training"])
     assert made.activation_checkpointing == read
     assert made.compile == read.replace("on", "off")
+
+
+STAGES = {
+    "single_phase": StagesParams,
+    "deepfm": DeepFmStagesParams,
+    "two_phase": TwoPhaseStagesParams,
+    "two_phase_finetuned": TwoPhaseStagesParams,
+}
+TRAINED = {
+    "single_phase": [(("x4",), LLM_CTR_COMPONENTS, 100, 256, 1e-4, 1e-3)],
+    "deepfm": [(("x4",), None, 100, 10_000, 1e-3, 1e-3)],
+    "two_phase": [
+        (("x1", "x2"), ("projector",), 1, 256, 1e-3, 1e-3),
+        (("x4",), ("projector", "llm"), 1, 32, 1e-4, 1e-3),
+    ],
+    "two_phase_finetuned": [
+        (("x1", "x2"), ("embedding", "gen", "projector"), 1, 256, 1e-3, 1e-3),
+        (("x4",), ("projector", "llm"), 1, 32, 1e-4, 1e-3),
+    ],
+}
+
+
+@pytest.mark.parametrize("path", TRAINED)
+def test_the_real_experiments_stages(project: Path, path: str) -> None:
+    """Datasets, components, epochs, batch size and the two learning rates of each stage."""
+    loader = OmegaConfigLoader(str(project / "conf"), env="avazu", **CONFIG_LOADER_ARGS)
+    parameters = loader["parameters"]
+    training = TrainingParams(**parameters["training"])
+    found = []
+    for stage in STAGES[path](parameters[path]["stages"]).root.values():
+        fit = training.to_fit_settings(stage)
+        found.append(
+            (stage.datasets, fit.components, fit.epochs, fit.batch_size, fit.lr, fit.encoder_lr)
+        )
+        assert fit.patience == 2
+    assert found == TRAINED[path]
