@@ -172,7 +172,7 @@ def test_a_dataset_that_no_pipeline_makes_is_not_promised(
         (["--params", "training.device=cuda:9"], "cuda:9"),
         (["--pipeline=trian"], "there are __default__, compare, "),
         (["--pipeline=train"], "run `kedro run --env test --pipeline=preprocess` first"),
-        (["--pipeline=evaluate"], "run `kedro run --env test --pipeline=preprocess` first"),
+        (["--pipeline=evaluate"], "run `kedro run --env test --pipeline=train` first"),
     ],
 )
 def test_a_refusal_is_one_line_without_a_traceback(
