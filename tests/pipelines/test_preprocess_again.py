@@ -1,6 +1,7 @@
 """Preprocessing again: after a kill, and with what earlier runs left."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,36 @@ def test_after_a_kill_the_same_command_goes_on(
     assert results(project) == results(finished_run)
     left = [path for path in (project / "data").rglob(".*") if path.name != ".gitkeep"]
     assert left == []
+
+
+LARGER = ("--pipeline=preprocess", "--params", "generated_log.seed=7")
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_nothing_and_is_gone_on_from(
+    project: Path, kedro_run: Run
+) -> None:
+    """No file may grow beyond what MLflow's database has: the largest tables do."""
+    assert kedro_run(project, *LARGER).returncode == 0
+    expected = results(project)
+    for made in ("02_intermediate", "04_feature", "05_model_input"):
+        shutil.rmtree(project / "data" / made)
+    largest = (project / "mlflow.db").stat().st_size + 200_000
+    assert largest < max(len(content) for content in expected.values())
+    refused = subprocess.run(
+        [sys.executable, "-m", "kedro", "run", *LARGER],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)),
+    )
+    assert refused.returncode != 0
+    assert "cannot be written, is the disk full?" in refused.stderr + refused.stdout
+    assert not [name for name in RESULTS if (project / "data" / name).exists()]
+    assert kedro_run(project, *LARGER).returncode == 0
+    assert results(project) == expected
+    assert not [path for path in (project / "data").rglob(".*") if path.name != ".gitkeep"]
 
 
 def test_finished_steps_are_not_redone(

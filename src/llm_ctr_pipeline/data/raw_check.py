@@ -19,7 +19,7 @@ from llm_ctr_pipeline.data.engine import (
     convert_csv,
     open_converted,
 )
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import RawLogError, StorageError
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
@@ -91,6 +91,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
 
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
+        StorageError: If the disk is full.
     """
     schema = csv.schema
     kept = [name for name in csv.columns if name not in schema.ignored]
@@ -112,6 +113,11 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
             raise
         except Exception as error:
             # Engines raise classes of their own for a row they cannot read: find it ourselves.
+            if "could not write" in str(error).lower():
+                raise StorageError(
+                    f"{target.parent} cannot be written, is the disk full? "
+                    f"{str(error).strip().splitlines()[0]}"
+                ) from error
             _check_widths(csv)
             reason = " ".join(str(error).strip().splitlines()[:3])
             if _has_mixed_line_ends(csv.path):
