@@ -190,3 +190,14 @@ def test_a_refusal_is_one_line_without_a_traceback(
     assert "ERROR" not in done.stdout
     assert not (project / "mlartifacts").exists()
     assert not (project / "data").exists()
+
+
+def test_the_generated_log_is_not_taken_for_a_raw_one(
+    trained_project: Path, run_here: Callable[..., None]
+) -> None:
+    with pytest.raises(
+        PreflightError,
+        match=r"data/05_model_input/x4 holds the generated log, and these settings are for a raw "
+        r"log: run `kedro run --env test --pipeline=preprocess` first",
+    ):
+        run_here(trained_project, "train", params={"generated_log": None})

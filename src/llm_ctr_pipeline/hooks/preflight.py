@@ -70,10 +70,25 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     for name in sorted(inputs):
         if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
             raise PreflightError(_missing_input(name, catalog))
+    if "summary" in inputs:
+        _check_source(catalog)
     if {"params:training", "params:llm"} <= inputs:
         _check_device(catalog.load("params:training"), catalog.load("params:llm"))
     if "params:compare" in inputs:
         _check_compared(pipeline, catalog)
+
+
+def _check_source(catalog: DataCatalog) -> None:
+    """Raise where the encoded splits are the generated log's and the settings ask for none."""
+    from llm_ctr_pipeline.data.generated_log import SOURCE
+
+    summary = catalog.load("summary")
+    if summary["source"] == SOURCE and catalog.load("params:generated_log") is None:
+        place = Path(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
+        raise PreflightError(
+            f"{place} holds the generated log, and these settings are for a raw log: run "
+            "`kedro run --pipeline=preprocess` first"
+        )
 
 
 def _check_environment(loader: OmegaConfigLoader) -> None:
