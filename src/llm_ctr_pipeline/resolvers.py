@@ -18,4 +18,9 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root()}/mlflow.db"
 
 
-RESOLVERS = {"project_root": project_root, "tracking_uri": tracking_uri}
+def of_model(path: str, model: str) -> str:
+    """The folder of what a path's model gave: the path's own for its best model."""
+    return path if model == "best_model" else f"{path}/{model}"
+
+
+RESOLVERS = {"of_model": of_model, "project_root": project_root, "tracking_uri": tracking_uri}

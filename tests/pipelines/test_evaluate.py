@@ -25,6 +25,7 @@ REPORTING = Path("data/08_reporting/single_phase")
 REPORT: dict[str, type] = {
     "path": str,
     "dataset": str,
+    "model": str,
     "split": str,
     "loss": float,
     "auc": float,

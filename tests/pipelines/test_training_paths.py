@@ -143,6 +143,19 @@ def test_metrics_of_the_first_phase_do_not_mix_with_those_of_the_last(
     assert metrics["valid_auc"] == results(all_paths, "two_phase")["best"]["valid_auc"]
 
 
+def test_the_model_of_the_first_phase_is_tested_beside_the_best(
+    all_paths: Path, run_here: Callable[..., None]
+) -> None:
+    best = results(all_paths, "two_phase", "evaluation_x4_test")
+    asked = {"path": "two_phase", "model": "phase_1_model"}
+    run_here(all_paths, "evaluate", params={"evaluation": asked})
+    first = results(all_paths, "two_phase/phase_1_model", "evaluation_x4_test")
+    assert first["model"] == "phase_1_model"
+    assert first["trained"]["stage"] == "phase_1"
+    assert first["auc"] != best["auc"]
+    assert results(all_paths, "two_phase", "evaluation_x4_test") == best
+
+
 @pytest.mark.parametrize(
     ("path", "dataset", "split"),
     [

@@ -15,6 +15,7 @@ class EvaluationParams(Params):
     """`params:evaluation`: which checkpoint is tested on which rows."""
 
     path: PathName
+    model: Literal["best_model", "phase_1_model"]
     dataset: str = Field(pattern=r"^\w+$")
     split: Literal["train", "valid", "test"]
 
