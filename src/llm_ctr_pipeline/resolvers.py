@@ -1,6 +1,7 @@
 """What the configuration may ask for with `${name:}`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,4 +24,8 @@ def of_model(path: str, model: str) -> str:
     return path if model == "best_model" else f"{path}/{model}"
 
 
-RESOLVERS = {"of_model": of_model, "project_root": project_root, "tracking_uri": tracking_uri}
+RESOLVERS: dict[str, Callable[..., str]] = {
+    "of_model": of_model,
+    "project_root": project_root,
+    "tracking_uri": tracking_uri,
+}
