@@ -131,6 +131,9 @@ def test_results_tell_the_stages(all_paths: Path, path: str) -> None:
     trained = checkpoint(all_paths, path).training
     assert (trained["stage"], trained["origin"]["path"]) == ("phase_2", "deepfm")
     assert trained["best"] == found["best"]
+    first = checkpoint(all_paths, path, "phase_1_model").training
+    assert (first["stage"], first["dataset"]) == ("phase_1", "x2")
+    assert first["best"] == found["stages"][1]["best"]
 
 
 def test_metrics_of_the_first_phase_do_not_mix_with_those_of_the_last(

@@ -23,8 +23,8 @@ from llm_ctr_pipeline.training.stages import (
     KeptStates,
     Stage,
     StageRun,
+    last_of,
     train_stages,
-    weights_after,
 )
 
 MakeModel = Callable[..., LlmCtr]
@@ -130,8 +130,8 @@ def test_each_stage_goes_on_from_the_best_weights_of_the_one_before(
         ("second", "c"),
     ]
     assert results[0].fit.best_weights == {}
-    assert not moved(weights_after(results, "first"), met[1][1].best_weights)
-    assert not moved(weights_after(results, "second"), met[2][1].best_weights)
+    assert not moved(last_of(results, "first").fit.best_weights, met[1][1].best_weights)
+    assert not moved(last_of(results, "second").fit.best_weights, met[2][1].best_weights)
 
 
 def test_validations_say_which_stage_they_are_of(

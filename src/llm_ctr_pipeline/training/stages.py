@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
@@ -154,6 +154,6 @@ def train_stages(
     return results
 
 
-def weights_after(results: Sequence[StageResult], stage: str) -> dict[str, Tensor]:
-    """The weights that a stage left."""
-    return next(r for r in reversed(results) if r.run.stage == stage).fit.best_weights
+def last_of(results: Sequence[StageResult], stage: str) -> StageResult:
+    """A stage's result on the last of its datasets, with the weights that the stage left."""
+    return next(result for result in reversed(results) if result.run.stage == stage)

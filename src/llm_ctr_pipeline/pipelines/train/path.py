@@ -27,8 +27,8 @@ from llm_ctr_pipeline.training.stages import (
     Stage,
     StageResult,
     StageRun,
+    last_of,
     train_stages,
-    weights_after,
 )
 
 logger = logging.getLogger(__name__)
@@ -115,19 +115,28 @@ class TrainingPath:
             self._kept_states(stages, training, state_folder),
         )
         results = self._results(done, training)
-        return {name: self._checkpoint(done, name, results) for name in stages.root}, results
+        return {name: self._checkpoint(done, name, training) for name in stages.root}, results
 
     def _checkpoint(
-        self, done: list[StageResult], stage: str, results: dict[str, Any]
+        self, done: list[StageResult], stage: str, training: TrainingParams
     ) -> Checkpoint:
-        trained = {key: results[key] for key in ("path", "seed", "best", "source", "dataset")}
+        """The checkpoint that a stage left, with what the stage itself came to."""
+        left = last_of(done, stage)
         return Checkpoint(
             model=describe_model(self.model),
-            weights=weights_after(done, stage),
+            weights=left.fit.best_weights,
             feature_map=self.feature_map,
             vocabulary=self.vocabulary,
             tokenizer=self.tokenizer,
-            training={**trained, "stage": stage, "origin": self.origin},
+            training={
+                "path": self.name,
+                "stage": stage,
+                "dataset": left.run.dataset,
+                "source": self.datasets[left.run.dataset].summary["source"],
+                "seed": training.seed,
+                "best": asdict(left.fit.best),
+                "origin": self.origin,
+            },
         )
 
     def _results(self, done: list[StageResult], training: TrainingParams) -> dict[str, Any]:
