@@ -6,7 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar, cast
+
+from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.store import SUCCESS, Place, StorePath
+
+PlaceT = TypeVar("PlaceT", bound=Place)
 
 
 class Scratch:
@@ -40,8 +47,35 @@ class Scratch:
             shutil.rmtree(self._made, ignore_errors=True)
 
 
+class StoreScratch:
+    """A folder beside a target on a store, where nothing can be locked.
+
+    There is one name for it, so the next process finds and removes what a killed one left; two
+    that write the same target at once are not provided for.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, target: StorePath) -> None:
+        self._made = _first_missing(target.parent)
+        self.path = target.with_name(f".{target.name}-draft")
+        _remove(self.path)
+
+    def drop(self) -> None:
+        """See `Scratch.drop`."""
+        _remove(self.path)
+        if self._made is not None and not _sizes(self._made):
+            _remove(self._made)
+
+
+def scratch_beside(target: Place) -> Scratch | StoreScratch:
+    """Make a folder for drafts beside a target, wherever that lies."""
+    return Scratch(target) if isinstance(target, Path) else StoreScratch(target)
+
+
 @contextmanager
-def drafted(target: Path) -> Iterator[Path]:
+def drafted(target: PlaceT) -> Iterator[PlaceT]:
     """Give a path to write to, and put what was written there in the target's place at the end.
 
     If the block fails, the target stays as it was and nothing of the draft is left.
@@ -50,23 +84,62 @@ def drafted(target: Path) -> Iterator[Path]:
         target: A file or a folder, which may exist.
 
     Yields:
-        A path that does not exist yet.
+        A path of the same kind that does not exist yet.
     """
-    scratch = Scratch(target)
+    scratch = scratch_beside(target)
     try:
         draft = scratch.path / target.name
-        yield draft
+        yield cast("PlaceT", draft)
         put_in_place(draft, target)
     finally:
         scratch.drop()
 
 
-def put_in_place(draft: Path, target: Path) -> None:
-    """Rename a draft to its target; a folder in its place is moved beside the draft first."""
+def put_in_place(draft: Place, target: Place) -> None:
+    """Move a draft to its target, which it replaces.
+
+    On this machine that is a rename. On a store a folder's move may be a copy of its files, one
+    by one: `_SUCCESS` is the first of the old files to go and the last of the new ones to come.
+
+    Raises:
+        StoreError: If a store moved less than it was asked to.
+    """
+    if isinstance(draft, StorePath):
+        assert isinstance(target, StorePath)  # noqa: S101 - a draft lies beside its target
+        _put_on_store(draft, target)
+        return
+    assert isinstance(target, Path)  # noqa: S101
     if target.is_dir():
         # A folder cannot replace another: between the two steps there is none, but never half.
         os.replace(target, draft.with_name("replaced"))
     os.replace(draft, target)
+
+
+def _put_on_store(draft: StorePath, target: StorePath) -> None:
+    is_folder = draft.is_dir()
+    _remove(target / SUCCESS)
+    # What is there would be in the way: HDFS moves into a folder, and onto no file.
+    _remove(target)
+    _remove(draft / SUCCESS)
+    expected = _sizes(draft)
+    target.fs.mv(draft.inner, target.inner, recursive=is_folder)
+    if _sizes(target) != expected:
+        raise StoreError(f"{target} is not all of {draft}, which was moved there: run again")
+    if is_folder:
+        (target / SUCCESS).write_text("", encoding="utf-8")
+
+
+def _sizes(place: StorePath) -> dict[str, int]:
+    """The bytes of a file, or of all files in a folder, by what follows the folder's name."""
+    place.fs.invalidate_cache(place.inner)
+    found = place.fs.find(place.inner, detail=True)
+    return {name.removeprefix(place.inner): info["size"] for name, info in found.items()}
+
+
+def _remove(place: StorePath) -> None:
+    if place.exists():
+        place.fs.rm(place.inner, recursive=True)
+        place.fs.invalidate_cache(place.inner)
 
 
 def _lock(folder: Path) -> int | None:
@@ -80,7 +153,7 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _first_missing(folder: Path) -> Path | None:
+def _first_missing(folder: PlaceT) -> PlaceT | None:
     """The uppermost folder on the way to this one that does not exist."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    return missing[-1] if missing else None
+    missing = [*takewhile(lambda path: not path.exists(), (folder, *folder.parents))]
+    return cast("PlaceT", missing[-1]) if missing else None

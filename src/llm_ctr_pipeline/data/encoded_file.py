@@ -6,20 +6,39 @@ Shape legend: N rows of a split, B rows of a batch, F fields.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import torch
 
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.schema import LABEL, ROW
+from llm_ctr_pipeline.data.store import Place, parquet_file, parts_of
 
 # Of the machine's free memory, what training rows held whole may take.
 SHARE_OF_MEMORY = 0.5
 
 Where = Literal["auto", "memory", "stream"]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Some rows of a row group: all of it, or what falls into a rank's part.
+
+    Attributes:
+        part: The Parquet file.
+        index: Its number in the file.
+        start: The first row that is meant.
+        stop: The one behind the last.
+    """
+
+    part: Place
+    index: int
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -31,15 +50,27 @@ class EncodedFile:
             order.
     """
 
-    path: Path
+    path: Place
 
     @property
-    def parts(self) -> list[Path]:
+    def parts(self) -> list[Place]:
         """The Parquet files in order."""
-        return sorted(self.path.glob("*.parquet")) if self.path.is_dir() else [self.path]
+        return parts_of(self.path)
+
+    @cached_property
+    def row_groups(self) -> tuple["RowGroup", ...]:
+        """All row groups in order; looked up once."""
+        groups = []
+        for part in self.parts:
+            with parquet_file(part) as file:
+                groups += [
+                    RowGroup(part, index, 0, file.metadata.row_group(index).num_rows)
+                    for index in range(file.metadata.num_row_groups)
+                ]
+        return tuple(groups)
 
     def __len__(self) -> int:
-        return sum(pq.read_metadata(part).num_rows for part in self.parts)
+        return sum(group.stop for group in self.row_groups)
 
     def read(self, fields: Sequence[str]) -> EncodedSplit:
         """Read the split into memory, in its rows' order.
@@ -53,14 +84,13 @@ class EncodedFile:
         number_N = np.empty(rows, dtype=np.int64)
         start = 0
         # In batches: the table as Arrow holds it beside ours would take twice the memory.
-        for part in self.parts:
-            for batch in pq.ParquetFile(part).iter_batches(columns=[ROW, LABEL, *fields]):
-                span = slice(start, start + batch.num_rows)
-                number_N[span] = batch.column(ROW)
-                labels_N[span] = batch.column(LABEL)
-                for position, field in enumerate(fields):
-                    ids_NF[span, position] = batch.column(field)
-                start += batch.num_rows
+        for batch in self._batches([ROW, LABEL, *fields]):
+            span = slice(start, start + batch.num_rows)
+            number_N[span] = batch.column(ROW)
+            labels_N[span] = batch.column(LABEL)
+            for position, field in enumerate(fields):
+                ids_NF[span, position] = batch.column(field)
+            start += batch.num_rows
         if np.any(number_N[1:] < number_N[:-1]):
             order = np.argsort(number_N, kind="stable")
             ids_NF, labels_N = ids_NF[order], labels_N[order]
@@ -80,15 +110,10 @@ class EncodedFile:
             return self.read(fields)
         return StreamedSplit(self, tuple(fields), buffer_rows)
 
-
-@dataclass(frozen=True)
-class _RowGroup:
-    """Some rows of a row group: all of it, or what falls into a rank's part."""
-
-    part: Path
-    index: int
-    start: int
-    stop: int
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        for part in self.parts:
+            with parquet_file(part) as file:
+                yield from file.iter_batches(columns=columns)
 
 
 @dataclass(frozen=True)
@@ -136,16 +161,11 @@ class StreamedSplit:
         if rest is not None and len(rest) > 0 and passed >= skip:
             yield move((rest.ids_NF, rest.labels_N), device)
 
-    def _pools(self, random: torch.Generator) -> list[list[_RowGroup]]:
+    def _pools(self, random: torch.Generator) -> list[list[RowGroup]]:
         """The row groups of this rank in random order, by the buffer that they fill."""
-        groups = [
-            _RowGroup(part, index, 0, metadata.row_group(index).num_rows)
-            for part in self.file.parts
-            for metadata in (pq.read_metadata(part),)
-            for index in range(metadata.num_row_groups)
-        ]
+        groups = self.file.row_groups
         order = torch.randperm(len(groups), generator=random).tolist()
-        pools: list[list[_RowGroup]] = [[]]
+        pools: list[list[RowGroup]] = [[]]
         filled = 0
         for group in self._of_this_rank([groups[position] for position in order]):
             if filled >= self.buffer_rows:
@@ -155,7 +175,7 @@ class StreamedSplit:
             filled += group.stop - group.start
         return pools
 
-    def _of_this_rank(self, groups: list[_RowGroup]) -> Iterator[_RowGroup]:
+    def _of_this_rank(self, groups: list[RowGroup]) -> Iterator[RowGroup]:
         """Cut this rank's rows out of the row groups in their order."""
         first = self.rank * len(self)
         last = first + len(self)
@@ -163,10 +183,10 @@ class StreamedSplit:
         for group in groups:
             start, stop = max(first - at, 0), min(last - at, group.stop)
             if start < stop:
-                yield _RowGroup(group.part, group.index, start, stop)
+                yield RowGroup(group.part, group.index, start, stop)
             at += group.stop
 
-    def _read_ahead(self, pools: list[list[_RowGroup]]) -> Iterator[EncodedSplit]:
+    def _read_ahead(self, pools: list[list[RowGroup]]) -> Iterator[EncodedSplit]:
         """Read each pool while the one before it is being used."""
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(self._read, pools[0])
@@ -176,18 +196,15 @@ class StreamedSplit:
                 coming = following
             yield coming.result()
 
-    def _read(self, groups: list[_RowGroup]) -> EncodedSplit:
-        columns = [LABEL, *self.fields]
-        pieces = [
-            EncodedSplit.from_arrow(
-                pq.ParquetFile(group.part)
-                .read_row_group(group.index, columns=columns)
-                .slice(group.start, group.stop - group.start),
-                self.fields,
-            )
-            for group in groups
-        ]
-        return _joined(*pieces)
+    def _read(self, groups: list[RowGroup]) -> EncodedSplit:
+        return _joined(*(self._read_group(group) for group in groups))
+
+    def _read_group(self, group: RowGroup) -> EncodedSplit:
+        with parquet_file(group.part) as file:
+            table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
+        return EncodedSplit.from_arrow(
+            table.slice(group.start, group.stop - group.start), self.fields
+        )
 
 
 def _joined(*pieces: EncodedSplit) -> EncodedSplit:

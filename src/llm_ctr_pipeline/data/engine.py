@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import ibis
 import ibis.expr.types as ir
@@ -15,6 +16,8 @@ from ibis.backends import BaseBackend
 from ibis.util import gen_name
 
 from llm_ctr_pipeline.data.draft import Scratch
+from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.store import Place, StorePath, parts_of
 
 # Named so that no raw column is likely to be called the same.
 POSITION = "position_in_file"
@@ -22,6 +25,9 @@ QUOTE = '"'
 
 DUCKDB, SPARK = "duckdb", "pyspark"
 _ROW_NUMBER = "file_row_number"
+
+# By DuckDB's connection, what the drivers that it has were opened with.
+_REACHED: WeakKeyDictionary[Any, dict[type, Any]] = WeakKeyDictionary()
 
 
 def connect(settings: Mapping[str, Any]) -> BaseBackend:
@@ -55,8 +61,8 @@ class EngineError(NotImplementedError):
 
 def convert_csv(
     connection: BaseBackend,
-    source: Path,
-    target: Path,
+    source: Place,
+    target: Place,
     columns: list[str],
     kept: list[str],
     delimiter: str,
@@ -82,6 +88,7 @@ def convert_csv(
         EngineError: If the backend is none that is known here.
         Exception: Of the engine's own kind, if the file cannot be read.
     """
+    _reach(connection, source, target)
     if connection.name == DUCKDB:
         table = connection.read_csv(
             source,
@@ -114,12 +121,13 @@ def convert_csv(
         )
 
 
-def open_converted(connection: BaseBackend, path: Path) -> ir.Table:
+def open_converted(connection: BaseBackend, path: Place) -> ir.Table:
     """Name the rows that `convert_csv` wrote.
 
     Returns:
         The columns, and `POSITION`, int64: the 0-based position in the CSV file.
     """
+    _reach(connection, path)
     if connection.name == DUCKDB:
         table = connection.read_parquet(path, **{_ROW_NUMBER: True})
         return named(connection, table.rename({POSITION: _ROW_NUMBER}))
@@ -135,9 +143,53 @@ def named(connection: BaseBackend, table: ir.Table) -> ir.Table:
     return connection.create_view(gen_name("rows"), table)
 
 
-def write_parquet(connection: BaseBackend, table: ir.Table, path: Path) -> None:
+def read_parquet(connection: BaseBackend, path: Place) -> ir.Table:
+    """Name the rows of a Parquet file, or of a folder of them as Spark writes it."""
+    _reach(connection, path)
+    if connection.name == DUCKDB:
+        return connection.read_parquet([str(part) for part in parts_of(path)])
+    return connection.read_parquet(path)
+
+
+def write_parquet(connection: BaseBackend, table: ir.Table, path: Place) -> None:
     """Execute a table and write it, in its order, to a Parquet file, or a folder with Spark."""
+    _reach(connection, path)
     if connection.name == SPARK:
         connection.to_parquet(table, str(path), mode="overwrite")
     else:
         connection.to_parquet(table, path)
+
+
+def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+    """Execute a table of numbers and write it, in its order, to one CSV file with a header."""
+    _reach(connection, path)
+    if connection.name == SPARK:
+        from llm_ctr_pipeline.data.spark import write_csv_with_spark
+
+        write_csv_with_spark(connection, table, path)
+    else:
+        connection.to_csv(table, path)
+
+
+def _reach(connection: BaseBackend, *places: Place) -> None:
+    """Let DuckDB read and write stores through fsspec's drivers; Spark has its own.
+
+    Raises:
+        StoreError: If a place is on another store of the same kind than those before: DuckDB
+            tells stores by the scheme of their addresses alone.
+    """
+    if connection.name != DUCKDB:
+        return
+    reached = _REACHED.setdefault(connection.con, {})
+    for place in places:
+        if not isinstance(place, StorePath):
+            continue
+        driver = type(place.fs)
+        if driver not in reached:
+            connection.register_filesystem(place.fs)
+            reached[driver] = place.fs.storage_options
+        elif reached[driver] != place.fs.storage_options:
+            raise StoreError(
+                f"{place} is on a second store of its kind, and DuckDB can use one at a time: "
+                "preprocess on Spark (--env spark)"
+            )

@@ -7,3 +7,7 @@ class RawLogError(ValueError):
 
 class StorageError(OSError):
     """A place where nothing more can be written."""
+
+
+class StoreError(OSError):
+    """A store that cannot be reached, or did not do what it was asked to."""

@@ -7,7 +7,6 @@ the one by their true click probability, so that one's AUC is the best possible.
 import itertools
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ibis
@@ -20,9 +19,11 @@ from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS
 from llm_ctr_pipeline.data.draft import drafted
+from llm_ctr_pipeline.data.engine import read_parquet
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.generated_rows import GeneratedRows, draw_rows
 from llm_ctr_pipeline.data.schema import ROW, SPLITS
+from llm_ctr_pipeline.data.store import Place, is_whole, make_folder
 
 CARD_NAME = "generated_log.json"
 SOURCE = "generated log"
@@ -54,7 +55,7 @@ class GeneratedLogSettings:
         return dict(zip(SPLITS, (self.train_rows, self.valid_rows, self.test_rows), strict=True))
 
 
-def provide_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[str, Any]:
+def provide_generated_log(folder: Place, settings: GeneratedLogSettings) -> dict[str, Any]:
     """Write the log unless the folder already holds it with the same settings.
 
     Returns:
@@ -69,12 +70,12 @@ def provide_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[
             f"{folder} holds files but no {CARD_NAME}, so it is no generated log and stays as "
             "it is: move them away, or point generated_dir to another folder"
         )
-    complete = all((folder / f"{split}.csv").is_file() for split in SPLITS)
+    complete = is_whole(folder) and all((folder / f"{split}.csv").is_file() for split in SPLITS)
     same = card is not None and (card["version"], card["settings"]) == (_VERSION, asdict(settings))
     return card if card is not None and complete and same else write_generated_log(folder, settings)
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
+def read_card(folder: Place) -> dict[str, Any] | None:
     """Return a generated log's card: version, settings and best AUC per split.
 
     None where the folder holds no generated log.
@@ -86,7 +87,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card
 
 
-def read_truth(connection: BaseBackend, folder: Path) -> ir.Table:
+def read_truth(connection: BaseBackend, folder: Place) -> ir.Table:
     """Name the true click probabilities of all rows of the log.
 
     Returns:
@@ -100,12 +101,12 @@ def read_truth(connection: BaseBackend, folder: Path) -> ir.Table:
     starts = dict(zip(rows, (0, *itertools.accumulate(rows.values())), strict=False))
     parts = []
     for split, start in starts.items():
-        truth = connection.read_parquet(folder / f"{split}_truth.parquet")
+        truth = read_parquet(connection, folder / f"{split}_truth.parquet")
         parts.append(truth.select(log_row=truth[ROW] + start, probability="probability"))
     return ibis.union(*parts)
 
 
-def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[str, Any]:
+def write_generated_log(folder: Place, settings: GeneratedLogSettings) -> dict[str, Any]:
     """Draw the log and put it in place of the folder, all of it or nothing.
 
     The folder holds `{split}.csv` in Avazu's raw columns, `{split}_truth.parquet` with
@@ -116,7 +117,7 @@ def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[st
     """
     drawn = draw_rows(sum(settings.rows.values()), settings.seed, settings.click_rate)
     with drafted(folder) as draft:
-        draft.mkdir()
+        make_folder(draft)
         best_auc = {}
         start = 0
         for split, rows in settings.rows.items():
@@ -129,7 +130,7 @@ def write_generated_log(folder: Path, settings: GeneratedLogSettings) -> dict[st
     return card
 
 
-def _write_split(folder: Path, split: str, drawn: GeneratedRows, span: slice) -> None:
+def _write_split(folder: Place, split: str, drawn: GeneratedRows, span: slice) -> None:
     columns = {name: column.values[column.index[span]] for name, column in drawn.columns.items()}
     columns |= {"id": drawn.ids[span], "click": drawn.clicks[span].astype(np.str_)}
     table = pa.table({name: pa.array(columns[name]) for name in AVAZU_COLUMNS})
@@ -139,7 +140,8 @@ def _write_split(folder: Path, split: str, drawn: GeneratedRows, span: slice) ->
         pa.csv.write_csv(table, file, plain)
     probabilities = drawn.probabilities[span]
     truth = pa.table({ROW: np.arange(len(probabilities)), "probability": probabilities})
-    pa.parquet.write_table(truth, folder / f"{split}_truth.parquet")
+    with (folder / f"{split}_truth.parquet").open("wb") as file:
+        pa.parquet.write_table(truth, file)
 
 
 def _auc(drawn: GeneratedRows, span: slice) -> float | None:

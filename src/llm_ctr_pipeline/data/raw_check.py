@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ibis
@@ -23,6 +22,7 @@ from llm_ctr_pipeline.data.errors import RawLogError, StorageError
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
+from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.times import FORMATS
 
 _CHUNK_BYTES = 1 << 22
@@ -81,7 +81,7 @@ class _Rule:
     expected: str
 
 
-def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFile:
+def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFile:
     """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
 
     Args:
@@ -287,7 +287,7 @@ def _read_bytes(csv: CsvFile) -> tuple[int | None, str]:
     return None if has_quotes else delimiters, digest.hexdigest()
 
 
-def _has_mixed_line_ends(path: Path) -> bool:
+def _has_mixed_line_ends(path: Place) -> bool:
     with path.open("rb") as stream:
         return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 

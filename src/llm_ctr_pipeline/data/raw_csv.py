@@ -4,11 +4,11 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from llm_ctr_pipeline.data.engine import QUOTE
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.schema import LogSchema
+from llm_ctr_pipeline.data.store import Place
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class CsvFile:
         columns: Its columns in their order.
     """
 
-    path: Path
+    path: Place
     schema: LogSchema
     columns: tuple[str, ...]
 
 
-def open_csv(path: Path, schema: LogSchema) -> CsvFile:
+def open_csv(path: Place, schema: LogSchema) -> CsvFile:
     """Check a raw file's first line.
 
     Args:
@@ -46,7 +46,7 @@ def open_csv(path: Path, schema: LogSchema) -> CsvFile:
     return CsvFile(path, schema, schema.columns)
 
 
-def read_first_line(path: Path, schema: LogSchema) -> list[str]:
+def read_first_line(path: Place, schema: LogSchema) -> list[str]:
     """Read the cells on the first line of a CSV file: its header, where it has one.
 
     Raises:
@@ -71,7 +71,7 @@ def read_first_line(path: Path, schema: LogSchema) -> list[str]:
     return cells
 
 
-def check_columns(path: Path, columns: list[str], schema: LogSchema) -> None:
+def check_columns(path: Place, columns: list[str], schema: LogSchema) -> None:
     """Refuse a header that is not exactly the schema's columns, in whatever order.
 
     Raises:
@@ -96,7 +96,7 @@ def check_columns(path: Path, columns: list[str], schema: LogSchema) -> None:
         )
 
 
-def check_width(path: Path, cells: list[str], schema: LogSchema) -> None:
+def check_width(path: Place, cells: list[str], schema: LogSchema) -> None:
     """Refuse a file without a header whose first row has not one cell a column.
 
     Raises:
@@ -110,7 +110,7 @@ def check_width(path: Path, cells: list[str], schema: LogSchema) -> None:
         )
 
 
-def records(path: Path, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
+def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
     """Walk through a CSV file's data rows one by one, to find where a fault is.
 
     Blank lines are no rows, as for DuckDB.
@@ -134,7 +134,7 @@ def records(path: Path, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
         raise RawLogError(f"{path}, near line {line}: {error}") from error
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Place) -> Iterator[str]:
     """Walk through a file's lines.
 
     Raises:

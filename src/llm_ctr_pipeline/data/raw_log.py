@@ -4,13 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.draft import Scratch, put_in_place
+from llm_ctr_pipeline.data.draft import Scratch, StoreScratch, put_in_place, scratch_beside
 from llm_ctr_pipeline.data.engine import named, open_converted
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_check import (
@@ -22,6 +21,7 @@ from llm_ctr_pipeline.data.raw_check import (
 from llm_ctr_pipeline.data.raw_csv import CsvFile, open_csv
 from llm_ctr_pipeline.data.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.splits import Cuts, find_cuts, sample, take_split
+from llm_ctr_pipeline.data.store import Place, make_folder
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class RawFolder:
         rows: Where its rows will be in Parquet.
     """
 
-    path: Path
+    path: Place
     connection: BaseBackend
-    rows: Path
+    rows: Place
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class RawRows:
         scratch: What it lies in while it is a draft; None once it is in its place.
     """
 
-    path: Path
+    path: Place
     connection: BaseBackend
-    scratch: Scratch | None = None
+    scratch: Scratch | StoreScratch | None = None
 
-    def file(self, split: str) -> Path:
+    def file(self, split: str) -> Place:
         """Where the rows of a split's own file are."""
         return self.path / f"{split}.parquet"
 
-    def put_in_place(self, target: Path) -> "RawRows":
+    def put_in_place(self, target: Place) -> "RawRows":
         """Rename a draft, all its files at once."""
         put_in_place(self.path, target)
         if self.scratch is not None:
@@ -113,10 +113,10 @@ def read_raw_log(
     """
     files = open_raw_files(folder, schema)
     source = made_of(folder, schema, every_nth_row)
-    scratch = Scratch(folder.rows)
+    scratch = scratch_beside(folder.rows)
     try:
         draft = RawRows(scratch.path / folder.rows.name, folder.connection, scratch)
-        draft.path.mkdir()
+        make_folder(draft.path)
         read = {
             split: read_raw_file(folder.connection, csv, draft.file(split))
             for split, csv in files.items()

@@ -10,18 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow.parquet
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.draft import drafted
 from llm_ctr_pipeline.data.encode import encode
-from llm_ctr_pipeline.data.engine import POSITION, named, write_parquet
+from llm_ctr_pipeline.data.engine import POSITION, named, read_parquet, write_csv, write_parquet
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_log import RawFolder
 from llm_ctr_pipeline.data.schema import (
@@ -36,6 +34,7 @@ from llm_ctr_pipeline.data.schema import (
     Splitting,
 )
 from llm_ctr_pipeline.data.splits import PRIME, shuffled
+from llm_ctr_pipeline.data.store import Place, is_whole, make_folder, parquet_table
 from llm_ctr_pipeline.data.times import FORMATS
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
@@ -204,12 +203,14 @@ def provide_recoded_log(
             f"{path} holds files but no {CARD_NAME}, so it was not written by this program and "
             f"stays as it is: point {dataset}_raw_dir to it if it is the log to use"
         )
-    complete = all((path / f"{split}.csv").is_file() for split in recoding.bounds)
+    complete = is_whole(path) and all(
+        (path / f"{split}.csv").is_file() for split in recoding.bounds
+    )
     if card is not None and complete and {name: card[name] for name in wanted} == wanted:
         return card
     connection = folder.connection
     with drafted(path) as draft:
-        draft.mkdir()
+        make_folder(draft)
         rows = named(connection, rows)
         vocabulary = fit_vocabulary(rows, _COLUMNS, min_count=1)
         vocabulary = _kept(connection, vocabulary, draft.with_name("vocabulary.parquet"))
@@ -224,7 +225,7 @@ def provide_recoded_log(
     return card
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
+def read_card(folder: Place) -> dict[str, Any] | None:
     """Return the card of a log that was written here; None for another folder."""
     path = folder / CARD_NAME
     if not path.is_file():
@@ -233,21 +234,21 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card
 
 
-def rows_also_in_train(log_rows: range, recoded_folder: Path) -> int:
+def rows_also_in_train(log_rows: range, recoded_folder: Place) -> int:
     """Count how many rows of a log stand in the training split of one made of it.
 
     Args:
         log_rows: Their numbers in the log, such as those of its test split.
         recoded_folder: The folder of the other log.
     """
-    truth = pyarrow.parquet.read_table(recoded_folder / "train_truth.parquet", columns=[LOG_ROW])
+    truth = parquet_table(recoded_folder / "train_truth.parquet", [LOG_ROW])
     numbers = truth[LOG_ROW].to_numpy()
     return int(((numbers >= log_rows.start) & (numbers < log_rows.stop)).sum())
 
 
 def _write_splits(
     connection: BaseBackend,
-    folder: Path,
+    folder: Place,
     coded: ir.Table,
     recoding: Recoding,
     truth: ir.Table | None,
@@ -257,7 +258,7 @@ def _write_splits(
     coded = coded.mutate(**{number: shuffled(coded[LOG_ROW], recoding.seed)})
     for split, (low, high) in recoding.bounds.items():
         rows = coded.filter((coded[number] >= low) & (coded[number] < high)).order_by(number)
-        connection.to_csv(rows.drop(LOG_ROW, number), folder / f"{split}.csv")
+        write_csv(connection, rows.drop(LOG_ROW, number), folder / f"{split}.csv")
         order = ibis.window(order_by=number)
         origin = rows.select(
             LOG_ROW, **{ROW: ibis.row_number().over(order).cast("int64"), LABEL: rows[label]}
@@ -267,11 +268,11 @@ def _write_splits(
         write_parquet(connection, origin.order_by(ROW), folder / f"{split}_truth.parquet")
 
 
-def _auc(folder: Path, split: str) -> float | None:
+def _auc(folder: Place, split: str) -> float | None:
     """Return the AUC of the true probabilities; None where a split holds one class only."""
     from sklearn.metrics import roc_auc_score  # a second to import, rarely needed
 
-    truth = pyarrow.parquet.read_table(folder / f"{split}_truth.parquet")
+    truth = parquet_table(folder / f"{split}_truth.parquet", [LABEL, PROBABILITY])
     labels = truth[LABEL].to_numpy()
     if labels.min() == labels.max():
         return None
@@ -296,10 +297,10 @@ def _consecutive_codes(
     return numbered, sum(sizes.values())
 
 
-def _kept(connection: BaseBackend, table: ir.Table, file: Path) -> ir.Table:
+def _kept(connection: BaseBackend, table: ir.Table, file: Place) -> ir.Table:
     """Compute a table once and read it from its file from then on."""
     write_parquet(connection, table, file)
-    return connection.read_parquet(file)
+    return read_parquet(connection, file)
 
 
 def _sizes(vocabulary: ir.Table) -> dict[str, int]:

@@ -1,12 +1,14 @@
 """What Spark needs besides: text from CSV files, and row numbers, which Spark does not have."""
 
+import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.engine import POSITION, QUOTE
+from llm_ctr_pipeline.data.store import Place
 
 
 def spark_session(settings: Mapping[str, Any]) -> Any:
@@ -30,8 +32,8 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
 
 def convert_csv_with_spark(
     connection: BaseBackend,
-    source: Path,
-    target: Path,
+    source: Place,
+    target: Place,
     columns: list[str],
     kept: list[str],
     options: Mapping[str, Any],
@@ -62,6 +64,22 @@ def convert_csv_with_spark(
     )
     numbered = _numbered(read, spark_functions)
     numbered.select(*kept, POSITION).write.mode("overwrite").parquet(str(target))
+
+
+def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+    """Write a table to one CSV file: many tasks write parts of it, which are put together here.
+
+    See `engine.write_csv`. The parts stay beside the file, in a draft's folder.
+    """
+    folder = path.with_name(f"{path.name}-parts")
+    rows = connection.raw_sql(connection.compile(table))
+    rows.write.mode("overwrite").option("header", "false").csv(str(folder))
+    parts: list[Place] = [*folder.glob("part-*.csv")]
+    with path.open("wb") as file:
+        file.write(f"{','.join(table.columns)}\n".encode())
+        for part in sorted(parts, key=str):
+            with part.open("rb") as content:
+                shutil.copyfileobj(content, file)
 
 
 def _numbered(rows: Any, functions: Any) -> Any:

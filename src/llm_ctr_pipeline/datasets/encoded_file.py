@@ -1,11 +1,11 @@
 """An encoded split, to train on or to score."""
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.store import is_whole, place_of
 
 
 class EncodedFileDataset(AbstractDataset[NoReturn, EncodedFile]):
@@ -25,10 +25,10 @@ class EncodedFileDataset(AbstractDataset[NoReturn, EncodedFile]):
         """Point to a Parquet file, or a folder of them.
 
         Args:
-            filepath: Where it is.
+            filepath: Where it is: a path, or an address on a store.
             metadata: For other tools; Kedro ignores it.
         """
-        self._filepath = Path(filepath)
+        self._filepath = place_of(filepath)
         self.metadata = metadata
 
     def load(self) -> EncodedFile:
@@ -40,7 +40,7 @@ class EncodedFileDataset(AbstractDataset[NoReturn, EncodedFile]):
         raise DatasetError(f"{self._filepath} is written by preprocessing, as a table")
 
     def _exists(self) -> bool:
-        return self._filepath.exists()
+        return is_whole(self._filepath)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

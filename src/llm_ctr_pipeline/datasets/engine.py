@@ -1,13 +1,39 @@
-"""What the datasets of preprocessing share: one connection to one engine."""
+"""What the datasets of preprocessing share: one connection to one engine, and any store."""
+
+from typing import Any
 
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
 from llm_ctr_pipeline.data.engine import connect
+from llm_ctr_pipeline.data.store import Place, is_whole, place_of
 
 
 class EngineDataset(FileDataset):  # type: ignore[misc]
     """A dataset that Ibis reads; all with the same `connection` settings share one."""
 
+    def __init__(
+        self,
+        filepath: str,
+        *,
+        connection: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Point to a file or folder, on this machine or on a store.
+
+        Args:
+            filepath: Where it is or will be: a path, or an address such as `hdfs://HOST/PATH`.
+            connection: Ibis backend and its options, shared by all datasets that give
+                the same; DuckDB in memory by default.
+            metadata: For other tools; Kedro ignores it.
+        """
+        super().__init__(filepath, connection=connection, metadata=metadata)
+        # Kedro's own way with addresses drops what distinguishes two stores of a kind.
+        self._fs_prefix = ""
+        self._filepath: Place = place_of(filepath)
+
     def _connect(self) -> BaseBackend:
         return connect(self._connection_config)
+
+    def _exists(self) -> bool:
+        return is_whole(self._filepath)

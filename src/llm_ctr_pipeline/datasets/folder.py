@@ -1,13 +1,14 @@
 """A folder as a dataset."""
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from llm_ctr_pipeline.data.store import Place, place_of
 
-class FolderDataset(AbstractDataset[Path, Path]):
-    """Hands a node the absolute path of a folder, which need not exist.
+
+class FolderDataset(AbstractDataset[Place, Place]):
+    """Hands a node the absolute path or the address of a folder, which need not exist.
 
     A path in the catalog is relative to the project, wherever `kedro run` is called; one
     among the parameters would be relative to the caller.
@@ -23,17 +24,17 @@ class FolderDataset(AbstractDataset[Path, Path]):
         """Point to a folder.
 
         Args:
-            path: The folder; Kedro makes it absolute.
+            path: The folder, or its address on a store; Kedro makes a path absolute.
             metadata: For other tools; Kedro ignores it.
         """
-        self._path = Path(path)
+        self._path = place_of(path)
         self.metadata = metadata
 
-    def load(self) -> Path:
+    def load(self) -> Place:
         """Return the path."""
         return self._path
 
-    def save(self, data: Path) -> NoReturn:
+    def save(self, data: Place) -> NoReturn:
         """Refuse: the path is configuration."""
         raise DatasetError(f"{self._path} is named in the catalog: change it there")
 

@@ -1,11 +1,11 @@
 """A folder of raw files and the engine that reads them."""
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import DatasetError
 
 from llm_ctr_pipeline.data.raw_log import RawFolder
+from llm_ctr_pipeline.data.store import place_of
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
@@ -34,18 +34,18 @@ class RawFolderDataset(EngineDataset):
         """Point to a folder.
 
         Args:
-            filepath: The folder; Kedro makes it absolute.
+            filepath: The folder, or its address on a store; Kedro makes a path absolute.
             rows: `path`, where its rows will be in Parquet: they are read into a draft beside it.
             connection: Ibis backend and its options, shared by all datasets that give
                 the same; DuckDB in memory by default.
             metadata: For other tools; Kedro ignores it.
         """
-        super().__init__(filepath, "csv", connection=connection, metadata=metadata)
-        self._rows = Path(rows["path"])
+        super().__init__(filepath, connection=connection, metadata=metadata)
+        self._rows = place_of(rows["path"])
 
     def load(self) -> RawFolder:
         """Name the folder; nothing is read yet."""
-        return RawFolder(Path(self._get_load_path()), self.connection, self._rows)
+        return RawFolder(self._filepath, self.connection, self._rows)
 
     def save(self, data: RawFolder) -> NoReturn:
         """Refuse: raw data is only read."""

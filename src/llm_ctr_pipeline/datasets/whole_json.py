@@ -1,16 +1,17 @@
 """JSON that readers never see half-written."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from kedro_datasets.json import JSONDataset
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
 
 from llm_ctr_pipeline.data.draft import drafted
+from llm_ctr_pipeline.data.store import is_whole, place_of
 
 
-class WholeJsonDataset(JSONDataset):  # type: ignore[misc]
-    """A local JSON file that is put in place as a whole.
+class WholeJsonDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """A JSON file that is put in place as a whole, on this machine or on a store.
 
     ```yaml
     raw_log:
@@ -19,8 +20,32 @@ class WholeJsonDataset(JSONDataset):  # type: ignore[misc]
     ```
     """
 
+    def __init__(self, filepath: str, *, metadata: dict[str, Any] | None = None) -> None:
+        """Point to a file.
+
+        Args:
+            filepath: Where it is or will be: a path, or an address on a store.
+            metadata: For other tools; Kedro ignores it.
+        """
+        self._filepath = place_of(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """Read the file."""
+        content: dict[str, Any] = json.loads(self._filepath.read_text(encoding="utf-8"))
+        return content
+
     def save(self, data: dict[str, Any]) -> None:
-        """Write the file beside its place, then rename it."""
-        with drafted(Path(self._get_save_path())) as draft:
-            draft.write_text(json.dumps(data, **self._save_args), encoding="utf-8")
-        self._invalidate_cache()
+        """Write the file beside its place, then move it there."""
+        with drafted(self._filepath) as draft:
+            draft.write_text(json.dumps(data, indent=2), encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """What Kedro-Viz shows."""
+        return JSONPreview(json.dumps(self.load()))
+
+    def _exists(self) -> bool:
+        return is_whole(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

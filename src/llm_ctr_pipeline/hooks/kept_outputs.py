@@ -4,13 +4,12 @@ Kedro looks at existence alone. What was made of other raw files, with other par
 before a run that was cut off, exists too.
 """
 
-from pathlib import Path
-
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from llm_ctr_pipeline.data.raw_log import made_of
+from llm_ctr_pipeline.data.store import Place, changed_at, is_whole, place_of
 
 
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
@@ -50,7 +49,7 @@ def _is_older_than_its_inputs(node: Node, catalog: DataCatalog) -> str | None:
     ]
     for source in sources:
         for place in places:
-            if place.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            if changed_at(place) < changed_at(source):
                 return f"{place} is older than {source}, of which it is made"
     return None
 
@@ -60,9 +59,8 @@ def _is_raw(name: str, catalog: DataCatalog) -> bool:
     return bool(metadata.get("kedro-viz", {}).get("layer") == "raw")
 
 
-def _place(name: str, catalog: DataCatalog) -> Path | None:
+def _place(name: str, catalog: DataCatalog) -> Place | None:
     """Where a dataset lies, if it does."""
     filepath = getattr(catalog.get(name), "_filepath", None)
-    if filepath is None or not Path(filepath).exists():
-        return None
-    return Path(filepath)
+    place = None if filepath is None else place_of(str(filepath))
+    return place if place is not None and is_whole(place) else None

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # Understood by the configuration although no parameter has the name.
-RUNTIME_ONLY = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "mlflow_run_id")
+RUNTIME_ONLY = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store", "mlflow_run_id")
 
 
 class PreflightError(click.ClickException):
@@ -81,10 +81,11 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
 def _check_source(catalog: DataCatalog) -> None:
     """Raise where the encoded splits are the generated log's and the settings ask for none."""
     from llm_ctr_pipeline.data.generated_log import SOURCE
+    from llm_ctr_pipeline.data.store import place_of
 
     summary = catalog.load("summary")
     if summary["source"] == SOURCE and catalog.load("params:generated_log") is None:
-        place = Path(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
+        place = place_of(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
         raise PreflightError(
             f"{place} holds the generated log, and these settings are for a raw log: run "
             "`kedro run --pipeline=preprocess` first"

@@ -1,0 +1,215 @@
+"""Where data lie: on this machine, or on a store such as HDFS or S3, used as pathlib has it.
+
+A store is reached through fsspec. The text of a path on one is the address that Spark reads.
+"""
+
+import fnmatch
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem, get_filesystem_class
+from fsspec.core import url_to_fs
+
+from llm_ctr_pipeline.data.errors import StoreError
+
+# Hadoop's convention: a folder is whole once it holds this file, which is written last.
+SUCCESS = "_SUCCESS"
+
+_MARK = "://"
+_LOCAL = ("file", "local")
+
+
+@dataclass(frozen=True)
+class StoreStat:
+    """What `os.stat` calls the same: bytes, and when a file was changed last."""
+
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True)
+class StorePath:
+    """A file or folder on a store.
+
+    Attributes:
+        address: Such as `hdfs://HOST:PORT/FOLDER` or `s3a://BUCKET/FOLDER`, no slash at its end.
+    """
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+    def __truediv__(self, name: str) -> "StorePath":
+        return StorePath(f"{self.address}/{name}")
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self.address.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "StorePath":
+        """The folder that it lies in."""
+        return StorePath(self.address.rpartition("/")[0])
+
+    @property
+    def parents(self) -> Iterator["StorePath"]:
+        """The folders above it, the nearest first, without the store itself."""
+        above = self.parent
+        while above.address.count("/") > _MARK.count("/"):
+            yield above
+            above = above.parent
+
+    def with_name(self, name: str) -> "StorePath":
+        """Another file in the same folder."""
+        return self.parent / name
+
+    @cached_property
+    def _located(self) -> tuple[AbstractFileSystem, str]:
+        fs, inner = url_to_fs(self.address)
+        return fs, str(inner)
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        """The store's driver."""
+        return self._located[0]
+
+    @property
+    def inner(self) -> str:
+        """What its driver calls it."""
+        return self._located[1]
+
+    def exists(self) -> bool:
+        """Whether there is a file, or a folder with something in it."""
+        return self._info() is not None
+
+    def is_file(self) -> bool:
+        """Whether there is a file."""
+        info = self._info()
+        return info is not None and info["type"] == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there is a folder."""
+        info = self._info()
+        return info is not None and info["type"] == "directory"
+
+    def stat(self) -> StoreStat:
+        """Its size and the time of its last change."""
+        info = self._info()
+        if info is None:
+            raise FileNotFoundError(self.address)
+        # To the microsecond, which a float still holds.
+        changed = round(self.fs.modified(self.inner).timestamp() * 1e6) * 1000
+        return StoreStat(int(info["size"]), changed)
+
+    def iterdir(self) -> Iterator["StorePath"]:
+        """What lies in the folder, by name."""
+        self.fs.invalidate_cache(self.inner)
+        found = {str(inner).rstrip("/") for inner in self.fs.ls(self.inner, detail=False)}
+        # Object stores may keep a folder as an empty file, of its name with a slash.
+        inside = found - {self.inner.rstrip("/")}
+        return (self / name for name in sorted(inner.rpartition("/")[2] for inner in inside))
+
+    def glob(self, pattern: str) -> list["StorePath"]:
+        """What lies in the folder under a name of this pattern."""
+        return [found for found in self.iterdir() if fnmatch.fnmatchcase(found.name, pattern)]
+
+    def open(self, mode: str = "r", **text: Any) -> IO[Any]:
+        """Open the file; `text` is what `open` takes for text."""
+        self.fs.invalidate_cache(self.inner)
+        file: IO[Any] = self.fs.open(self.inner, mode, **text)
+        return file
+
+    def read_text(self, encoding: str) -> str:
+        """Read the file."""
+        with self.open("r", encoding=encoding) as file:
+            return str(file.read())
+
+    def write_text(self, content: str, encoding: str) -> None:
+        """Write the file."""
+        with self.open("w", encoding=encoding) as file:
+            file.write(content)
+
+    def _info(self) -> dict[str, Any] | None:
+        # Drivers remember what they saw, and Spark writes behind their backs.
+        self.fs.invalidate_cache(self.inner)
+        try:
+            info: dict[str, Any] = self.fs.info(self.inner)
+        except FileNotFoundError:
+            return None
+        return info
+
+
+Place = Path | StorePath
+
+
+def place_of(address: str) -> Place:
+    """Read a path or an address.
+
+    Args:
+        address: A path, `file://PATH`, or an address on a store.
+
+    Raises:
+        StoreError: If there is no driver for such addresses.
+    """
+    scheme, mark, path = address.partition(_MARK)
+    if not mark or scheme in _LOCAL:
+        return Path(path if mark else address)
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        raise StoreError(f"{address} cannot be reached without its driver: {error}") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{address} cannot be reached: fsspec, which opens such addresses, knows no {scheme!r}"
+        ) from error
+    return StorePath(address.rstrip("/"))
+
+
+def parts_of(place: Place) -> list[Place]:
+    """The Parquet files of a table in their order: it may be a folder of them, as with Spark."""
+    if isinstance(place, Path):
+        return [*sorted(place.glob("*.parquet"))] if place.is_dir() else [place]
+    return [*place.glob("*.parquet")] if place.is_dir() else [place]
+
+
+def is_whole(place: Place) -> bool:
+    """Whether a file or folder is there, and all of it."""
+    if isinstance(place, Path):
+        return place.exists()
+    return place.is_file() or (place / SUCCESS).is_file()
+
+
+def changed_at(place: Place) -> int:
+    """When what `is_whole` became so, in nanoseconds; of a folder on a store, its last file."""
+    if isinstance(place, StorePath) and not place.is_file():
+        place = place / SUCCESS
+    return place.stat().st_mtime_ns
+
+
+def make_folder(place: Place) -> None:
+    """Make a folder to write to; on a store they come with the files in them."""
+    if isinstance(place, Path):
+        place.mkdir()
+
+
+def parquet_file(place: Place) -> pq.ParquetFile:
+    """Open a Parquet file, of which only what is asked for is read."""
+    if isinstance(place, Path):
+        return pq.ParquetFile(place)
+    return pq.ParquetFile(place.inner, filesystem=place.fs)
+
+
+def parquet_table(place: Place, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of a Parquet file, or of a folder of them, into memory."""
+    pieces = []
+    for part in parts_of(place):
+        with parquet_file(part) as file:
+            pieces.append(file.read(columns=[*columns]))
+    return pa.concat_tables(pieces)
