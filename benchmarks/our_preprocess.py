@@ -12,7 +12,7 @@ from pathlib import Path
 import ibis
 import yaml  # type: ignore[import-untyped]
 
-from llm_ctr_pipeline.data.encode import encode
+from llm_ctr_pipeline.data.encode import encode_split
 from llm_ctr_pipeline.data.engine import write_parquet
 from llm_ctr_pipeline.data.feature_map import FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
@@ -35,14 +35,13 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     rows = draft.put_in_place(raw_folder.rows)
     splits = raw_splits(rows, schema, 1, found["cuts"])
     path = folder / "vocabulary.parquet"
-    write_parquet(connection, fit_vocabulary(splits["train"], schema, min_count), path)
+    write_parquet(connection, fit_vocabulary(splits["train"].table, schema, min_count), path)
     vocabulary = connection.read_parquet(path)
     fit_on = FitSource(source=raw.name, **found["splits"]["train"])
-    fields = build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
-    sizes = dict(zip(fields.names, fields.sizes, strict=True))
-    for split, table in splits.items():
-        encoded = encode(table, vocabulary, schema, sizes)
-        write_parquet(connection, encoded, folder / f"{split}.parquet")
+    build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
+    for name, split in splits.items():
+        encoded = encode_split(split, vocabulary, schema)
+        write_parquet(connection, encoded, folder / f"{name}.parquet")
 
 
 if __name__ == "__main__":

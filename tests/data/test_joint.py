@@ -13,7 +13,6 @@ from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
 FIELDS = ("site", "hour")
-SIZES = {"site": 9, "hour": 7}
 SPLITS = {
     "x4": {"site": ["a", "a", "b", "c", "b", "a"], "hour": ["7", "7", "7", "3", "3", "9"]},
     "x1": {"site": ["b", "9", "9", "b", "b", "5"], "hour": ["3", "3", "8", "8", "8", "1"]},
@@ -94,9 +93,9 @@ def test_its_rows_come_by_log_then_field_then_id(own: dict[str, ir.Table]) -> No
 
 def test_encoded_rows_of_every_log(splits: dict[str, ir.Table], own: dict[str, ir.Table]) -> None:
     joint = join_vocabularies(own, FIELDS, ["hour"])
-    first = encode(splits["x4"], part_of(joint, "x4"), log_of(*FIELDS), SIZES).to_pyarrow()
-    assert first == encode(splits["x4"], own["x4"], log_of(*FIELDS), SIZES).to_pyarrow()
-    second = encode(splits["x1"], part_of(joint, "x1"), log_of(*FIELDS), SIZES).to_pyarrow()
+    first = encode(splits["x4"], part_of(joint, "x4"), log_of(*FIELDS)).to_pyarrow()
+    assert first == encode(splits["x4"], own["x4"], log_of(*FIELDS)).to_pyarrow()
+    second = encode(splits["x1"], part_of(joint, "x1"), log_of(*FIELDS)).to_pyarrow()
     assert second["site"].to_pylist() == [4, 5, 5, 4, 4, 6]
     assert second["hour"].to_pylist() == [2, 2, 4, 4, 4, 5]
 
@@ -147,7 +146,7 @@ def test_a_field_that_a_log_lacks_adds_no_ids(
     joint = join_vocabularies(tables, FIELDS, ["hour"])
     assert ids(part_of(joint, "x1"), "site") == {}
     assert ids(part_of(joint, "x2"), "site") == {"9": 4, "1": 5}
-    encoded = encode(splits["x1"], part_of(joint, "x1"), lacking, SIZES).to_pyarrow()
+    encoded = encode(splits["x1"], part_of(joint, "x1"), lacking).to_pyarrow()
     assert encoded["site"].to_pylist() == [0] * 6
 
 

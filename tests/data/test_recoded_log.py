@@ -61,7 +61,8 @@ def folder_of(path: Path, connection: Backend) -> RawFolder:
 def splits_of(path: Path, connection: Backend, schema: LogSchema) -> dict[str, ir.Table]:
     """The raw rows of a log's splits."""
     rows, facts = read_raw_log(folder_of(path, connection), schema, 1)
-    return raw_splits(rows, schema, 1, facts["cuts"])
+    splits = raw_splits(rows, schema, 1, facts["cuts"])
+    return {name: split.table for name, split in splits.items()}
 
 
 @pytest.fixture(scope="module")

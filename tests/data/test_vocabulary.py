@@ -12,7 +12,6 @@ from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
 FIT_ON = FitSource("generated log", "train.csv", 3, 1, "0" * 64)
-SIZES = {"site": 9, "app": 3}
 
 
 def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
@@ -53,7 +52,7 @@ def test_rare_values_and_other_splits_stay_unknown(connection: Backend) -> None:
     test = split(connection, "test", site=["new", "c", "b", "a"], app=["new", "new", "x", "x"])
     vocabulary = fit_vocabulary(train, log_of("app", "site"), min_count=2)
     assert entries(vocabulary) == [("app", "x", 6, 1), ("site", "c", 3, 1), ("site", "a", 2, 2)]
-    encoded = encode(test, vocabulary, log_of("app", "site"), SIZES)
+    encoded = encode(test, vocabulary, log_of("app", "site"))
     assert encoded.columns == ("row", "label", "app", "site")
     assert encoded.schema()["site"].is_int32()
     assert encoded.to_pyarrow()["site"].to_pylist() == [0, 1, 0, 2]
@@ -67,7 +66,7 @@ def test_a_field_that_the_log_lacks_gets_no_ids(connection: Backend) -> None:
     assert entries(vocabulary) == [("site", "a", 2, 1)]
     feature_map = build_feature_map(vocabulary, "x1", ("site", "app"), 1, FIT_ON)
     assert feature_map.sizes == (2, 1)
-    assert encode(train, vocabulary, lacking, SIZES).to_pyarrow()["app"].to_pylist() == [0, 0]
+    assert encode(train, vocabulary, lacking).to_pyarrow()["app"].to_pylist() == [0, 0]
 
 
 def test_min_count_below_one_is_refused(connection: Backend) -> None:
@@ -84,7 +83,7 @@ def test_the_same_ids_in_row_order_on_any_number_of_threads(connection: Backend)
         connection.raw_sql(f"SET threads = {threads}")
         vocabulary = fit_vocabulary(train, log_of("site", "app"), min_count=20)
         feature_map = build_feature_map(vocabulary, "x4", ("site", "app"), 20, FIT_ON)
-        encoded = encode(train, vocabulary, log_of("site", "app"), SIZES).to_pyarrow()
+        encoded = encode(train, vocabulary, log_of("site", "app")).to_pyarrow()
         assert encoded["row"].to_pylist() == list(range(len(sites)))
         results.append((entries(vocabulary), feature_map, encoded))
     assert results[0] == results[1]

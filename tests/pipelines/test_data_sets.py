@@ -149,7 +149,7 @@ def test_the_values_of_a_made_up_log(project: Path, run_here: Callable[..., None
     raw = raw_splits(
         raw_rows, schema, 1, read(project, "02_intermediate/clubs/raw_log.json")["cuts"]
     )
-    splits = [normalise(table, schema).to_pandas().set_index("row") for table in raw.values()]
+    splits = [normalise(split.table, schema).to_pandas().set_index("row") for split in raw.values()]
     for earlier, later in itertools.pairwise(splits):
         assert rows["when"][earlier.index].max() <= rows["when"][later.index].min()
     found = pd.concat(splits).sort_index()

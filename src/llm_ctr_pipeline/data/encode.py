@@ -1,40 +1,66 @@
 """From a split's raw rows to ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
 
-from llm_ctr_pipeline.data.engine import POSITION
+from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, threads_of
+from llm_ctr_pipeline.data.look_up import CellIds, LookUp
 from llm_ctr_pipeline.data.normalise import field_value
+from llm_ctr_pipeline.data.raw_log import RawSplit
 from llm_ctr_pipeline.data.schema import CATEGORICAL, LABEL, ROW, FieldSource, LogSchema
+from llm_ctr_pipeline.data.store import parquet_file
+
+# Rows to be written: a table of the engine, or batches.
+Encoded: TypeAlias = ir.Table | pa.RecordBatchReader
 
 
-def encode(
-    raw: ir.Table, vocabulary: ir.Table, schema: LogSchema, sizes: Mapping[str, int]
-) -> ir.Table:
-    """Replace every value by its id in the field's vocabulary, or 0 where it has none.
+def encode_split(split: RawSplit, vocabulary: ir.Table, schema: LogSchema) -> Encoded:
+    """Replace every value of a split by its id in the field's vocabulary, or 0 where it has none.
+
+    Args:
+        split: Its checked rows.
+        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
+        schema: The log's description.
+
+    Returns:
+        As `encode` returns it; with DuckDB its batches, made while they are read.
+    """
+    if split.connection.name != DUCKDB:
+        return encode(split.table, vocabulary, schema)
+    columns = {
+        column: _cell_ids(_ids_of_cells(split.table, vocabulary, column, fields, schema), fields)
+        for column, fields in _by_column(schema).items()
+    }
+    chosen = None
+    if split.is_part:
+        with parquet_file(split.file) as file:
+            chosen = np.zeros(file.metadata.num_rows, dtype=np.bool_)
+        for batch in split.table.select(POSITION).to_pyarrow_batches():
+            chosen[batch[POSITION].to_numpy()] = True
+    return LookUp(split.file, chosen, columns, schema, threads_of(split.connection)).encode()
+
+
+def encode(raw: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> ir.Table:
+    """Replace every value by its id, by joins.
 
     Args:
         raw: A split's checked rows as strings, and their position; a table or view of the
             engine, since it is read several times.
-        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
+        vocabulary: See `encode_split`.
         schema: The log's description.
-        sizes: About how many ids each field has. The result does not depend on it.
 
     Returns:
         `row` int64, the position in the raw file; `label` int8; one int32 column per field;
         sorted by `row`, since joins keep no order.
     """
-    by_column: dict[str, list[FieldSource]] = {}
-    for field in schema.fields:
-        if field.column is not None:
-            by_column.setdefault(field.column, []).append(field)
     joined = raw
-    # A row without a match leaves its batch in DuckDB, and a batch in pieces slows down the joins
-    # behind: the columns with the fewest values come first, the others hold nearly all rare ones.
-    for column in sorted(by_column, key=lambda name: max(_sizes(by_column[name], sizes))):
-        ids = _ids_of_cells(raw, vocabulary, column, by_column[column], schema)
+    for column, fields in _by_column(schema).items():
+        ids = _ids_of_cells(raw, vocabulary, column, fields, schema)
         joined = joined.left_join(ids, joined[column] == ids[_cell(column)])
     zero = ibis.literal(0, "int32")
     encoded = {
@@ -46,6 +72,15 @@ def encode(
     return joined.select(
         **{ROW: joined[POSITION], LABEL: joined[schema.label].cast("int8")}, **encoded
     ).order_by(ROW)
+
+
+def _by_column(schema: LogSchema) -> dict[str, list[FieldSource]]:
+    """The fields made of each raw column."""
+    by_column: dict[str, list[FieldSource]] = {}
+    for field in schema.fields:
+        if field.column is not None:
+            by_column.setdefault(field.column, []).append(field)
+    return by_column
 
 
 def _ids_of_cells(
@@ -72,8 +107,16 @@ def _ids_of_cells(
     return cells.select(_cell(column), *(_id(field.name) for field in fields))
 
 
-def _sizes(fields: Sequence[FieldSource], sizes: Mapping[str, int]) -> list[int]:
-    return [sizes[field.name] for field in fields]
+def _cell_ids(ids_of_cells: ir.Table, fields: Sequence[FieldSource]) -> CellIds:
+    found = ids_of_cells.to_pyarrow().combine_chunks()
+    cells, *ids = found.columns
+    return CellIds(
+        cells.combine_chunks(),
+        {
+            field.name: of_field.fill_null(0).to_numpy()
+            for field, of_field in zip(fields, ids, strict=True)
+        },
+    )
 
 
 def _cell(column: str) -> str:

@@ -1,17 +1,20 @@
-"""What depends on the engine: text from CSV files, and the position of a row in its file.
+"""What depends on the engine: connecting, where a row stands in its file, and writing.
 
-Everything else is one Ibis expression for all engines.
+Reading text from CSV files and putting ids in the place of cells do too (`convert`, `encode`);
+everything else is one Ibis expression for all engines.
 """
 
 import atexit
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 from ibis.util import gen_name
 
@@ -59,68 +62,6 @@ class EngineError(NotImplementedError):
     """An engine that this project does not know how to read with."""
 
 
-def convert_csv(
-    connection: BaseBackend,
-    source: Place,
-    target: Place,
-    columns: list[str],
-    kept: list[str],
-    delimiter: str,
-    has_header: bool,
-    has_quotes: Callable[[], bool],
-) -> None:
-    """Write some columns of a CSV file to Parquet as strings, in the file's order.
-
-    Nothing is guessed: `1e5` and `00012` stay what they are, and an empty cell is "".
-
-    Args:
-        connection: Ibis backend.
-        source: The CSV file, UTF-8.
-        target: The Parquet file, or the folder that Spark makes of one.
-        columns: All columns of the file, in order.
-        kept: Those to write.
-        delimiter: What stands between two cells.
-        has_header: Whether the first line names the columns.
-        has_quotes: Says whether there is a quote in the file, and thus may be a line break in a
-            cell; only asked for an engine that reads files of the two kinds in different ways.
-
-    Raises:
-        EngineError: If the backend is none that is known here.
-        Exception: Of the engine's own kind, if the file cannot be read.
-    """
-    _reach(connection, source, target)
-    if connection.name == DUCKDB:
-        table = connection.read_csv(
-            source,
-            columns=dict.fromkeys(columns, "VARCHAR"),
-            auto_detect=False,
-            header=has_header,
-            delim=delimiter,
-            quote=QUOTE,
-            escape=QUOTE,
-            encoding="utf-8",
-            force_not_null=columns,
-            null_padding=False,
-            strict_mode=True,
-        )
-        for name in set(columns) - set(kept):
-            # No cell is null; this has DuckDB read the column. Where it skips one, a row with a
-            # surplus cell is a fatal error in it, and the connection of no use any more.
-            table = table.filter(table[name].notnull())
-        # The order of the rows is the CSV's: DuckDB keeps it unless it is told not to.
-        connection.to_parquet(table.select(*kept), target)
-    elif connection.name == SPARK:
-        from llm_ctr_pipeline.data.spark import convert_csv_with_spark
-
-        options = {"sep": delimiter, "header": has_header, "multiLine": has_quotes()}
-        convert_csv_with_spark(connection, source, target, columns, kept, options)
-    else:
-        raise EngineError(
-            f"raw files are read with {DUCKDB} or {SPARK}, the engine is {connection.name!r}: "
-            "set another backend in globals.yml"
-        )
-
-
 def open_converted(connection: BaseBackend, path: Place) -> ir.Table:
     """Name the rows that `convert_csv` wrote.
 
@@ -132,6 +73,11 @@ def open_converted(connection: BaseBackend, path: Place) -> ir.Table:
         table = connection.read_parquet(path, **{_ROW_NUMBER: True})
         return named(connection, table.rename({POSITION: _ROW_NUMBER}))
     return connection.read_parquet(path)
+
+
+def threads_of(connection: BaseBackend) -> int:
+    """How many threads DuckDB was told to take; as many as there are cores by default."""
+    return int(connection.con.sql("SELECT current_setting('threads')").fetchone()[0])
 
 
 def named(connection: BaseBackend, table: ir.Table) -> ir.Table:
@@ -151,13 +97,19 @@ def read_parquet(connection: BaseBackend, path: Place) -> ir.Table:
     return connection.read_parquet(path)
 
 
-def write_parquet(connection: BaseBackend, table: ir.Table, path: Place) -> None:
-    """Execute a table and write it, in its order, to a Parquet file, or a folder with Spark."""
+def write_parquet(
+    connection: BaseBackend, rows: ir.Table | pa.RecordBatchReader, path: Place
+) -> None:
+    """Write rows, in their order, to a Parquet file, or with Spark to a folder of them."""
     _reach(connection, path)
-    if connection.name == SPARK:
-        connection.to_parquet(table, str(path), mode="overwrite")
+    if isinstance(rows, pa.RecordBatchReader):
+        with path.open("wb") as file, pq.ParquetWriter(file, rows.schema) as writer:
+            for batch in rows:
+                writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+    elif connection.name == SPARK:
+        connection.to_parquet(rows, str(path), mode="overwrite")
     else:
-        connection.to_parquet(table, path)
+        connection.to_parquet(rows, path)
 
 
 def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:

@@ -1,9 +1,7 @@
 """Reading a raw log's files into Parquet and checking every row of them."""
 
-import codecs
-import hashlib
+import errno
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,21 +9,17 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.engine import (
-    POSITION,
-    QUOTE,
-    EngineError,
-    convert_csv,
-    open_converted,
-)
+from llm_ctr_pipeline.data.convert import convert_csv
+from llm_ctr_pipeline.data.engine import POSITION, EngineError, open_converted
 from llm_ctr_pipeline.data.errors import RawLogError, StorageError
 from llm_ctr_pipeline.data.normalise import code_value
-from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
+from llm_ctr_pipeline.data.raw_csv import CsvFile, records
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.times import FORMATS
 
-_CHUNK_BYTES = 1 << 22
+# A full disk, a quota, a limit on the size of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NUMBER = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 # A file with so many rows for each value of a code holds every value, unless the offset is
@@ -41,13 +35,11 @@ class RawFile:
         csv: Where they come from.
         table: All columns that are not ignored, as strings (an empty cell is the value ""), and
             `POSITION`, int64, the 0-based position in the file.
-        delimiters: How many delimiters the file holds, in quotes or not; None if there are quotes.
         fingerprint: SHA-256 of the file's bytes, in hexadecimal.
     """
 
     csv: CsvFile
     table: ir.Table
-    delimiters: int | None
     fingerprint: str
 
 
@@ -93,38 +85,18 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
         StorageError: If the disk is full.
     """
-    schema = csv.schema
-    kept = [name for name in csv.columns if name not in schema.ignored]
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        # The engine and the hash leave Python's lock to each other.
-        content = reader.submit(_read_bytes, csv)
-        try:
-            convert_csv(
-                connection,
-                csv.path,
-                target,
-                [*csv.columns],
-                kept,
-                schema.delimiter,
-                schema.columns is None,
-                lambda: content.result()[0] is None,
-            )
-        except (EngineError, RawLogError):
-            raise
-        except Exception as error:
-            # Engines raise classes of their own for a row they cannot read: find it ourselves.
-            if "could not write" in str(error).lower():
-                raise StorageError(
-                    f"{target.parent} cannot be written, is the disk full? "
-                    f"{str(error).strip().splitlines()[0]}"
-                ) from error
-            _check_widths(csv)
-            reason = " ".join(str(error).strip().splitlines()[:3])
-            if _has_mixed_line_ends(csv.path):
-                reason = r"some of its lines end in \r\n, others in \n: let all end alike"
-            raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
-        delimiters, fingerprint = content.result()
-    return RawFile(csv, open_converted(connection, target), delimiters, fingerprint)
+    try:
+        fingerprint = convert_csv(connection, csv, target)
+    except (EngineError, RawLogError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).strip().splitlines()[:3])
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StorageError(f"{target.parent} cannot be written: {reason}") from error
+        # Readers raise classes of their own for a row they cannot read: find it ourselves.
+        _check_widths(csv)
+        raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
+    return RawFile(csv, open_converted(connection, target), fingerprint)
 
 
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
@@ -162,11 +134,6 @@ def check_raw_file(file: RawFile) -> RawFileFacts:
     rules = [*_rules(file.table, schema)]
     counts = _scan(file, rules)
     rows = counts["rows"]
-    lines = rows + 1 if schema.columns is None else rows
-    # DuckDB drops an empty cell after the last column without a word: the number of delimiters
-    # tells, unless quoted cells may hold some of their own.
-    if file.delimiters != (len(schema.raw_columns) - 1) * lines:
-        _check_widths(file.csv)
     if rows == 0:
         begin = "has a header but no rows" if schema.columns is None else "has no rows"
         raise RawLogError(f"{path} {begin}: expected at least one")
@@ -261,35 +228,6 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
         f"{code.last}) in {rows} rows, found {found} of them, from {ends['low']} to "
         f"{ends['high']}: is the offset {code.offset} right?"
     )
-
-
-def _read_bytes(csv: CsvFile) -> tuple[int | None, str]:
-    """Hash a file, see that all of it is UTF-8, and count its delimiters if it has no quotes.
-
-    The engine looks at the encoding only of those columns that are kept.
-    """
-    digest = hashlib.sha256()
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    delimiter, quote = csv.schema.delimiter.encode(), QUOTE.encode()
-    delimiters, has_quotes = 0, False
-    try:
-        with csv.path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                decoder.decode(chunk)
-                delimiters += chunk.count(delimiter)
-                has_quotes = has_quotes or quote in chunk
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        for _ in text_lines(csv.path):
-            pass  # until it raises and names the line
-        raise
-    return None if has_quotes else delimiters, digest.hexdigest()
-
-
-def _has_mixed_line_ends(path: Place) -> bool:
-    with path.open("rb") as stream:
-        return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 
 
 def _check_widths(csv: CsvFile) -> None:

@@ -65,6 +65,24 @@ class RawRows:
         return RawRows(target, self.connection)
 
 
+@dataclass(frozen=True)
+class RawSplit:
+    """The raw rows of one split.
+
+    Attributes:
+        table: As strings, and their position: a view in the engine, which may be read several
+            times in one query.
+        file: Where they are, in Parquet.
+        is_part: Whether there are others in that file.
+        connection: Ibis backend.
+    """
+
+    table: ir.Table
+    file: Place
+    is_part: bool
+    connection: BaseBackend
+
+
 def open_raw_files(folder: RawFolder, schema: LogSchema) -> dict[str, CsvFile]:
     """Check the first lines of a log's files, by split.
 
@@ -129,7 +147,7 @@ def read_raw_log(
 
 def raw_splits(
     rows: RawRows, schema: LogSchema, every_nth_row: int, cuts: Mapping[str, Any] | None
-) -> dict[str, ir.Table]:
+) -> dict[str, RawSplit]:
     """Name the raw rows of each split of a checked log.
 
     Args:
@@ -137,19 +155,19 @@ def raw_splits(
         schema: Its description.
         every_nth_row: As it was checked with.
         cuts: As `read_raw_log` returned them.
-
-    Returns:
-        Views in the engine: they may be read several times in one query.
     """
     where = Cuts.from_dict(cuts) if cuts else None
     tables = {
         split: open_converted(rows.connection, rows.file(split)) for split in schema.splitting.files
     }
-    chosen = {split: _rows_of(tables, split, schema, every_nth_row, where) for split in SPLITS}
-    return {
-        split: table if table is tables.get(split) else named(rows.connection, table)
-        for split, table in chosen.items()
-    }
+    splits = {}
+    for split in SPLITS:
+        chosen = _rows_of(tables, split, schema, every_nth_row, where)
+        source = split if split in tables else "train"
+        is_part = chosen is not tables[source]
+        table = named(rows.connection, chosen) if is_part else chosen
+        splits[split] = RawSplit(table, rows.file(source), is_part, rows.connection)
+    return splits
 
 
 def _check(

@@ -284,7 +284,7 @@ def _consecutive_codes(
 ) -> tuple[ir.Table, int]:
     """Number every field's values from where the field before ends; say how many there are."""
     sizes = _sizes(vocabulary)
-    coded = encode(rows.rename({POSITION: LOG_ROW}), vocabulary, _COLUMNS, sizes)
+    coded = encode(rows.rename({POSITION: LOG_ROW}), vocabulary, _COLUMNS)
     ends = itertools.accumulate(sizes[field] for field in fields)
     starts = {field: end - sizes[field] for field, end in zip(fields, ends, strict=True)}
     times = rows.select(time_row=LOG_ROW, hour="hour")

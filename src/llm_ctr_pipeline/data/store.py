@@ -199,11 +199,11 @@ def make_folder(place: Place) -> None:
         place.mkdir()
 
 
-def parquet_file(place: Place) -> pq.ParquetFile:
-    """Open a Parquet file, of which only what is asked for is read."""
+def parquet_file(place: Place, **options: Any) -> pq.ParquetFile:
+    """Open a Parquet file, of which only what is asked for is read; see `pyarrow.parquet`."""
     if isinstance(place, Path):
-        return pq.ParquetFile(place)
-    return pq.ParquetFile(place.inner, filesystem=place.fs)
+        return pq.ParquetFile(place, **options)
+    return pq.ParquetFile(place.inner, filesystem=place.fs, **options)
 
 
 def parquet_table(place: Place, columns: Sequence[str]) -> pa.Table:

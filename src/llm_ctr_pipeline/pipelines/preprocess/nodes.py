@@ -5,7 +5,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.encode import encode
+from llm_ctr_pipeline.data.encode import Encoded, encode_split
 from llm_ctr_pipeline.data.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
@@ -42,7 +42,7 @@ def fit_vocabulary(
     """Number the values that the training split holds often enough."""
     schema = log.to_schema()
     splits = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    return fit(splits["train"], schema, preprocess.min_count)
+    return fit(splits["train"].table, schema, preprocess.min_count)
 
 
 def make_feature_map(
@@ -58,17 +58,14 @@ def encode_splits(
     raw_rows: RawRows,
     raw_log: dict[str, Any],
     vocabulary: ir.Table,
-    feature_map: dict[str, Any],
     log: LogParams,
     preprocess: PreprocessParams,
-) -> tuple[ir.Table, ir.Table, ir.Table]:
+) -> tuple[Encoded, Encoded, Encoded]:
     """Replace all values by their ids, in this log's part of the vocabulary: train, valid, test."""
     schema = log.to_schema()
-    fields = FeatureMap.from_dict(feature_map)
-    sizes = dict(zip(fields.names, fields.sizes, strict=True))
     own = part_of(vocabulary, log.dataset)
     raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    train, valid, test = (encode(rows, own, schema, sizes) for rows in raw.values())
+    train, valid, test = (encode_split(split, own, schema) for split in raw.values())
     return train, valid, test
 
 

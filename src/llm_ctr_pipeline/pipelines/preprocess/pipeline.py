@@ -67,7 +67,6 @@ def create_encode() -> Pipeline:
                     "raw_rows",
                     "raw_log",
                     "vocabulary",
-                    "feature_map",
                     "params:log",
                     "params:preprocess",
                 ],

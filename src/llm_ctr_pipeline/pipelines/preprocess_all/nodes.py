@@ -47,7 +47,7 @@ def provide_recoded_logs(
         card = provide_recoded_log(
             folder,
             dataset,
-            rows_of_log({split: raw[split] for split in used}, sizes),
+            rows_of_log({split: raw[split].table for split in used}, sizes),
             Recoding(**split_as.model_dump()),
             {"source": source, "splits": made_from},
             read_truth(raw_folder.connection, raw_folder.path) if is_generated else None,

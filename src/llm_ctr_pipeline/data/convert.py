@@ -1,0 +1,108 @@
+"""From a raw CSV file to Parquet: every cell as the text that it is, in the file's order."""
+
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from ibis.backends import BaseBackend
+
+from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
+from llm_ctr_pipeline.data.engine import DUCKDB, QUOTE, SPARK, EngineError, threads_of
+from llm_ctr_pipeline.data.in_order import in_order
+from llm_ctr_pipeline.data.raw_csv import CsvFile
+from llm_ctr_pipeline.data.store import Place
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A dictionary is kept however many values a block has: encoding looks up those, not the rows.
+_LARGEST_DICTIONARY = 1 << 30
+
+
+def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
+    """Read a CSV file once and write its columns, but for the ignored ones, as strings.
+
+    Nothing is guessed: `1e5` and `00012` stay what they are, and an empty cell is "".
+
+    Args:
+        connection: Ibis backend.
+        csv: The file, its first line checked.
+        target: The Parquet file, or the folder that Spark makes of one.
+
+    Returns:
+        SHA-256 of the file's bytes, in hexadecimal.
+
+    Raises:
+        EngineError: If the backend is none that is known here.
+        RawLogError: If the text is not UTF-8, or a quote is not closed.
+        Exception: Of the reader's own kind, if a row cannot be read.
+    """
+    kept = [name for name in csv.columns if name not in csv.schema.ignored]
+    blocks = CsvBlocks(csv)
+    if connection.name == DUCKDB:
+        _write_blocks(blocks, kept, target, threads_of(connection))
+    elif connection.name == SPARK:
+        from llm_ctr_pipeline.data.spark import convert_csv_with_spark
+
+        for _ in blocks:
+            pass  # Spark reads the file itself, in one of two ways
+        options = {
+            "sep": csv.schema.delimiter,
+            "header": csv.schema.columns is None,
+            "multiLine": blocks.has_quotes,
+        }
+        convert_csv_with_spark(connection, csv.path, target, [*csv.columns], kept, options)
+    else:
+        raise EngineError(
+            f"raw files are read with {DUCKDB} or {SPARK}, the engine is {connection.name!r}: "
+            "set another backend in globals.yml"
+        )
+    return blocks.fingerprint
+
+
+def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:
+    """Write each block's rows as a row group, while others are read."""
+    schema = pa.schema([(name, pa.dictionary(pa.int32(), pa.string())) for name in kept])
+    read = partial(_read_block, csv=blocks.csv, kept=kept)
+    with (
+        target.open("wb") as file,
+        pq.ParquetWriter(
+            file,
+            schema,
+            store_schema=False,
+            write_statistics=False,
+            dictionary_pagesize_limit=_LARGEST_DICTIONARY,
+        ) as writer,
+    ):
+        for rows in in_order(read, enumerate(blocks), threads):
+            writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+
+
+def _read_block(numbered: tuple[int, bytes], csv: CsvFile, kept: list[str]) -> pa.Table:
+    """Read a block's rows as strings in dictionaries, one of each column."""
+    number, block = numbered
+    is_first = number == 0
+    if not is_first and block.startswith(_BYTE_ORDER_MARK):
+        block = b"\n" + block  # it is part of a cell here; an empty line is no row
+    if not block.endswith(b"\n"):
+        block += b"\n"  # a header without it would be no row
+    rows = pa_csv.read_csv(
+        pa.py_buffer(block),
+        pa_csv.ReadOptions(
+            use_threads=False,
+            block_size=len(block) + 1,
+            column_names=csv.columns,
+            skip_rows_after_names=int(is_first and csv.schema.columns is None),
+        ),
+        pa_csv.ParseOptions(
+            delimiter=csv.schema.delimiter,
+            quote_char=QUOTE,
+            newlines_in_values=QUOTE.encode() in block,
+        ),
+        pa_csv.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(csv.columns, pa.string()),
+            strings_can_be_null=False,
+            include_columns=kept,
+        ),
+    )
+    return pa.table({name: rows[name].combine_chunks().dictionary_encode() for name in kept})

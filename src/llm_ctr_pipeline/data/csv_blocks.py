@@ -1,0 +1,111 @@
+"""A CSV file's bytes, read once, in blocks that begin and end with a row."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from rich import get_console
+from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
+
+from llm_ctr_pipeline.data.engine import QUOTE
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
+
+_BLOCK_BYTES = 1 << 24
+_LONGEST_ROW = 1 << 28
+_QUOTE = QUOTE.encode()
+
+
+class CsvBlocks:
+    """The bytes of a CSV file that are seen to be UTF-8, its quotes in pairs.
+
+    Attributes:
+        csv: The file, its first line checked.
+        has_quotes: Whether a quote was seen so far: a cell may then hold a line break.
+    """
+
+    def __init__(self, csv: CsvFile) -> None:
+        self.csv = csv
+        self.has_quotes = False
+        self._digest = hashlib.sha256()
+        cell_begins = rb"(?:\A|(?<=[\r\n" + re.escape(csv.schema.delimiter.encode()) + rb"]))"
+        cell_ends = rb"(?=[\r\n" + re.escape(csv.schema.delimiter.encode()) + rb"]|\Z)"
+        quoted = _QUOTE + rb'[^"]*(?:""[^"]*)*' + _QUOTE
+        # Quoted cells, and as the only group a quote at the beginning of a cell that is none.
+        self._cells = re.compile(
+            cell_begins + rb"(?:" + quoted + cell_ends + rb"|(" + _QUOTE + rb"))"
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of what was read so far."""
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Read the file.
+
+        Yields:
+            Blocks of some 16 MiB: whole rows, the header among those of the first.
+
+        Raises:
+            RawLogError: If there is a fault; the message names the line.
+        """
+        console = get_console()
+        columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn())
+        with (
+            self.csv.path.open("rb") as file,
+            ThreadPoolExecutor(max_workers=1) as hashing,
+            Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        ):
+            size = self.csv.path.stat().st_size
+            task = progress.add_task(f"reading {self.csv.path.name}", total=size)
+            rest, hashed = b"", hashing.submit(self._digest.update, b"")
+            while content := file.read(_BLOCK_BYTES):
+                hashed.result()  # one block ahead, not the whole file
+                hashed = hashing.submit(self._digest.update, content)
+                content = rest + content
+                end = self._end_of_rows(content)
+                if end > 0:
+                    yield self._checked(content[:end])
+                rest = content[end:]
+                if len(rest) > _LONGEST_ROW:
+                    self._raise_fault(f"a row is longer than {_LONGEST_ROW} bytes")
+                progress.advance(task, len(content))
+            if rest:
+                if self._open_quote(rest) is not None:
+                    self._raise_fault("a quote is not closed")
+                yield self._checked(rest)
+
+    def _end_of_rows(self, content: bytes) -> int:
+        """Where the last row ends that ends within some bytes; 0 if none does."""
+        end = content.rfind(b"\n") + 1
+        if _QUOTE in content:
+            self.has_quotes = True
+            begin = self._open_quote(content[:end])
+            if begin is not None:
+                return content.rfind(b"\n", 0, begin) + 1
+        return end
+
+    def _open_quote(self, content: bytes) -> int | None:
+        """Where a quoted cell begins that does not end, or goes on behind its closing quote."""
+        if _QUOTE not in content:
+            return None
+        found = (match.start(1) for match in self._cells.finditer(content) if match[1])
+        return next(found, None)
+
+    def _checked(self, block: bytes) -> bytes:
+        if not block.isascii():
+            try:
+                block.decode()
+            except UnicodeDecodeError:
+                for _ in text_lines(self.csv.path):
+                    pass  # until it raises and names the line
+                raise
+        return block
+
+    def _raise_fault(self, otherwise: str) -> None:
+        """Raise for the first row that is no CSV."""
+        for _ in records(self.csv.path, self.csv.schema):
+            pass  # until it raises and names the line
+        raise RawLogError(f"{self.csv.path} cannot be read as CSV: {otherwise}")
