@@ -101,7 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, exception: str, status: HTTPStatus) -> None:
         fault = {"exception": exception, "message": f"/{self.name}: {self.query['op']}"}
         java = "java.io" if exception == "FileNotFoundException" else "org.apache.hadoop.fs"
-        self._send_json({"RemoteException": fault | {"javaClassName": f"{java}.{exception}"}}, status)
+        fault["javaClassName"] = f"{java}.{exception}"
+        self._send_json({"RemoteException": fault}, status)
 
     def _is_sent_on(self) -> bool:
         """Send the client on to a data node, unless this is one."""

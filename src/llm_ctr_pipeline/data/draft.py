@@ -10,6 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar, cast
 
+from fsspec import AbstractFileSystem
+
 from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.store import SUCCESS, Place, StorePath, remove
 
@@ -124,11 +126,21 @@ def _put_on_store(draft: StorePath, target: StorePath) -> None:
     if is_folder:
         remove(draft / SUCCESS)
     expected = _sizes(draft)
-    target.fs.mv(draft.inner, target.inner, recursive=is_folder)
+    _move(draft, target, [*expected])
     if _sizes(target) != expected:
         raise StoreError(f"{target} is not all of {draft}, which was moved there: run again")
     if is_folder:
         (target / SUCCESS).write_text("", encoding="utf-8")
+
+
+def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
+    fs = target.fs
+    if type(fs).mv is not AbstractFileSystem.mv:
+        fs.mv(draft.inner, target.inner, recursive=True)
+        return
+    # The store has no rename, and fsspec's takes folders for files on S3: copy the files, some at
+    # a time where the driver can. The draft is removed with its scratch folder.
+    fs.copy([draft.inner + name for name in files], [target.inner + name for name in files])
 
 
 def _sizes(place: StorePath) -> dict[str, int]:
