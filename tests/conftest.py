@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from llm_ctr_pipeline.metrics.tested_models import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
+from tests import webhdfs
 
 # Tiny tensors are faster on one thread than on several.
 torch.set_num_threads(1)
@@ -154,6 +156,41 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
         return models
 
     return make
+
+
+# --- stores -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", params=["memory", "webhdfs", "s3a"])
+def store_root(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a store of each kind: flat, with folders, and one that only copies.
+
+    S3 is tested where s3fs and moto's server are installed.
+    """
+    if request.param == "memory":
+        yield "memory://store"
+    elif request.param == "webhdfs":
+        with webhdfs.served(tmp_path_factory.mktemp("hdfs")) as address:
+            yield address
+    else:
+        pytest.importorskip("s3fs", reason="the S3 tests need s3fs")
+        server = pytest.importorskip("moto.server", reason="the S3 tests need moto[server]")
+        served = server.ThreadedMotoServer("127.0.0.1", port=0)
+        served.start()
+        host, port = served.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        with mock.patch.dict(os.environ, keys, AWS_ENDPOINT_URL=f"http://{host}:{port}"):
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield "s3a://bucket"
+        served.stop()
+
+
+@pytest.fixture
+def store(store_root: str, tmp_path: Path) -> str:
+    """The address of a folder on a store that is not there yet."""
+    return f"{store_root}/{tmp_path.name}"
 
 
 # --- whole runs ---------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar, cast
 
+from fsspec import AbstractFileSystem
+
 from llm_ctr_pipeline.data.errors import StoreError
-from llm_ctr_pipeline.data.store import SUCCESS, Place, StorePath
+from llm_ctr_pipeline.data.store import SUCCESS, Place, StorePath, remove
 
 PlaceT = TypeVar("PlaceT", bound=Place)
 
@@ -60,13 +62,13 @@ class StoreScratch:
     def __init__(self, target: StorePath) -> None:
         self._made = _first_missing(target.parent)
         self.path = target.with_name(f".{target.name}-draft")
-        _remove(self.path)
+        remove(self.path)
 
     def drop(self) -> None:
         """See `Scratch.drop`."""
-        _remove(self.path)
+        remove(self.path)
         if self._made is not None and not _sizes(self._made):
-            _remove(self._made)
+            remove(self._made)
 
 
 def scratch_beside(target: Place) -> Scratch | StoreScratch:
@@ -116,17 +118,29 @@ def put_in_place(draft: Place, target: Place) -> None:
 
 
 def _put_on_store(draft: StorePath, target: StorePath) -> None:
-    is_folder = draft.is_dir()
-    _remove(target / SUCCESS)
+    if target.is_dir():
+        remove(target / SUCCESS)
     # What is there would be in the way: HDFS moves into a folder, and onto no file.
-    _remove(target)
-    _remove(draft / SUCCESS)
+    remove(target)
+    is_folder = draft.is_dir()
+    if is_folder:
+        remove(draft / SUCCESS)
     expected = _sizes(draft)
-    target.fs.mv(draft.inner, target.inner, recursive=is_folder)
+    _move(draft, target, [*expected])
     if _sizes(target) != expected:
         raise StoreError(f"{target} is not all of {draft}, which was moved there: run again")
     if is_folder:
         (target / SUCCESS).write_text("", encoding="utf-8")
+
+
+def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
+    fs = target.fs
+    if type(fs).mv is not AbstractFileSystem.mv:
+        fs.mv(draft.inner, target.inner, recursive=True)
+        return
+    # The store has no rename, and fsspec's takes folders for files on S3: copy the files, some at
+    # a time where the driver can. The draft is removed with its scratch folder.
+    fs.copy([draft.inner + name for name in files], [target.inner + name for name in files])
 
 
 def _sizes(place: StorePath) -> dict[str, int]:
@@ -134,12 +148,6 @@ def _sizes(place: StorePath) -> dict[str, int]:
     place.fs.invalidate_cache(place.inner)
     found = place.fs.find(place.inner, detail=True)
     return {name.removeprefix(place.inner): info["size"] for name, info in found.items()}
-
-
-def _remove(place: StorePath) -> None:
-    if place.exists():
-        place.fs.rm(place.inner, recursive=True)
-        place.fs.invalidate_cache(place.inner)
 
 
 def _lock(folder: Path) -> int | None:

@@ -203,9 +203,8 @@ def provide_recoded_log(
             f"{path} holds files but no {CARD_NAME}, so it was not written by this program and "
             f"stays as it is: point {dataset}_raw_dir to it if it is the log to use"
         )
-    complete = is_whole(path) and all(
-        (path / f"{split}.csv").is_file() for split in recoding.bounds
-    )
+    complete = all((path / f"{split}.csv").is_file() for split in recoding.bounds)
+    complete = complete and is_whole(path)
     if card is not None and complete and {name: card[name] for name in wanted} == wanted:
         return card
     connection = folder.connection

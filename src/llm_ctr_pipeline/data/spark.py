@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.engine import POSITION, QUOTE
-from llm_ctr_pipeline.data.store import Place
+from llm_ctr_pipeline.data.store import Place, remove
 
 
 def spark_session(settings: Mapping[str, Any]) -> Any:
@@ -69,7 +69,7 @@ def convert_csv_with_spark(
 def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) -> None:
     """Write a table to one CSV file: many tasks write parts of it, which are put together here.
 
-    See `engine.write_csv`. The parts stay beside the file, in a draft's folder.
+    See `engine.write_csv`.
     """
     folder = path.with_name(f"{path.name}-parts")
     rows = connection.raw_sql(connection.compile(table))
@@ -80,6 +80,7 @@ def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) 
         for part in sorted(parts, key=str):
             with part.open("rb") as content:
                 shutil.copyfileobj(content, file)
+    remove(folder)
 
 
 def _numbered(rows: Any, functions: Any) -> Any:

@@ -4,6 +4,7 @@ A store is reached through fsspec. The text of a path on one is the address that
 """
 
 import fnmatch
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -197,6 +198,15 @@ def make_folder(place: Place) -> None:
     """Make a folder to write to; on a store they come with the files in them."""
     if isinstance(place, Path):
         place.mkdir()
+
+
+def remove(place: Place) -> None:
+    """Remove a folder or a file on a store, or a folder on this machine, if it is there."""
+    if isinstance(place, Path):
+        shutil.rmtree(place, ignore_errors=True)
+    elif place.exists():
+        place.fs.rm(place.inner, recursive=True)
+        place.fs.invalidate_cache(place.inner)
 
 
 def parquet_file(place: Place, **options: Any) -> pq.ParquetFile:

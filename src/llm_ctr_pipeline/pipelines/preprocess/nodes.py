@@ -1,6 +1,5 @@
 """What the preprocess pipeline does, step by step."""
 
-from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
@@ -13,13 +12,14 @@ from llm_ctr_pipeline.data.generated_log import provide_generated_log as provide
 from llm_ctr_pipeline.data.joint import part_of
 from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
 from llm_ctr_pipeline.data.raw_log import read_raw_log as read_log
+from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.summary import summarise_split
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
 
 
 def provide_generated_log(
-    raw_folder: RawFolder, generated_folder: Path, generated_log: GeneratedLogParams | None
+    raw_folder: RawFolder, generated_folder: Place, generated_log: GeneratedLogParams | None
 ) -> dict[str, Any]:
     """Write the generated log where it is the raw log asked for; say what the source is."""
     if generated_log is None or raw_folder.path != generated_folder:

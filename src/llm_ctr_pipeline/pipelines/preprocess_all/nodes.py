@@ -1,6 +1,5 @@
 """What preprocess_all does beside preprocess: x1 and x2, and the joint vocabulary."""
 
-from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
@@ -12,6 +11,7 @@ from llm_ctr_pipeline.data.joint import join_vocabularies as join
 from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
 from llm_ctr_pipeline.data.recoded_log import Recoding, provide_recoded_log, rows_of_log
 from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
 
 
@@ -21,7 +21,7 @@ def provide_recoded_logs(
     raw_log: dict[str, Any],
     log: LogParams,
     preprocess: PreprocessParams,
-    recoded_folder: Path,
+    recoded_folder: Place,
     x1_folder: RawFolder,
     x2_folder: RawFolder,
     recoding: RecodingsParams,
