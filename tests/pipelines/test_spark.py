@@ -10,12 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pyarrow.parquet as pq
 import pytest
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.engine import EngineError, convert_csv
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.schema import SPLITS
 
@@ -150,11 +148,3 @@ def test_spark_refuses_what_duckdb_refuses(
     printed = preprocess(folder, "spark", raw, code=1)
     assert "row 2001 (line 2002): too few cells, 2 for 24 columns" in printed
     assert not (folder / "data" / "02_intermediate").exists()
-
-
-def test_another_engine_is_refused(tmp_path: Path) -> None:
-    connection = ibis.sqlite.connect()
-    with pytest.raises(EngineError, match="duckdb or pyspark, the engine is 'sqlite'"):
-        convert_csv(
-            connection, tmp_path / "a", tmp_path / "b", ["a"], ["a"], ",", True, lambda: False
-        )

@@ -9,6 +9,7 @@ from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
 from llm_ctr_pipeline.data.engine import DUCKDB, QUOTE, SPARK, EngineError, threads_of
+from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.in_order import in_order
 from llm_ctr_pipeline.data.raw_csv import CsvFile
 from llm_ctr_pipeline.data.store import Place
@@ -33,7 +34,7 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
 
     Raises:
         EngineError: If the backend is none that is known here.
-        RawLogError: If the text is not UTF-8, or a quote is not closed.
+        RawLogError: If the text is not UTF-8, a quote is not closed, or Spark cannot read it.
         Exception: Of the reader's own kind, if a row cannot be read.
     """
     kept = [name for name in csv.columns if name not in csv.schema.ignored]
@@ -45,6 +46,11 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
 
         for _ in blocks:
             pass  # Spark reads the file itself, in one of two ways
+        if blocks.has_quotes and _has_two_line_ends(csv):
+            raise RawLogError(
+                f"{csv.path} has quotes, and lines that end in \\r\\n and in \\n: Spark takes one "
+                "kind for part of a cell; let all lines end alike"
+            )
         options = {
             "sep": csv.schema.delimiter,
             "header": csv.schema.columns is None,
@@ -57,6 +63,11 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
             "set another backend in globals.yml"
         )
     return blocks.fingerprint
+
+
+def _has_two_line_ends(csv: CsvFile) -> bool:
+    with csv.path.open("rb") as stream:
+        return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 
 
 def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:

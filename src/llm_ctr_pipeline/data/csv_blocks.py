@@ -73,26 +73,31 @@ class CsvBlocks:
                     self._raise_fault(f"a row is longer than {_LONGEST_ROW} bytes")
                 progress.advance(task, len(content))
             if rest:
-                if self._open_quote(rest) is not None:
+                if not self._is_closed(rest):
                     self._raise_fault("a quote is not closed")
                 yield self._checked(rest)
 
     def _end_of_rows(self, content: bytes) -> int:
         """Where the last row ends that ends within some bytes; 0 if none does."""
         end = content.rfind(b"\n") + 1
-        if _QUOTE in content:
-            self.has_quotes = True
-            begin = self._open_quote(content[:end])
-            if begin is not None:
-                return content.rfind(b"\n", 0, begin) + 1
+        if _QUOTE not in content:
+            return end
+        self.has_quotes = True
+        closed = []
+        for cell in self._cells.finditer(content, 0, end):
+            if cell[1]:
+                end = content.rfind(b"\n", 0, cell.start()) + 1
+                break
+            closed.append(cell.span())
+        # A line break within a cell ends no row.
+        for first, last in reversed(closed):
+            if first < end <= last:
+                end = content.rfind(b"\n", 0, first) + 1
         return end
 
-    def _open_quote(self, content: bytes) -> int | None:
-        """Where a quoted cell begins that does not end, or goes on behind its closing quote."""
-        if _QUOTE not in content:
-            return None
-        found = (match.start(1) for match in self._cells.finditer(content) if match[1])
-        return next(found, None)
+    def _is_closed(self, content: bytes) -> bool:
+        """Whether every cell that begins with a quote ends with one."""
+        return not any(cell[1] for cell in self._cells.finditer(content))
 
     def _checked(self, block: bytes) -> bytes:
         if not block.isascii():
