@@ -103,7 +103,10 @@ def write_parquet(
     """Write rows, in their order, to a Parquet file, or with Spark to a folder of them."""
     _reach(connection, path)
     if isinstance(rows, pa.RecordBatchReader):
-        with path.open("wb") as file, pq.ParquetWriter(file, rows.schema) as writer:
+        with (
+            path.open("wb") as file,
+            pq.ParquetWriter(file, rows.schema, compression="zstd") as writer,
+        ):
             for batch in rows:
                 writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
     elif connection.name == SPARK:
