@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ibis.expr.types as ir
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,9 @@ from mlflow.entities import Run
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.engine import POSITION
+from llm_ctr_pipeline.data.normalise import field_value
+from llm_ctr_pipeline.data.schema import LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.tested_models import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
@@ -30,6 +34,28 @@ from llm_ctr_pipeline.models.prompt import PromptTokens
 
 # Tiny tensors are faster on one thread than on several.
 torch.set_num_threads(1)
+
+# --- data ---------------------------------------------------------------------------------------
+
+Normalise = Callable[[ir.Table, LogSchema], ir.Table]
+
+
+@pytest.fixture(scope="session")
+def normalise() -> Normalise:
+    """Name label and fields of a split's raw rows as the unified schema does, and derive the rest.
+
+    `row` is the position in the raw file.
+    """
+
+    def make(table: ir.Table, schema: LogSchema) -> ir.Table:
+        return table.select(
+            row=table[POSITION],
+            label=table[schema.label].cast("int8"),
+            **{field.name: field_value(table, field, schema) for field in schema.fields},
+        )
+
+    return make
+
 
 # --- models and training ------------------------------------------------------------------------
 

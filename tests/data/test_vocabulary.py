@@ -100,7 +100,6 @@ def test_feature_map_sizes_offsets_and_round_trip(connection: Backend) -> None:
     assert feature_map.names == ("site", "app")
     assert feature_map.sizes == (3, 2)
     assert feature_map.offsets == (0, 3)
-    assert feature_map.total_size == 5
     assert FeatureMap.from_dict(feature_map.to_dict()) == feature_map
 
 

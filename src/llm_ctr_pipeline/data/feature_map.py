@@ -95,11 +95,6 @@ class FeatureMap:
         """Where each field's ids begin in one table over all fields."""
         return (0, *itertools.accumulate(self.sizes[:-1]))
 
-    @property
-    def total_size(self) -> int:
-        """Rows of one table over all fields' ids."""
-        return sum(self.sizes)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the map as JSON types."""
         content = {**asdict(self), "fields": [asdict(field) for field in self.fields]}
