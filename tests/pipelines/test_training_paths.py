@@ -233,6 +233,45 @@ def test_a_path_that_was_cut_off_goes_on_where_it_was(
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+@pytest.mark.parametrize(
+    ("changed", "trained_again"), [("phase_2", ["x4"]), ("phase_1", ["x1", "x2", "x4"])]
+)
+def test_other_settings_of_a_phase_train_it_and_those_behind_it_again(
+    all_paths: Path,
+    project_copy: Path,
+    run_here: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+    trained_again: list[str],
+) -> None:
+    made = project_copy / "data/06_models/two_phase"
+    shutil.rmtree(made)
+    seen: list[str] = []
+
+    def cut_off_in_phase_2(run: StageRun, _record: ValidationRecord) -> None:
+        if run.stage == "phase_2":
+            raise OSError("power cut")
+
+    monkeypatch.setattr(path_module, "log_validation", cut_off_in_phase_2)
+    with pytest.raises(OSError, match="power cut"):
+        run_here(project_copy, "train_two_phase")
+    monkeypatch.setattr(path_module, "log_validation", lambda run, _: seen.append(run.dataset))
+    settings = {"two_phase": {"stages": {changed: {"lr": 0.002}}}}
+    run_here(project_copy, "train_two_phase", params=settings)
+    assert seen == trained_again
+    resumed = checkpoint(project_copy, "two_phase").weights
+    phase_1 = [
+        (project / "data/06_models/two_phase/phase_1_model/model.safetensors").read_bytes()
+        for project in (all_paths, project_copy)
+    ]
+    assert (phase_1[0] == phase_1[1]) == (changed == "phase_2")
+    # Its states are used up, so it trains all anew.
+    run_here(project_copy, "train_two_phase", params=settings)
+    assert seen == [*trained_again, "x1", "x2", "x4"]
+    whole = checkpoint(project_copy, "two_phase").weights
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
 def test_a_baseline_without_gen_cannot_be_gone_on_with(
     project_copy: Path, run_here: Callable[..., None]
 ) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from torch import nn
@@ -73,36 +74,45 @@ class StageResult:
 class KeptStates:
     """Where an interrupted path's states are kept: a file for each run of a stage.
 
+    A file's name holds the keys of the run before and of its own, so paths whose first stages are
+    the same share their states.
+
     Attributes:
         folder: Folder of all paths' states with this name.
-        key: Names the settings and the data. Files of another key belong to other settings and
-            are left alone.
+        keys: Of each run in order: names all that it and the runs before it are made of.
     """
 
     folder: Path
-    key: str
+    keys: tuple[str, ...]
 
     def point(self, run: StageRun) -> ResumePoint:
         """Where a run's state is kept."""
-        name = f"{self._prefix}_{run.position}_{run.stage}_{run.dataset}.pt"
-        return ResumePoint(self.folder / name, self.key)
+        name = f"{self._prefixes()[run.position]}_{run.stage}_{run.dataset}.pt"
+        return ResumePoint(self.folder / name, self.keys[run.position])
 
     def own(self) -> list[Path]:
         """The states of these settings."""
-        return sorted(self.folder.glob(f"{self._prefix}_*.pt"))
+        return [file for start in self._prefixes() for file in self.folder.glob(f"{start}_*.pt")]
 
     def others(self) -> list[Path]:
         """The states of other settings."""
         return sorted(set(self.folder.glob("*.pt")) - set(self.own()))
 
     def delete(self) -> None:
-        """Delete the states of these settings."""
+        """Delete the states of these settings, but those that states of others go on from."""
+        for key, start in reversed([*zip(self.keys, self._prefixes(), strict=True)]):
+            if not any(self.folder.glob(f"{key[:16]}-*.pt")):
+                for file in self.folder.glob(f"{start}_*.pt"):
+                    file.unlink()
+
+    def discard(self) -> None:
+        """Delete the states of these settings, for these settings to start over."""
         for file in self.own():
             file.unlink()
 
-    @property
-    def _prefix(self) -> str:
-        return self.key[:16]
+    def _prefixes(self) -> list[str]:
+        keys = ["start", *(key[:16] for key in self.keys)]
+        return [f"{before}-{own}" for before, own in pairwise(keys)]
 
 
 def train_stages(
@@ -120,7 +130,7 @@ def train_stages(
         datasets: Opens a dataset: rows to train on, and those to validate on. Opened when its turn
             comes, so that only one is held.
         on_validation: Called with each record as it comes.
-        states: Where to keep the state, from which the same call goes on; None to keep none.
+        states: Where to keep the states, from which the same call goes on; None to keep none.
             Deleted at the end.
 
     Returns:
