@@ -14,6 +14,7 @@ from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import check_components
 from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.state import check_space, state_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -80,15 +81,30 @@ class KeptStates:
     Attributes:
         folder: Folder of all paths' states with this name.
         keys: Of each run in order: names all that it and the runs before it are made of.
+        every: Validations after which a state is kept; 0 for none.
     """
 
     folder: Path
     keys: tuple[str, ...]
+    every: int = 1
 
     def point(self, run: StageRun) -> ResumePoint:
         """Where a run's state is kept."""
         name = f"{self._prefixes()[run.position]}_{run.stage}_{run.dataset}.pt"
-        return ResumePoint(self.folder / name, self.keys[run.position])
+        return ResumePoint(self.folder / name, self.keys[run.position], self.every)
+
+    def check_space(self, sizes: Sequence[int]) -> None:
+        """Refuse to begin where the disk does not hold the states of all runs.
+
+        Args:
+            sizes: Bytes of each run's state. A state is replaced by one written beside it.
+
+        Raises:
+            DiskSpaceError: There is too little space.
+        """
+        if self.every > 0:
+            there = sum(file.stat().st_size for file in self.own())
+            check_space(self.folder, sum(sizes) + max(sizes) - there)
 
     def own(self) -> list[Path]:
         """The states of these settings."""
@@ -138,11 +154,14 @@ def train_stages(
 
     Raises:
         UnknownComponentError: A stage trains what is no part of the model; found before any trains.
+        DiskSpaceError: The disk does not hold the states; found before any stage trains.
         Exception: What `fit` raises.
     """
     for stage in stages:
         check_components(model, stage.settings.components)
     plan = [(stage, dataset) for stage in stages for dataset in stage.datasets]
+    if states is not None:
+        states.check_space([state_bytes(model, stage.settings.components) for stage, _ in plan])
     results: list[StageResult] = []
     for position, (stage, dataset) in enumerate(plan):
         run = StageRun(stage.name, dataset, position, last=position == len(plan) - 1)

@@ -41,6 +41,7 @@ NOT_IN_RESUME_KEY = {
     "cpu_threads",
     "device",
     "eval_batch_size",
+    "keep_state_every",
     "micro_batch_size",
     "resume",
     "rows_in",
@@ -186,7 +187,7 @@ class TrainingPath:
         Other settings of a stage give it, and those behind it, files of their own; an interrupted
         run with other settings stays as it is.
         """
-        states = KeptStates(folder, self._keys(stages, training))
+        states = KeptStates(folder, self._keys(stages, training), training.keep_state_every)
         if states.others():
             others = ", ".join(map(str, states.others()))
             logger.info("Interrupted runs with other settings are kept in %s", others)
