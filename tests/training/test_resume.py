@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.settings import FitSettings
@@ -182,6 +185,22 @@ def test_a_run_of_a_model_with_dropout_goes_on(
     with pytest.raises(KeyboardInterrupt):
         train(point, interrupted)
     assert_equal_runs(train(point, new_model()), whole)
+
+
+def test_a_run_in_float16_goes_on_with_its_loss_scale(
+    make_model: MakeModel, train: Train, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, for which the setting is refused: what is kept is the same."""
+    monkeypatch.setattr(devices, "resolve_precision", lambda *_: "16-mixed")
+    # So large a scale overflows: it is halved, and the step skipped, until it does not.
+    monkeypatch.setattr(devices, "GradScaler", partial(GradScaler, init_scale=2.0**24))
+    whole = train()
+    interrupted = make_model()
+    signal_in_step(interrupted, 12, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, interrupted)
+    assert 0 < load_state(point.file, point.key)[0].loss_scale["scale"] < 2.0**24
+    assert_equal_runs(train(point), whole)
 
 
 def test_more_epochs_may_be_asked_for_when_a_run_goes_on(train: Train, point: ResumePoint) -> None:

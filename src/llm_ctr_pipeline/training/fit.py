@@ -303,6 +303,7 @@ class _Loop:
             return
         self._collect()
         self.state.random = random_states(self.device)
+        self.state.loss_scale = self.step.scaler.state_dict()
         save_state(
             self.resume.file,
             self.resume.key,
@@ -336,4 +337,6 @@ class _Loop:
         self.step.loss_sum += self.state.loss_sum
         self.step.correct += self.state.correct
         set_random_states(self.state.random, self.device)
+        if self.state.loss_scale:
+            self.step.scaler.load_state_dict(self.state.loss_scale)
         logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)

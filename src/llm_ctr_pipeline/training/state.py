@@ -43,6 +43,7 @@ class TrainingState:
         seconds: Training time they took.
         random: States of the random generators that dropout draws from, as `random_states` gave
             them.
+        loss_scale: State of what scales the loss in float16; empty in other precisions.
     """
 
     rows_in: str = "memory"
@@ -56,6 +57,7 @@ class TrainingState:
     rows: int = 0
     seconds: float = 0.0
     random: list[Tensor] = field(default_factory=list)
+    loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
 def unfrozen_state(model: nn.Module) -> dict[str, Tensor]:
