@@ -173,7 +173,10 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                     "seconds": 10.0 * 4**place,
                     "rows_per_second": 3000.0 / 4**place,
                 },
-                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5, "stages": []},
+                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5},
+                "stages": [
+                    {"dataset": "x4", "trained_on": {"rows": "f00d", "feature_map": "cafe"}}
+                ],
             }
             report = ModelReport(path, path, evaluation, training)
             models.append(ScoredModel(report, labels, probabilities))

@@ -157,7 +157,9 @@ class TrainingPath:
             "rows_per_second": rows / seconds,
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "trained_parameters": self._trained_parameters(done),
-            "stages": [stage_summary(result) for result in done],
+            "stages": [
+                stage_summary(result, self.datasets[result.run.dataset].summary) for result in done
+            ],
             "epochs": [
                 {
                     "stage": result.run.stage,
@@ -234,12 +236,16 @@ def plan_stages(
     return planned
 
 
-def stage_summary(result: StageResult) -> dict[str, Any]:
-    """One stage on one dataset, as JSON types."""
+def stage_summary(result: StageResult, data: dict[str, Any]) -> dict[str, Any]:
+    """One stage on one dataset, of which preprocessing counted `data`, as JSON types."""
     history = result.fit.history
     return {
         "stage": result.run.stage,
         "dataset": result.run.dataset,
+        "trained_on": {
+            "rows": data["splits"]["train"]["raw_fingerprint"],
+            "feature_map": data["fingerprint"],
+        },
         "components": None if result.components is None else list(result.components),
         "trained_parameters": result.trained_parameters,
         "stopped_early": result.fit.stopped_early,
