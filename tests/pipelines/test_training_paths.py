@@ -272,6 +272,40 @@ def test_other_settings_of_a_phase_train_it_and_those_behind_it_again(
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def test_a_path_that_was_trained_again_is_compared_anew(
+    project_copy: Path, run_here: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_here(project_copy, "compare")
+    first = results(project_copy, "compare", "comparison")
+    assert first["caveats"] == []
+    run_here(project_copy, "train_deepfm", params={"training": {"seed": 7}})
+    assert (
+        "data/08_reporting/compare has an earlier deepfm: compare again" in capfd.readouterr().out
+    )
+    run_here(project_copy, "compare")
+    second = results(project_copy, "compare", "comparison")
+    baseline = second["models"][0]
+    assert (baseline["name"], baseline["seed"]) == ("deepfm", 7)
+    assert baseline["auc"] == pytest.approx(
+        results(project_copy, "deepfm", "evaluation_x4_test")["auc"]
+    )
+    assert baseline["auc"] != first["models"][0]["auc"]
+    assert second["caveats"] == [
+        f"{path} starts from another training of deepfm than this one." for path in TWO_PHASE
+    ]
+
+
+def test_models_of_other_training_rows_are_compared_with_a_caveat(
+    project_copy: Path, run_here: Callable[..., None]
+) -> None:
+    run_here(project_copy, "preprocess", "train", params={"preprocess": {"min_count": 5}})
+    run_here(project_copy, "compare", params={"compare": {"paths": "deepfm single_phase"}})
+    assert results(project_copy, "compare", "comparison")["caveats"] == [
+        "Not trained on the same data: the training rows of x4, or their ids, are others for "
+        "deepfm than for single_phase."
+    ]
+
+
 def test_a_baseline_without_gen_cannot_be_gone_on_with(
     project_copy: Path, run_here: Callable[..., None]
 ) -> None:
