@@ -1,5 +1,6 @@
 """The baseline and the two-phase paths, from raw log to tested checkpoint."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -69,7 +70,7 @@ def same_component(first: Checkpoint, second: Checkpoint, component: str) -> boo
 def embedding_of_first_ids(one: Checkpoint, sizes: tuple[int, ...]) -> list[Tensor]:
     """The rows of each field's first ids."""
     table = one.weights["embedding.table.weight"]
-    starts = one.feature_map.offsets
+    starts = itertools.accumulate((0, *one.feature_map.sizes[:-1]))
     return [table[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 

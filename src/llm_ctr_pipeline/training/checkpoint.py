@@ -47,7 +47,8 @@ class Checkpoint:
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
         tokenizer: The language model's; None for a model without one.
-        training: What trained it: path, stage, seed, best epoch and validation AUC.
+        training: What trained it: path, stage, dataset and its source, seed, the best validation,
+            and what trained the baseline that it starts from, if it does.
     """
 
     model: dict[str, Any]
@@ -127,8 +128,7 @@ def _check_files(folder: Path, names: tuple[str, ...]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{folder} is no checkpoint: {missing[0]} is missing; run "
-            "`kedro run --pipeline=train` to make one"
+            f"{folder} is no checkpoint: {missing[0]} is missing; train its path again to make one"
         )
 
 
