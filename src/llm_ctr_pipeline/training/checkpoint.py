@@ -128,7 +128,8 @@ def _check_files(folder: Path, names: tuple[str, ...]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{folder} is no checkpoint: {missing[0]} is missing; train its path again to make one"
+            f"{folder} is no checkpoint: {missing[0]} is missing; run "
+            "`kedro run --pipeline=train` to make one"
         )
 
 
