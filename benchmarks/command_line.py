@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.measure import report
-from benchmarks.models import SIZES
+from benchmarks.models import SIZES, Contest, set_up_contest
+from llm_ctr_pipeline.training.compilation import resolve_compile
 from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.settings import Execution
 
-Compare = Callable[[str, int, Execution, str, int, str | None], dict[str, Any]]
+Compare = Callable[[Contest, int], dict[str, Any]]
 
 
 def run(question: str, compare: Compare, description: str | None, rows: list[int]) -> None:
@@ -17,8 +18,8 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
 
     Args:
         question: Name of the benchmark.
-        compare: Takes size, batch size, how to run, attention kernel, number of pairs, and the
-            opponent's precision where it is not ours; gives a row of the report.
+        compare: Takes both sides and the number of pairs; gives what it found, as cells of the
+            report.
         description: What `--help` says.
         rows: Batch sizes unless the command line names others.
     """
@@ -46,11 +47,18 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
         activation_checkpointing=asked.activation_checkpointing,
         compile=asked.compile,
     )
-    found = [
-        compare(
-            asked.size, count, execution, asked.attention, asked.pairs, asked.opponent_precision
+    found = []
+    for count in asked.rows:
+        contest = set_up_contest(
+            SIZES[asked.size], count, execution, asked.attention, asked.opponent_precision
         )
-        for count in asked.rows
-    ]
+        settled = {
+            "size": asked.size,
+            "B": count,
+            "precision": contest.execution.precision,
+            "opponent precision": contest.plain.precision,
+            "compile": resolve_compile(execution.compile, contest.device) or "off",
+        }
+        found.append(settled | compare(contest, asked.pairs))
     size = asked.size.replace(" ", "-").lower()
     report(f"{question}_{size}", resolve_device(asked.device), found)

@@ -90,6 +90,40 @@ def build_pair(
     return ours.to(device), obvious.to(device)
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Both sides with the same weights, and the rows that they are timed on.
+
+    Attributes:
+        ours: Our model.
+        obvious: The obvious implementation.
+        execution: How ours runs, with nothing left to be picked but the number of passes.
+        plain: How the obvious one runs.
+        batch: The rows, on the device.
+        device: Where both run.
+    """
+
+    ours: LlmCtr
+    obvious: RepeatedPromptCtr
+    execution: Execution
+    plain: Execution
+    batch: EncodedSplit
+    device: torch.device
+
+
+def set_up_contest(
+    size: Size, rows: int, execution: Execution, attention: str, opponent_precision: str | None
+) -> Contest:
+    """Build both sides, and make sure that they compute the same."""
+    device = resolve_device(execution.device)
+    ours, obvious = build_pair(size, execution, attention)
+    settled = settle(execution, ours)
+    plain = replace(settled, precision=opponent_precision or settled.precision)
+    batch = random_rows(rows, device)
+    check_same(ours, obvious, batch, settled)
+    return Contest(ours, obvious, settled, plain, batch, device)
+
+
 def random_rows(rows: int, device: torch.device) -> EncodedSplit:
     """Draw rows of random ids and labels."""
     generator = torch.Generator().manual_seed(1)
@@ -137,8 +171,8 @@ def obvious_step(
 
 def check_same(
     ours: nn.Module, obvious: nn.Module, batch: EncodedSplit, execution: Execution
-) -> float:
-    """Refuse to compare what does not compute the same; return the relative loss difference."""
+) -> None:
+    """Refuse to compare what does not compute the same."""
     with torch.no_grad(), autocast(execution):
         losses = [
             F.binary_cross_entropy_with_logits(model(batch.ids_NF).float(), batch.labels_N).item()
@@ -148,7 +182,6 @@ def check_same(
     difference = abs(losses[0] - losses[1]) / abs(losses[1])
     if difference > (1e-2 if lower else 1e-5):
         raise AssertionError(f"losses differ: {losses[0]} and {losses[1]}")
-    return difference
 
 
 def tokens(rows: int) -> int:

@@ -4,27 +4,13 @@ python -m benchmarks.train_step [--size "embedded default"] [--rows 256] [--devi
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from benchmarks.command_line import run
 from benchmarks.measure import seconds, side_by_side, timing_cells
-from benchmarks.models import (
-    SIZES,
-    build_pair,
-    check_same,
-    necessary_flops,
-    obvious_step,
-    our_step,
-    random_rows,
-    settle,
-    tokens,
-)
-from llm_ctr_pipeline.training.compilation import resolve_compile
-from llm_ctr_pipeline.training.devices import resolve_device
-from llm_ctr_pipeline.training.settings import Execution
+from benchmarks.models import Contest, necessary_flops, obvious_step, our_step, tokens
 
 PEAK_MATRIX = {"cpu": 2048, "cuda": 8192}
 
@@ -38,37 +24,21 @@ def matmul_peak(device: torch.device, precision: str) -> float:
     return float(2.0 * width**3 / min(times[3:]))
 
 
-def compare(
-    size: str,
-    rows: int,
-    execution: Execution,
-    attention: str,
-    pairs: int,
-    opponent_precision: str | None,
-) -> dict[str, Any]:
-    """Time one size with one batch size."""
-    device = resolve_device(execution.device)
-    ours, obvious = build_pair(SIZES[size], execution, attention)
-    execution = settle(execution, ours)
-    plain = replace(execution, precision=opponent_precision or execution.precision)
-    batch = random_rows(rows, device)
-    check_same(ours, obvious, batch, execution)
-    step = our_step(ours, batch, execution)
-    opponent = obvious_step(obvious, batch, plain)
+def compare(contest: Contest, pairs: int) -> dict[str, Any]:
+    """Time training steps on one batch."""
+    ours, obvious, device = contest.ours, contest.obvious, contest.device
+    rows = len(contest.batch)
+    step = our_step(ours, contest.batch, contest.execution)
+    opponent = obvious_step(obvious, contest.batch, contest.plain)
     peaks = [peak_memory(one, model, device) for one, model in ((step, ours), (opponent, obvious))]
     timing = side_by_side(step, opponent, device, pairs)
     achieved = necessary_flops(ours, rows) / timing.ours
     return {
-        "size": size,
-        "B": rows,
-        "precision": execution.precision,
-        "opponent precision": plain.precision,
-        "compile": resolve_compile(execution.compile, device) or "off",
         "attention": ours.llm.kernel,
         **timing_cells(timing, rows),
         "tokens/s": tokens(rows) / timing.ours,
         "GFLOP/s": achieved / 1e9,
-        "of peak": achieved / matmul_peak(device, execution.precision),
+        "of peak": achieved / matmul_peak(device, contest.execution.precision),
         "GiB": peaks[0],
         "opponent GiB": peaks[1],
     }

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import fsspec
+import ibis.expr.types as ir
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,9 @@ from mlflow.entities import Run
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.engine import POSITION
+from llm_ctr_pipeline.data.normalise import field_value
+from llm_ctr_pipeline.data.schema import LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.tested_models import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
@@ -32,6 +36,28 @@ from tests import webhdfs
 
 # Tiny tensors are faster on one thread than on several.
 torch.set_num_threads(1)
+
+# --- data ---------------------------------------------------------------------------------------
+
+Normalise = Callable[[ir.Table, LogSchema], ir.Table]
+
+
+@pytest.fixture(scope="session")
+def normalise() -> Normalise:
+    """Name label and fields of a split's raw rows as the unified schema does, and derive the rest.
+
+    `row` is the position in the raw file.
+    """
+
+    def make(table: ir.Table, schema: LogSchema) -> ir.Table:
+        return table.select(
+            row=table[POSITION],
+            label=table[schema.label].cast("int8"),
+            **{field.name: field_value(table, field, schema) for field in schema.fields},
+        )
+
+    return make
+
 
 # --- models and training ------------------------------------------------------------------------
 
@@ -149,7 +175,10 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                     "seconds": 10.0 * 4**place,
                     "rows_per_second": 3000.0 / 4**place,
                 },
-                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5, "stages": []},
+                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5},
+                "stages": [
+                    {"dataset": "x4", "trained_on": {"rows": "f00d", "feature_map": "cafe"}}
+                ],
             }
             report = ModelReport(path, path, evaluation, training)
             models.append(ScoredModel(report, labels, probabilities))

@@ -3,12 +3,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import ibis.expr.types as ir
 import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.normalise import normalise
 from llm_ctr_pipeline.data.raw_check import (
     RawFile,
     RawFileFacts,
@@ -21,6 +21,7 @@ from llm_ctr_pipeline.data.schema import CodeColumn, FieldSource, LogSchema
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
+Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 
 
 def read_raw(connection: Backend, path: Path, schema: LogSchema) -> RawFile:
@@ -206,7 +207,7 @@ def test_the_first_line_without_a_header_must_have_every_column(
 
 
 def test_a_weekday_must_be_that_of_the_day(
-    connection: Backend, tmp_path: Path, x4: LogSchema
+    connection: Backend, tmp_path: Path, x4: LogSchema, normalise: Normalise
 ) -> None:
     day = CodeColumn("mday", "day", 100, 0, 9, first_weekday=2)
     schema = replace(

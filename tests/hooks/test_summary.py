@@ -2,6 +2,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llm_ctr_pipeline.pipelines.train import create_pipeline as train
 
 REPORT: dict[str, Any] = {
     "path": "single_phase",
+    "model": "best_model",
     "dataset": "x4",
     "split": "test",
     "auc": 0.71236,
@@ -42,7 +44,9 @@ def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Summarise a run of a pipeline whose report is given, in the working directory."""
     monkeypatch.chdir(tmp_path)
 
-    def make(pipeline: Pipeline, **changes: Any) -> list[str]:
+    def make(
+        pipeline: Pipeline, comparison: dict[str, Any] | None = None, **changes: Any
+    ) -> list[str]:
         data = tmp_path / "data"
         report = data / "reporting" / "evaluation.json"
         report.parent.mkdir(parents=True)
@@ -51,6 +55,9 @@ def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         kept["best_model"] = CheckpointDataset(str(data / "best_model"))
         kept["test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
         named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
+        named["comparison"] = JSONDataset(filepath=str(data / "compare" / "comparison.json"))
+        if comparison is not None:
+            named["comparison"].save(comparison)
         named["evaluation_report"] = kept["evaluation_test"]
         named["evaluation_predictions"] = kept["test_predictions"]
         others = pipeline.all_outputs() - set(named)
@@ -75,6 +82,39 @@ def test_the_summary_of_a_training(summarise: Callable[..., list[str]]) -> None:
         "reports data/reporting",
     ):
         assert expected in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "outdated"),
+    [
+        ({}, True),
+        ({"path": "two_phase"}, False),
+        ({"split": "valid"}, False),
+        ({"dataset": "x1"}, False),
+        ({"model": "phase_1_model"}, False),
+    ],
+)
+def test_a_comparison_of_an_earlier_model_is_called_outdated(
+    summarise: Callable[..., list[str]],
+    make_scored: Callable[..., list[ScoredModel]],
+    changes: dict[str, Any],
+    outdated: bool,
+) -> None:
+    comparison = compare_models(make_scored("deepfm", "single_phase"), "deepfm")
+    line = "  outdated    data/compare has an earlier single_phase: compare again"
+    assert (line in summarise(train(), comparison, **changes)) == outdated
+
+
+def test_a_comparison_of_mlflow_runs_is_not_called_outdated(
+    summarise: Callable[..., list[str]], make_scored: Callable[..., list[ScoredModel]]
+) -> None:
+    models = [
+        replace(model, report=replace(model.report, run_id="1234"))
+        for model in make_scored("deepfm", "single_phase")
+    ]
+    found = "\n".join(summarise(train(), compare_models(models, "deepfm")))
+    assert "single_phase on x4 test" in found
+    assert "outdated" not in found
 
 
 def test_other_logs_have_no_best_auc(summarise: Callable[..., list[str]]) -> None:

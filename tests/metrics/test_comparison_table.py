@@ -29,7 +29,7 @@ DIFFERENCE = {
 COMPARISON: dict[str, Any] = {
     **{"dataset": "x4", "split": "test", "data_fingerprint": "f00d", "rows": 20000},
     **{"click_rate": 0.1757, "source": "generated log", "best_possible_auc": 0.8144},
-    **{"level": 0.95, "baseline": "deepfm"},
+    **{"level": 0.95, "baseline": "deepfm", "caveats": []},
     "models": [
         MODEL,
         MODEL | {"name": "two_phase", "note": TWO_PHASE_NOTE, "difference": DIFFERENCE},

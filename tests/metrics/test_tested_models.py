@@ -11,6 +11,7 @@ from llm_ctr_pipeline.metrics.comparison import (
     paired_auc_difference,
     paired_logloss_difference,
 )
+from llm_ctr_pipeline.metrics.comparison_table import markdown_of
 from llm_ctr_pipeline.metrics.tested_models import (
     NotComparableError,
     ScoredModel,
@@ -157,6 +158,47 @@ def test_a_model_trained_again_but_not_tested_again_is_refused(make_scored: Make
     again = changed(single_phase, training={"best": {"valid_auc": 0.71}})
     with pytest.raises(NotComparableError, match="the test's report is of another training"):
         compare_models([deepfm, again], "deepfm")
+
+
+def trained_on(dataset: str, rows: str, feature_map: str = "cafe") -> dict[str, Any]:
+    return {"dataset": dataset, "trained_on": {"rows": rows, "feature_map": feature_map}}
+
+
+@pytest.mark.parametrize(
+    "other", [[trained_on("x4", "beef")], [trained_on("x4", "f00d", feature_map="babe")]]
+)
+def test_models_that_learned_from_other_rows_or_ids_are_named(
+    make_scored: Make, other: list[dict[str, Any]]
+) -> None:
+    models = make_scored("deepfm", "single_phase", "two_phase")
+    assert compare_models(models, "deepfm")["caveats"] == []
+    models[0] = changed(models[0], training={"stages": other})
+    comparison = compare_models(models, "deepfm")
+    (caveat,) = comparison["caveats"]
+    assert "the training rows of x4, or their ids, are others for deepfm than for single" in caveat
+    assert caveat.endswith("for single_phase, two_phase.")
+    assert caveat in markdown_of(comparison)
+
+
+def test_other_datasets_of_the_first_phase_are_told_apart(make_scored: Make) -> None:
+    models = make_scored("deepfm", "two_phase", "two_phase_finetuned")
+    for place, rows in ((1, "ace"), (2, "bad")):
+        stages = [trained_on("x1", rows), trained_on("x2", "fee"), trained_on("x4", "f00d")]
+        models[place] = changed(models[place], training={"stages": stages})
+    (caveat,) = compare_models(models, "deepfm")["caveats"]
+    assert "rows of x1, or their ids, are others for two_phase than for two_phase_f" in caveat
+
+
+def test_a_model_that_starts_from_another_baseline_is_named(make_scored: Make) -> None:
+    deepfm, two_phase = make_scored("deepfm", "two_phase")
+    trained = dict(two_phase.report.evaluation["trained"])
+    same = dict(deepfm.report.evaluation["trained"])
+    for origin, caveats in (
+        (same, []),
+        (same | {"seed": 8}, ["two_phase starts from another training of deepfm than this one."]),
+    ):
+        model = changed(two_phase, {"trained": trained | {"origin": origin}})
+        assert compare_models([deepfm, model], "deepfm")["caveats"] == caveats
 
 
 def test_one_model_or_no_baseline_is_refused(make_scored: Make) -> None:

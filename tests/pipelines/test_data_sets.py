@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from llm_ctr_pipeline.data.normalise import normalise
 from llm_ctr_pipeline.data.raw_log import RawRows, raw_splits
+from llm_ctr_pipeline.data.schema import LogSchema
 from llm_ctr_pipeline.params import LogParams
 
 TRAINING: dict[str, Any] = {
@@ -139,7 +140,11 @@ def test_a_log_is_preprocessed(project: Path, run_here: Callable[..., None], env
         assert encoded.num_rows == pytest.approx(rows, abs=1)
 
 
-def test_the_values_of_a_made_up_log(project: Path, run_here: Callable[..., None]) -> None:
+def test_the_values_of_a_made_up_log(
+    project: Path,
+    run_here: Callable[..., None],
+    normalise: Callable[[ir.Table, LogSchema], ir.Table],
+) -> None:
     raw = prepare(project, "clubs")
     run_here(project, "preprocess", env="clubs")
     rows = pd.read_csv(raw / "clubs.txt", sep=";", header=None, names=CLUBS["columns"], dtype=str)

@@ -1,5 +1,6 @@
 """The baseline and the two-phase paths, from raw log to tested checkpoint."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -69,7 +70,7 @@ def same_component(first: Checkpoint, second: Checkpoint, component: str) -> boo
 def embedding_of_first_ids(one: Checkpoint, sizes: tuple[int, ...]) -> list[Tensor]:
     """The rows of each field's first ids."""
     table = one.weights["embedding.table.weight"]
-    starts = one.feature_map.offsets
+    starts = itertools.accumulate((0, *one.feature_map.sizes[:-1]))
     return [table[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
@@ -231,6 +232,79 @@ def test_a_path_that_was_cut_off_goes_on_where_it_was(
     assert not list((made / "interrupted").glob("*.pt"))
     whole, resumed = (checkpoint(project, path).weights for project in (all_paths, project_copy))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "trained_again"), [("phase_2", ["x4"]), ("phase_1", ["x1", "x2", "x4"])]
+)
+def test_other_settings_of_a_phase_train_it_and_those_behind_it_again(
+    all_paths: Path,
+    project_copy: Path,
+    run_here: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+    trained_again: list[str],
+) -> None:
+    made = project_copy / "data/06_models/two_phase"
+    shutil.rmtree(made)
+    seen: list[str] = []
+
+    def cut_off_in_phase_2(run: StageRun, _record: ValidationRecord) -> None:
+        if run.stage == "phase_2":
+            raise OSError("power cut")
+
+    monkeypatch.setattr(path_module, "log_validation", cut_off_in_phase_2)
+    with pytest.raises(OSError, match="power cut"):
+        run_here(project_copy, "train_two_phase")
+    monkeypatch.setattr(path_module, "log_validation", lambda run, _: seen.append(run.dataset))
+    settings = {"two_phase": {"stages": {changed: {"lr": 0.002}}}}
+    run_here(project_copy, "train_two_phase", params=settings)
+    assert seen == trained_again
+    resumed = checkpoint(project_copy, "two_phase").weights
+    phase_1 = [
+        (project / "data/06_models/two_phase/phase_1_model/model.safetensors").read_bytes()
+        for project in (all_paths, project_copy)
+    ]
+    assert (phase_1[0] == phase_1[1]) == (changed == "phase_2")
+    # Its states are used up, so it trains all anew.
+    run_here(project_copy, "train_two_phase", params=settings)
+    assert seen == [*trained_again, "x1", "x2", "x4"]
+    whole = checkpoint(project_copy, "two_phase").weights
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_path_that_was_trained_again_is_compared_anew(
+    project_copy: Path, run_here: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_here(project_copy, "compare")
+    first = results(project_copy, "compare", "comparison")
+    assert first["caveats"] == []
+    run_here(project_copy, "train_deepfm", params={"training": {"seed": 7}})
+    assert (
+        "data/08_reporting/compare has an earlier deepfm: compare again" in capfd.readouterr().out
+    )
+    run_here(project_copy, "compare")
+    second = results(project_copy, "compare", "comparison")
+    baseline = second["models"][0]
+    assert (baseline["name"], baseline["seed"]) == ("deepfm", 7)
+    assert baseline["auc"] == pytest.approx(
+        results(project_copy, "deepfm", "evaluation_x4_test")["auc"]
+    )
+    assert baseline["auc"] != first["models"][0]["auc"]
+    assert second["caveats"] == [
+        f"{path} starts from another training of deepfm than this one." for path in TWO_PHASE
+    ]
+
+
+def test_models_of_other_training_rows_are_compared_with_a_caveat(
+    project_copy: Path, run_here: Callable[..., None]
+) -> None:
+    run_here(project_copy, "preprocess", "train", params={"preprocess": {"min_count": 5}})
+    run_here(project_copy, "compare", params={"compare": {"paths": "deepfm single_phase"}})
+    assert results(project_copy, "compare", "comparison")["caveats"] == [
+        "Not trained on the same data: the training rows of x4, or their ids, are others for "
+        "deepfm than for single_phase."
+    ]
 
 
 def test_a_baseline_without_gen_cannot_be_gone_on_with(

@@ -111,9 +111,10 @@ def test_float16_on_a_cpu_is_refused() -> None:
 
 def test_fabric_is_set_up_for_what_was_resolved() -> None:
     model = nn.Linear(2, 2)
-    fabric, device = make_fabric("cpu", "bf16-mixed", model)
+    fabric, device, scaler = make_fabric("cpu", "bf16-mixed", model)
     assert device == fabric.device == CPU
     with fabric.autocast():
         assert torch.is_autocast_enabled("cpu")
+    assert not scaler.is_enabled()
     with make_fabric("cpu", "auto", model)[0].autocast():
         assert not torch.is_autocast_enabled("cpu")

@@ -1,27 +1,31 @@
 """An interrupted run that goes on is the run that was never interrupted, bit for bit."""
 
+import errno
 import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.state import StateMismatchError, load_state
+from llm_ctr_pipeline.training.state import DiskSpaceError, StateMismatchError, load_state
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -31,6 +35,7 @@ Train = Callable[..., FitResult]
 
 # 100 rows in batches of 16 are 7 steps an epoch; with a validation every 3 steps, 9 validations.
 STEPS, VALIDATIONS = 21, 9
+VALIDATED = [3, 6, 7, 10, 13, 14, 17, 20, 21]
 
 
 def without_timing(result: FitResult) -> list[dict[str, Any]]:
@@ -182,6 +187,22 @@ def test_a_run_of_a_model_with_dropout_goes_on(
     assert_equal_runs(train(point, new_model()), whole)
 
 
+def test_a_run_in_float16_goes_on_with_its_loss_scale(
+    make_model: MakeModel, train: Train, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, for which the setting is refused: what is kept is the same."""
+    monkeypatch.setattr(devices, "resolve_precision", lambda *_: "16-mixed")
+    # So large a scale overflows: it is halved, and the step skipped, until it does not.
+    monkeypatch.setattr(devices, "GradScaler", partial(GradScaler, init_scale=2.0**24))
+    whole = train()
+    interrupted = make_model()
+    signal_in_step(interrupted, 12, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, interrupted)
+    assert 0 < load_state(point.file, point.key)[0].loss_scale["scale"] < 2.0**24
+    assert_equal_runs(train(point), whole)
+
+
 def test_more_epochs_may_be_asked_for_when_a_run_goes_on(train: Train, point: ResumePoint) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(point, on_validation=signal_at_validation(7), epochs=1)
@@ -219,6 +240,75 @@ def test_the_state_is_there_while_training_and_nothing_beside_it(
     train(point, on_validation=lambda _: seen.append(point.file.exists()))
     assert seen == [False] + [True] * (VALIDATIONS - 1)
     assert list(point.file.parent.iterdir()) == [point.file]
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"), [(1, VALIDATED), (2, [6, 10, 14, 20, 21]), (4, [10, 20, 21]), (0, [])]
+)
+def test_a_state_is_kept_after_so_many_validations_and_at_the_end(
+    train: Train, point: ResumePoint, every: int, kept: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def look(_record: ValidationRecord | None = None) -> None:
+        """Called before the validation's own state is kept."""
+        if point.file.exists():
+            seen.append(load_state(point.file, point.key)[0].step)
+
+    train(replace(point, every=every), on_validation=look)
+    look()
+    assert sorted(set(seen)) == kept
+
+
+@pytest.mark.parametrize(("every", "kept"), [(4, True), (0, False)])
+def test_ctrl_c_keeps_a_state_unless_none_is_to_be_kept(
+    make_model: MakeModel, train: Train, point: ResumePoint, every: int, kept: bool
+) -> None:
+    model = make_model()
+    signal_in_step(model, 5, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(point, every=every), model)
+    assert point.file.exists() == kept
+
+
+def test_a_state_is_gone_on_from_though_no_more_are_kept(
+    train: Train, whole: FitResult, point: ResumePoint
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    before = point.file.read_bytes()
+    assert_equal_runs(train(replace(point, every=0)), whole)
+    assert point.file.read_bytes() == before
+
+
+def test_frozen_weights_are_not_in_the_state(
+    make_model: MakeModel, train: Train, point: ResumePoint
+) -> None:
+    components = ("gen", "projector")
+    whole = train(components=components)
+    model = make_model()
+    signal_in_step(model, 12, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, model, components=components)
+    state, weights, _ = load_state(point.file, point.key)
+    trained = {name for name, w in model.named_parameters() if name.split(".")[0] in components}
+    frozen = {name for name, _ in model.named_parameters()} - trained
+    assert trained <= weights.keys() == state.best_weights.keys()
+    assert frozen
+    assert not frozen & weights.keys()
+    assert_equal_runs(train(point, components=components), whole)
+
+
+def test_a_state_of_other_frozen_weights_is_refused(
+    make_model: MakeModel, train: Train, point: ResumePoint
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7), components=("projector",))
+    other = make_model()
+    with torch.no_grad():
+        other.gen.generate.weight[0, 0] += 1e-6
+    with pytest.raises(StateMismatchError, match="other frozen weights: delete it, or set"):
+        train(point, other, components=("projector",))
 
 
 def test_going_on_is_logged(
@@ -281,16 +371,17 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
 ) -> None:
     save = torch.save
 
-    def fail_at_third(content: dict[str, Any], file: Path) -> None:
+    def fail_at_third(content: dict[str, Any], file: BinaryIO) -> None:
         if content["state"]["step"] == 7:
-            file.write_bytes(b"half a st")
-            raise OSError("no space left on device")
+            file.write(b"half a st")
+            raise OSError(errno.ENOSPC, "no space left on device")
         save(content, file)
 
     monkeypatch.setattr(torch, "save", fail_at_third)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(DiskSpaceError, match="is full: make room and run this again"):
         train(point)
     monkeypatch.undo()
+    assert list(point.file.parent.iterdir()) == [point.file]
     assert load_state(point.file, point.key)[0].step == 6
     assert_equal_runs(train(point), whole)
 

@@ -31,6 +31,7 @@ MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., FitSettings]
 COMPONENTS = ("embedding", "gen", "projector", "llm")
+KEYS = ("a" * 64, "b" * 64, "c" * 64)
 
 
 @pytest.fixture
@@ -157,8 +158,8 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
 ) -> None:
     whole_model = make_model()
     whole = train_stages(whole_model, two_stages, datasets)
-    states = KeptStates(tmp_path, "a" * 64)
-    other = tmp_path / "other_0_first_a.pt"
+    states = KeptStates(tmp_path, KEYS)
+    other = tmp_path / "start-other_first_a.pt"
     other.write_bytes(b"of other settings")
     validations = 0
 
@@ -184,6 +185,53 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
     assert len(seen) == 6 - (interrupted_at - 1)
     assert list(tmp_path.iterdir()) == [other]
     assert states.others() == [other]
+
+
+def test_paths_with_the_same_first_stage_share_its_states(
+    make_model: MakeModel, datasets: Any, two_stages: list[Stage], tmp_path: Path
+) -> None:
+    first, second = two_stages
+    slower = [first, Stage("second", ("c",), replace(second.settings, lr=0.0001))]
+    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64)) for last in "cd")
+    seen: list[tuple[str, int]] = []
+
+    def note(run: StageRun, record: ValidationRecord) -> None:
+        seen.append((run.dataset, record.step))
+
+    def interrupt(run: StageRun, record: ValidationRecord) -> None:
+        note(run, record)
+        if seen.count(("c", 4)) + seen.count(("c", 8)) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stages(make_model(), two_stages, datasets, interrupt, states)
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(kept) == 3
+    seen.clear()
+    other = train_stages(make_model(), slower, datasets, note, others)
+    assert seen == [("c", 4), ("c", 8)]
+    # The first stage's states are still gone on from.
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    seen.clear()
+    resumed = train_stages(make_model(), two_stages, datasets, note, states)
+    assert seen == [("c", 8)]
+    assert list(tmp_path.iterdir()) == []
+    for results, stages in ((other, slower), (resumed, two_stages)):
+        whole = train_stages(make_model(), stages, datasets)
+        for name in ("first", "second"):
+            found, expected = last_of(results, name).fit, last_of(whole, name).fit
+            assert not moved(found.best_weights, expected.best_weights)
+
+
+def test_starting_over_deletes_shared_states_too(tmp_path: Path) -> None:
+    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64)) for last in "cd")
+    runs = [StageRun("first", "a", 0, False), StageRun("second", "b", 2, True)]
+    for kept in (states, others):
+        for run in runs:
+            kept.point(run).file.touch()
+    assert len(states.own()) == 2
+    states.discard()
+    assert [*tmp_path.iterdir()] == others.own() == [others.point(runs[1]).file]
 
 
 def test_a_component_that_is_no_part_of_the_model_is_refused(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.batches import EncodedSplit
@@ -31,6 +32,7 @@ MakeSettings = Callable[..., FitSettings]
 ROWS = 12
 KERNELS = ["sdpa", "flash_attention_2", "flex_attention"]
 MODES = ["off", "default", "reduce-overhead"]
+NO_SCALING = GradScaler("cpu", enabled=False)
 
 
 class KeepsGradients(torch.optim.SGD):
@@ -61,7 +63,7 @@ def run_step(
     set_activation_checkpointing(model, on=plan.activation_checkpointing)
     optimizer = KeepsGradients(model)
     ready, wrapped = fabric.setup(compiled(model.train(), mode), optimizer)
-    step = TrainingStep(fabric, ready, wrapped, len(batch), plan)
+    step = TrainingStep(fabric, NO_SCALING, ready, wrapped, len(batch), plan)
     on_device = batch.to(fabric.device)
     step(on_device.ids_NF, on_device.labels_N)
     gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
@@ -149,7 +151,7 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
     fabric = Fabric(accelerator="cpu", devices=1)
     model = make_model()
     ready, optimizer = fabric.setup(model, KeepsGradients(model))
-    step = TrainingStep(fabric, ready, optimizer, size, MemoryPlan(most, False))
+    step = TrainingStep(fabric, NO_SCALING, ready, optimizer, size, MemoryPlan(most, False))
     assert step.usual_sizes == sizes
 
 

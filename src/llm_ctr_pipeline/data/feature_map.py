@@ -3,7 +3,6 @@
 Importable without Ibis, so that a model can be loaded where only torch is.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -89,16 +88,6 @@ class FeatureMap:
     def sizes(self) -> tuple[int, ...]:
         """The fields' numbers of ids, in order."""
         return tuple(field.size for field in self.fields)
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Where each field's ids begin in one table over all fields."""
-        return (0, *itertools.accumulate(self.sizes[:-1]))
-
-    @property
-    def total_size(self) -> int:
-        """Rows of one table over all fields' ids."""
-        return sum(self.sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the map as JSON types."""

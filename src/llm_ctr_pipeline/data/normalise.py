@@ -3,14 +3,11 @@
 import ibis
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.schema import (
     ABSENT,
     CATEGORICAL,
     DAYS_OF_WEEK,
-    LABEL,
     NUMERIC,
-    ROW,
     WEEKDAY,
     WEEKEND,
     CodeColumn,
@@ -22,26 +19,11 @@ from llm_ctr_pipeline.data.times import FORMATS, is_weekend
 _WHOLE_UP_TO = 2  # in the Criteo challenge's buckets
 
 
-def normalise(table: ir.Table, schema: LogSchema) -> ir.Table:
-    """Name label and fields as the unified schema does and derive what is derived.
-
-    Args:
-        table: Rows of a checked raw file: strings, and their position.
-        schema: The log's description.
-
-    Returns:
-        `row` int64, the position in the raw file; `label` int8; then the fields as strings
-        in the schema's order. `hour` is "0" to "23", `weekday` "0" (Sunday) to "6",
-        `weekend` "0" or "1"; a field that the log lacks is null.
-    """
-    return table.select(
-        **{ROW: table[POSITION], LABEL: table[schema.label].cast("int8")},
-        **{field.name: field_value(table, field, schema) for field in schema.fields},
-    )
-
-
 def field_value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:
-    """A field's value, made of the raw column of this name in a table; null if it is absent."""
+    """A field's value, made of the raw column of this name in a table; null if it is absent.
+
+    A string: `hour` is "0" to "23", `weekday` "0" (Sunday) to "6", `weekend` "0" or "1".
+    """
     if field.kind == ABSENT or field.column is None:
         return ibis.null("string")
     column = table[field.column]

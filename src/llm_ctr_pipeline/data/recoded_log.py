@@ -233,18 +233,6 @@ def read_card(folder: Place) -> dict[str, Any] | None:
     return card
 
 
-def rows_also_in_train(log_rows: range, recoded_folder: Place) -> int:
-    """Count how many rows of a log stand in the training split of one made of it.
-
-    Args:
-        log_rows: Their numbers in the log, such as those of its test split.
-        recoded_folder: The folder of the other log.
-    """
-    truth = parquet_table(recoded_folder / "train_truth.parquet", [LOG_ROW])
-    numbers = truth[LOG_ROW].to_numpy()
-    return int(((numbers >= log_rows.start) & (numbers < log_rows.stop)).sum())
-
-
 def _write_splits(
     connection: BaseBackend,
     folder: Place,

@@ -44,12 +44,14 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     evaluations = [name for name in outputs if _is_report(name)]
     if not evaluations:
         return ""
-    lines = [line for name in evaluations for line in _metric_lines(catalog.load(name))]
+    reported = [catalog.load(name) for name in evaluations]
+    lines = [line for evaluation in reported for line in _metric_lines(evaluation)]
     lines.append("")
     for name, title in (("best_model", "checkpoint"), ("predictions", "predictions")):
         lines += [f"  {title:<12}{_place(catalog, o)}" for o in outputs if o.endswith(name)]
     reports = {_place(catalog, name).parent for name in evaluations}
     lines += [f"  {'reports':<12}{folder}" for folder in sorted(reports)]
+    lines += [line for evaluation in reported for line in _outdated_lines(evaluation, catalog)]
     lines += [
         "",
         f"  {'compare':<12}[bold]{_command('mlflow ui')}[/bold], then open http://127.0.0.1:5000",
@@ -118,6 +120,22 @@ def _metric_lines(evaluation: dict[str, Any]) -> list[str]:
             f"on this generated log; {evaluation['share_of_best']:.1%} of the way from 0.5 closed"
         )
     return lines
+
+
+def _outdated_lines(evaluation: dict[str, Any], catalog: DataCatalog) -> list[str]:
+    """Say that an earlier comparison does not hold what was just tested."""
+    if "comparison" not in catalog or not catalog.exists("comparison"):
+        return []
+    comparison = catalog.load("comparison")
+    test = (comparison["dataset"], comparison["split"])
+    compared = {model["path"] for model in comparison["models"] if model["run_id"] is None}
+    is_best = evaluation["model"] == "best_model"
+    if (evaluation["dataset"], evaluation["split"]) != test or not is_best:
+        return []
+    if evaluation["path"] not in compared:
+        return []
+    folder = _place(catalog, "comparison").parent
+    return [f"  {'outdated':<12}{folder} has an earlier {evaluation['path']}: compare again"]
 
 
 def _command(line: str) -> str:

@@ -82,12 +82,12 @@ def legend_of(comparison: Mapping[str, Any]) -> list[str]:
         comparison: made by ``compare_models``.
 
     Returns:
-        Sentences, the notes on marked models first.
+        Sentences; caveats and the notes on marked models first.
     """
     notes = {model["note"] for model in comparison["models"]} - {None}
     tests = len(comparison["models"]) - 1
     corrected = f"corrected for {tests} comparisons by Holm's method" if tests > 1 else "one test"
-    lines = [f"{MARK} {note}" for note in sorted(notes)]
+    lines = [*comparison["caveats"], *(f"{MARK} {note}" for note in sorted(notes))]
     base = comparison["baseline"]
     lines += [
         f"AUC − {base}, log loss − {base}: paired on the same rows, the former by DeLong's method; "

@@ -28,7 +28,10 @@ FEWEST_MODELS = 2
 # What must be the same in the reports of two tests, or their rows differ.
 SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
 # What a training's report has to hold, and an older one may not.
-NEEDED_OF_TRAINING = ("seconds", "rows_per_second", "parameters", "trained_parameters", "seed")
+NEEDED_OF_TRAINING = (
+    *("seconds", "rows_per_second", "parameters", "trained_parameters", "seed"),
+    "stages",
+)
 
 TWO_PHASE = ("two_phase", "two_phase_finetuned")
 TWO_PHASE_NOTE = (
@@ -108,7 +111,8 @@ def check_reports(reports: Sequence[ModelReport], baseline: str) -> None:
         if differing:
             raise NotComparableError(
                 f"{first.name} and {other.name} were tested on different rows "
-                f"({'; '.join(differing)}): train or evaluate both on the same data"
+                f"({'; '.join(differing)}): train or evaluate both on the same data, or leave one "
+                "out (compare.paths names those to compare)"
             )
 
 
@@ -157,6 +161,7 @@ def compare_models(models: Sequence[ScoredModel], baseline: str) -> dict[str, An
         "level": LEVEL,
         "baseline": baseline,
         "models": entries,
+        "caveats": caveats_of(reports),
     }
 
 
@@ -209,6 +214,37 @@ def place(model: ScoredModel) -> Placements:
     return placements
 
 
+def caveats_of(reports: Sequence[ModelReport]) -> list[str]:
+    """Say where models that were tested on the same rows have not learned from the same data.
+
+    Args:
+        reports: of all models.
+
+    Returns:
+        A sentence for each dataset of which some models met other training rows, or the same with
+        other ids, and for each model that starts from another training of the baseline than the
+        one compared.
+    """
+    groups: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
+    for report in reports:
+        for stage in report.training["stages"]:
+            data = stage["trained_on"]
+            alike = groups.setdefault(stage["dataset"], {})
+            alike.setdefault((data["rows"], data["feature_map"]), {})[report.name] = None
+    caveats = [
+        f"Not trained on the same data: the training rows of {dataset}, or their ids, are others "
+        f"for {' than for '.join(', '.join(names) for names in alike.values())}."
+        for dataset, alike in groups.items()
+        if len(alike) > 1
+    ]
+    baselines = [report.evaluation["trained"] for report in reports if report.path == "deepfm"]
+    for report in reports:
+        origin = report.evaluation["trained"].get("origin")
+        if origin and baselines and origin not in baselines:
+            caveats.append(f"{report.name} starts from another training of deepfm than this one.")
+    return caveats
+
+
 def note_of(path: str) -> str | None:
     """Say what must be known of a path's numbers.
 
@@ -224,6 +260,8 @@ def note_of(path: str) -> str | None:
 def _check_training(report: ModelReport) -> None:
     """Raise where the training's report is of an older version, or not of the tested model."""
     missing = [key for key in NEEDED_OF_TRAINING if key not in report.training]
+    stages = report.training.get("stages", [])
+    missing += ["trained_on"] if any("trained_on" not in stage for stage in stages) else []
     if missing:
         raise NotComparableError(
             f"{report.name} was trained with an older version of this project: its "

@@ -110,6 +110,7 @@ class TrainingParams(Params):
     validate_every_steps: int | None = Field(ge=1, description="Validations within an epoch.")
     seed: int = Field(ge=0, description="Fixes random weights and the order of rows.")
     resume: bool = Field(description="Go on from an interrupted run's state, if there is one.")
+    keep_state_every: int = Field(ge=0, description="Validations between states; 0 keeps none.")
     device: str = Field(description="Where to train: auto, cpu, cuda or cuda:N.")
     cpu_threads: int | None = Field(ge=1, description="Threads on the CPU; None for all cores.")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

@@ -47,7 +47,8 @@ class Checkpoint:
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
         tokenizer: The language model's; None for a model without one.
-        training: What trained it: path, stage, seed, best epoch and validation AUC.
+        training: What trained it: path, stage, dataset and its source, seed, the best validation,
+            and what trained the baseline that it starts from, if it does.
     """
 
     model: dict[str, Any]

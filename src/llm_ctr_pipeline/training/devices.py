@@ -4,7 +4,9 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
 from torch import nn
+from torch.amp import GradScaler
 
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
@@ -120,7 +122,9 @@ def limit_cpu_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def make_fabric(device: str, precision: str, model: nn.Module) -> tuple[Fabric, torch.device]:
+def make_fabric(
+    device: str, precision: str, model: nn.Module
+) -> tuple[Fabric, torch.device, GradScaler]:
     """Set up Lightning Fabric for one device.
 
     Args:
@@ -128,15 +132,24 @@ def make_fabric(device: str, precision: str, model: nn.Module) -> tuple[Fabric, 
         precision: As `resolve_precision` takes it.
         model: What will run there.
 
+    Returns:
+        Fabric, its device, and what scales the loss: float16's gradients would vanish otherwise,
+        in other precisions it does nothing.
+
     Raises:
         DeviceError: The device or the precision is not to be had.
     """
     resolved = resolve_device(device)
     if resolved.type == "cpu":
         keep_freed_memory()
+    settled = resolve_precision(precision, resolved, count_weights(model))
+    half = settled == "16-mixed"
+    scaler = GradScaler(resolved.type, enabled=half)
     fabric = Fabric(
         accelerator=resolved.type,
         devices=1 if resolved.type == "cpu" else [resolved.index],
-        precision=resolve_precision(precision, resolved, count_weights(model)),
+        # As Fabric makes it of the name, but with a scaler whose state can be kept.
+        precision=None if half else settled,
+        plugins=[MixedPrecision("16-mixed", resolved.type, scaler)] if half else None,
     )
-    return fabric, resolved
+    return fabric, resolved, scaler

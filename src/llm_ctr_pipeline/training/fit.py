@@ -31,10 +31,13 @@ from llm_ctr_pipeline.training.signals import deferred_stop
 from llm_ctr_pipeline.training.state import (
     StateMismatchError,
     TrainingState,
+    frozen_digest,
+    frozen_state,
     load_state,
     random_states,
     save_state,
     set_random_states,
+    unfrozen_state,
 )
 from llm_ctr_pipeline.training.step import TrainingStep
 
@@ -53,13 +56,15 @@ class ResumePoint:
     """Where the training state is kept.
 
     Attributes:
-        file: Written after every validation and on Ctrl-C or SIGTERM. A run that finds it goes on
-            from it; whoever wants no more of it deletes it.
+        file: A run that finds it goes on from it; whoever wants no more of it deletes it.
         key: Names the settings and the data; a state with another key is refused.
+        every: Validations after which it is written; also at the end, on Ctrl-C and on SIGTERM. 0
+            for never.
     """
 
     file: Path
     key: str
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,13 @@ def fit(
     stopped_early = loop.run()
     state = loop.state
     best = max(state.history, key=lambda record: record.valid_auc)
-    return FitResult(state.history, best, state.best_weights, stopped_early)
+    best_weights = {**_on_cpu(frozen_state(model)), **state.best_weights}
+    return FitResult(state.history, best, best_weights, stopped_early)
+
+
+def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training does not change."""
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
 class _Loop:
@@ -145,8 +156,10 @@ class _Loop:
         self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
         self.state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
         self.clock = time.perf_counter()
-        if resume is not None and resume.file.exists():
-            self._restore(resume)
+        if resume is not None:
+            self.state.frozen = frozen_digest(model)
+            if resume.file.exists():
+                self._restore(resume)
 
     def run(self) -> bool:
         """Train; True if the patience ended it."""
@@ -170,7 +183,7 @@ class _Loop:
                     if due:
                         progress.report(self._validate())
                     stopping = stop.signal is not None
-                    if due or stopping:
+                    if self._keeping_due(validated=due, stopping=stopping):
                         self._keep()
                     if stopping:
                         stop.raise_if_arrived()
@@ -224,8 +237,7 @@ class _Loop:
         state.history.append(record)
         state.without_gain = 0 if record.improved else state.without_gain + 1
         if record.improved:
-            weights = self.module.state_dict()
-            state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
+            state.best_weights = _on_cpu(unfrozen_state(self.module))
         state.rows, state.seconds = 0, 0.0
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
@@ -275,20 +287,28 @@ class _Loop:
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
+    def _keeping_due(self, *, validated: bool, stopping: bool) -> bool:
+        every = 0 if self.resume is None else self.resume.every
+        if every == 0:
+            return False
+        at_end = self.state.step == self.settings.epochs * self.steps_an_epoch
+        its_turn = len(self.state.history) % every == 0 or at_end or self._out_of_patience()
+        return stopping or (validated and its_turn)
+
     def _keep(self) -> None:
-        """Write the training state, if it is to be kept."""
-        if self.resume is None:
-            return
+        """Write the training state."""
+        assert self.resume is not None  # noqa: S101 - it is due
         if not self._is_finite():
             logger.warning("Not kept: the weights or the loss are no longer finite")
             return
         self._collect()
         self.state.random = random_states(self.device)
+        self.state.loss_scale = self.step.scaler.state_dict()
         save_state(
             self.resume.file,
             self.resume.key,
             self.state,
-            self.module.state_dict(),
+            unfrozen_state(self.module),
             self.optimizer.state_dict(),
         )
         self.clock = time.perf_counter()
@@ -306,10 +326,17 @@ class _Loop:
                 f"now it is {self.state.rows_in}, which gives another order of rows: set it to "
                 f"{kept.rows_in} to go on, or training.resume to false to start over"
             )
+        if kept.frozen != self.state.frozen:
+            raise StateMismatchError(
+                f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
+                "training.resume to false to start over"
+            )
         self.state = kept
-        self.module.load_state_dict(weights)
+        self.module.load_state_dict({**frozen_state(self.module), **weights})
         self.optimizer.load_state_dict(optimizer)
         self.step.loss_sum += self.state.loss_sum
         self.step.correct += self.state.correct
         set_random_states(self.state.random, self.device)
+        if self.state.loss_scale:
+            self.step.scaler.load_state_dict(self.state.loss_scale)
         logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)

@@ -61,7 +61,7 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
-    fabric, device = make_fabric(execution.device, execution.precision, model)
+    fabric, device, _ = make_fabric(execution.device, execution.precision, model)
     faster = compiled(model.eval(), resolve_compile(execution.compile, device))
     forward = fabric.setup_module(faster)
     return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, device))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from torch import nn
@@ -13,6 +14,7 @@ from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import check_components
 from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.state import check_space, state_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -73,36 +75,60 @@ class StageResult:
 class KeptStates:
     """Where an interrupted path's states are kept: a file for each run of a stage.
 
+    A file's name holds the keys of the run before and of its own, so paths whose first stages are
+    the same share their states.
+
     Attributes:
         folder: Folder of all paths' states with this name.
-        key: Names the settings and the data. Files of another key belong to other settings and
-            are left alone.
+        keys: Of each run in order: names all that it and the runs before it are made of.
+        every: Validations after which a state is kept; 0 for none.
     """
 
     folder: Path
-    key: str
+    keys: tuple[str, ...]
+    every: int = 1
 
     def point(self, run: StageRun) -> ResumePoint:
         """Where a run's state is kept."""
-        name = f"{self._prefix}_{run.position}_{run.stage}_{run.dataset}.pt"
-        return ResumePoint(self.folder / name, self.key)
+        name = f"{self._prefixes()[run.position]}_{run.stage}_{run.dataset}.pt"
+        return ResumePoint(self.folder / name, self.keys[run.position], self.every)
+
+    def check_space(self, sizes: Sequence[int]) -> None:
+        """Refuse to begin where the disk does not hold the states of all runs.
+
+        Args:
+            sizes: Bytes of each run's state. A state is replaced by one written beside it.
+
+        Raises:
+            DiskSpaceError: There is too little space.
+        """
+        if self.every > 0:
+            there = sum(file.stat().st_size for file in self.own())
+            check_space(self.folder, sum(sizes) + max(sizes) - there)
 
     def own(self) -> list[Path]:
         """The states of these settings."""
-        return sorted(self.folder.glob(f"{self._prefix}_*.pt"))
+        return [file for start in self._prefixes() for file in self.folder.glob(f"{start}_*.pt")]
 
     def others(self) -> list[Path]:
         """The states of other settings."""
         return sorted(set(self.folder.glob("*.pt")) - set(self.own()))
 
     def delete(self) -> None:
-        """Delete the states of these settings."""
+        """Delete the states of these settings, but those that states of others go on from."""
+        for key, start in reversed([*zip(self.keys, self._prefixes(), strict=True)]):
+            if not any(self.folder.glob(f"{key[:16]}-*.pt")):
+                for file in self.folder.glob(f"{start}_*.pt"):
+                    file.unlink()
+
+    def discard(self) -> None:
+        """Delete the states of these settings, for these settings to start over."""
         for file in self.own():
             file.unlink()
 
-    @property
-    def _prefix(self) -> str:
-        return self.key[:16]
+    def _prefixes(self) -> list[str]:
+        keys = ["start", *(key[:16] for key in self.keys)]
+        return [f"{before}-{own}" for before, own in pairwise(keys)]
 
 
 def train_stages(
@@ -120,7 +146,7 @@ def train_stages(
         datasets: Opens a dataset: rows to train on, and those to validate on. Opened when its turn
             comes, so that only one is held.
         on_validation: Called with each record as it comes.
-        states: Where to keep the state, from which the same call goes on; None to keep none.
+        states: Where to keep the states, from which the same call goes on; None to keep none.
             Deleted at the end.
 
     Returns:
@@ -128,11 +154,14 @@ def train_stages(
 
     Raises:
         UnknownComponentError: A stage trains what is no part of the model; found before any trains.
+        DiskSpaceError: The disk does not hold the states; found before any stage trains.
         Exception: What `fit` raises.
     """
     for stage in stages:
         check_components(model, stage.settings.components)
     plan = [(stage, dataset) for stage in stages for dataset in stage.datasets]
+    if states is not None:
+        states.check_space([state_bytes(model, stage.settings.components) for stage, _ in plan])
     results: list[StageResult] = []
     for position, (stage, dataset) in enumerate(plan):
         run = StageRun(stage.name, dataset, position, last=position == len(plan) - 1)

@@ -1,12 +1,19 @@
-"""The training state on disk, from which an interrupted run goes on exactly."""
+"""The training state on disk, from which an interrupted run goes on exactly.
 
+Frozen weights are not in it: they are those that the run starts from.
+"""
+
+import errno
+import hashlib
 import os
+import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llm_ctr_pipeline.training.history import ValidationRecord
 
@@ -15,25 +22,32 @@ class StateMismatchError(ValueError):
     """The state on disk is of a run with other settings or other data."""
 
 
+class DiskSpaceError(OSError):
+    """The disk does not hold the training state."""
+
+
 @dataclass
 class TrainingState:
     """Where a run stands between two steps.
 
     Attributes:
         rows_in: Where the rows lie, `memory` or `stream`: their order depends on it.
+        frozen: Digest of the frozen weights, as `frozen_digest` gave it.
         step: Optimiser steps completed.
         without_gain: Validations since the best one.
         history: One record a validation.
-        best_weights: The model's weights at the best validation, on the CPU.
+        best_weights: The model's weights at the best validation but for the frozen, on the CPU.
         loss_sum: Summed loss of the rows trained on since the last validation.
         correct: How many of these rows were on the right side of 0.5.
         rows: How many they are.
         seconds: Training time they took.
         random: States of the random generators that dropout draws from, as `random_states` gave
             them.
+        loss_scale: State of what scales the loss in float16; empty in other precisions.
     """
 
     rows_in: str = "memory"
+    frozen: str = ""
     step: int = 0
     without_gain: int = 0
     history: list[ValidationRecord] = field(default_factory=list)
@@ -43,6 +57,63 @@ class TrainingState:
     rows: int = 0
     seconds: float = 0.0
     random: list[Tensor] = field(default_factory=list)
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+
+
+def unfrozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's state without its frozen weights; not copied."""
+    frozen = _frozen(model)
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def frozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's frozen weights; not copied."""
+    state = model.state_dict()
+    return {name: state[name] for name in _frozen(model)}
+
+
+def frozen_digest(model: nn.Module) -> str:
+    """Digest of a model's frozen weights; of none if none is frozen."""
+    digest = hashlib.sha256()
+    for name, weight in frozen_state(model).items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _frozen(model: nn.Module) -> list[str]:
+    weights = model.named_parameters(remove_duplicate=False)
+    return [name for name, weight in weights if not weight.requires_grad]
+
+
+def state_bytes(model: nn.Module, components: Collection[str] | None) -> int:
+    """About how large the state is of a run that trains these components; None for all."""
+    trained = sum(
+        weight.nbytes
+        for name, weight in model.named_parameters()
+        if components is None or name.split(".")[0] in components
+    )
+    return 4 * trained  # the weights, the best ones, the optimiser's two moments
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        folder: Where states will be kept; need not exist yet.
+        needed: Bytes that they will take.
+
+    Raises:
+        DiskSpaceError: Fewer bytes are free.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise DiskSpaceError(
+            f"the states from which an interrupted training goes on take {needed / 1e9:.1f} GB in "
+            f"{folder}, and {free / 1e9:.1f} GB are free: make room, or set "
+            "training.keep_state_every to 0 to keep none"
+        )
 
 
 def random_states(device: torch.device) -> list[Tensor]:
@@ -67,15 +138,29 @@ def save_state(
         file: Where to.
         key: Names the settings and the data; `load_state` refuses another.
         state: Where the run stands.
-        model: The model's current weights.
+        model: The model's current weights but for the frozen.
         optimizer: The optimiser's state.
+
+    Raises:
+        DiskSpaceError: The disk is full; the old file is as it was.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     # Not `asdict` of the whole, which would copy the best weights.
     fields = {**vars(state), "history": [asdict(record) for record in state.history]}
     content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
     unfinished = file.with_name(file.name + ".unfinished")
-    torch.save(content, unfinished)
+    try:
+        # A file, not its name: with a name PyTorch does not say that the disk is full.
+        with unfinished.open("wb") as target:
+            torch.save(content, target)
+    except OSError as error:
+        unfinished.unlink()
+        if error.errno == errno.ENOSPC:
+            raise DiskSpaceError(
+                f"the disk of {file.parent} is full: make room and run this again, which goes on "
+                "from the last state that was kept; training.keep_state_every=0 keeps none"
+            ) from error
+        raise
     os.replace(unfinished, file)
 
 
@@ -83,7 +168,7 @@ def load_state(file: Path, key: str) -> tuple[TrainingState, dict[str, Tensor], 
     """Read what `save_state` wrote; no code is run in doing so.
 
     Returns:
-        The state, the model's weights and the optimiser's state.
+        The state, the model's weights but for the frozen, and the optimiser's state.
 
     Raises:
         StateMismatchError: The state is of other settings or other data.

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from llm_ctr_pipeline.data.batches import EncodedSplit, move
 from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
@@ -30,6 +31,7 @@ class TrainingStep:
 
     Args:
         fabric: What set up model and optimiser.
+        scaler: Scales the loss in float16.
         model: Ids int `[B, F]` to log-odds float `[B]`.
         optimizer: Of the model's parameters.
         batch_size: Rows of all batches but the last of an epoch.
@@ -39,12 +41,14 @@ class TrainingStep:
     def __init__(
         self,
         fabric: Fabric,
+        scaler: GradScaler,
         model: _FabricModule,
         optimizer: _FabricOptimizer,
         batch_size: int,
         plan: MemoryPlan,
     ) -> None:
         self.fabric = fabric
+        self.scaler = scaler
         self.model = model
         self.optimizer = optimizer
         self.plan = plan
@@ -75,7 +79,7 @@ class TrainingStep:
             DeviceError: The device or precision is not to be had.
             DeviceMemoryError: Not even one row fits into the device's memory.
         """
-        fabric, device = make_fabric(execution.device, execution.precision, model)
+        fabric, device, scaler = make_fabric(execution.device, execution.precision, model)
         faster = compiled(model, resolve_compile(execution.compile, device))
         ready, wrapped = fabric.setup(faster, optimizer)
 
@@ -89,7 +93,7 @@ class TrainingStep:
         memory = CudaMemory(device) if device.type == "cuda" else None
         plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
         set_random_states(before, device)
-        return cls(fabric, ready, wrapped, batch_size, plan)
+        return cls(fabric, scaler, ready, wrapped, batch_size, plan)
 
     @property
     def device(self) -> torch.device:

@@ -41,6 +41,7 @@ NOT_IN_RESUME_KEY = {
     "cpu_threads",
     "device",
     "eval_batch_size",
+    "keep_state_every",
     "micro_batch_size",
     "resume",
     "rows_in",
@@ -156,7 +157,9 @@ class TrainingPath:
             "rows_per_second": rows / seconds,
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "trained_parameters": self._trained_parameters(done),
-            "stages": [stage_summary(result) for result in done],
+            "stages": [
+                stage_summary(result, self.datasets[result.run.dataset].summary) for result in done
+            ],
             "epochs": [
                 {
                     "stage": result.run.stage,
@@ -183,21 +186,34 @@ class TrainingPath:
     ) -> KeptStates:
         """Name the states by data and settings, so that going on is always the same run.
 
-        An interrupted run with other settings has files of its own and stays as it is.
+        Other settings of a stage give it, and those behind it, files of their own; an interrupted
+        run with other settings stays as it is.
         """
-        groups = [group.model_dump(mode="json") for group in (*self.settings, stages)]
-        summaries = {name: dataset.summary for name, dataset in self.datasets.items()}
-        shared = training.model_dump(exclude=NOT_IN_RESUME_KEY)
-        same = [__version__, self.name, self.origin, summaries, shared, groups]
-        key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-        states = KeptStates(folder, key)
+        states = KeptStates(folder, self._keys(stages, training), training.keep_state_every)
         if states.others():
             others = ", ".join(map(str, states.others()))
             logger.info("Interrupted runs with other settings are kept in %s", others)
         if not training.resume and states.own():
             logger.warning("Starting over: this run's interrupted state in %s is discarded", folder)
-            states.delete()
+            states.discard()
         return states
+
+    def _keys(self, stages: StagesParams, training: TrainingParams) -> tuple[str, ...]:
+        """Of each dataset of each stage a key: what it and all before it are made of."""
+        groups = [group.model_dump(mode="json") for group in self.settings]
+        key = _digest([__version__, self.name, self.origin, self.feature_map.fingerprint, groups])
+        shared = training.model_dump(exclude=NOT_IN_RESUME_KEY)
+        keys = []
+        for name, stage in stages.root.items():
+            settings = shared | stage.model_dump(exclude={"datasets"}, exclude_unset=True)
+            for dataset in stage.datasets:
+                key = _digest([key, name, settings, dataset, self.datasets[dataset].summary])
+                keys.append(key)
+        return tuple(keys)
+
+
+def _digest(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def plan_stages(
@@ -220,12 +236,16 @@ def plan_stages(
     return planned
 
 
-def stage_summary(result: StageResult) -> dict[str, Any]:
-    """One stage on one dataset, as JSON types."""
+def stage_summary(result: StageResult, data: dict[str, Any]) -> dict[str, Any]:
+    """One stage on one dataset, of which preprocessing counted `data`, as JSON types."""
     history = result.fit.history
     return {
         "stage": result.run.stage,
         "dataset": result.run.dataset,
+        "trained_on": {
+            "rows": data["splits"]["train"]["raw_fingerprint"],
+            "feature_map": data["fingerprint"],
+        },
         "components": None if result.components is None else list(result.components),
         "trained_parameters": result.trained_parameters,
         "stopped_early": result.fit.stopped_early,

@@ -2,51 +2,23 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines.evaluate import create_test_pipeline
-from llm_ctr_pipeline.pipelines.train.nodes import draw_learning_curve, train_single_phase
+from llm_ctr_pipeline.pipelines.train.nodes import train_single_phase
+from llm_ctr_pipeline.pipelines.train.path_pipeline import ENCODED_LOG, create_path_pipeline
 
 
 def create_pipeline() -> Pipeline:
     """Return the main job: single-phase training and the test of its best checkpoint."""
-    training = Pipeline(
-        [
-            Node(
-                func=train_single_phase,
-                inputs=[
-                    "train_encoded@rows",
-                    "valid_encoded@rows",
-                    "vocabulary",
-                    "feature_map",
-                    "raw_log",
-                    "summary",
-                    "state_folder",
-                    "params:stages",
-                    "params:model",
-                    "params:llm",
-                    "params:training",
-                ],
-                outputs=["best_model", "training_results"],
-                name="train_single_phase",
-            ),
-            Node(
-                func=draw_learning_curve,
-                inputs="training_results",
-                outputs="learning_curve",
-                name="draw_learning_curve",
-            ),
-        ]
+    training = Node(
+        func=train_single_phase,
+        inputs=[
+            *ENCODED_LOG,
+            "state_folder",
+            "params:stages",
+            "params:model",
+            "params:llm",
+            "params:training",
+        ],
+        outputs=["best_model", "training_results"],
+        name="train_single_phase",
     )
-    return Pipeline(
-        training + create_test_pipeline(),
-        namespace="single_phase",
-        inputs={
-            "train_encoded",
-            "valid_encoded",
-            "test_encoded",
-            "vocabulary",
-            "feature_map",
-            "raw_log",
-            "summary",
-        },
-        parameters={"params:model", "params:llm", "params:training"},
-    )
+    return create_path_pipeline("single_phase", training)

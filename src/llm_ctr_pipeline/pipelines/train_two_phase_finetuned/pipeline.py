@@ -2,18 +2,9 @@
 
 from kedro.pipeline import Pipeline
 
-from llm_ctr_pipeline.pipelines.train_two_phase.pipeline import (
-    INPUTS,
-    PARAMETERS,
-    create_two_phases,
-)
+from llm_ctr_pipeline.pipelines.train_two_phase.pipeline import create_two_phases
 
 
 def create_pipeline() -> Pipeline:
     """Return the path whose first phase tunes the baseline's encoder too."""
-    return Pipeline(
-        create_two_phases(),
-        namespace="two_phase_finetuned",
-        inputs=INPUTS,
-        parameters=PARAMETERS,
-    )
+    return create_two_phases("two_phase_finetuned")

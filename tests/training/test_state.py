@@ -1,0 +1,104 @@
+"""How much room the states of an interrupted path take, and what happens where there is less."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.training.fit import ResumePoint, fit
+from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.stages import KeptStates, Stage, train_stages
+from llm_ctr_pipeline.training.state import DiskSpaceError, state_bytes
+
+MakeSplit = Callable[..., EncodedSplit]
+MakeSettings = Callable[..., FitSettings]
+
+
+class Wide(nn.Module):
+    """A model of which the weights are nearly all of the state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(5, 40_000)
+        self.output = nn.Linear(40_000, 1)
+
+    def forward(self, ids_BF: Tensor) -> Tensor:
+        log_odds_B1: Tensor = self.output(self.table(ids_BF).sum(dim=1))
+        return log_odds_B1.squeeze(1)
+
+
+@pytest.mark.parametrize("components", [None, ("table",), ("output",)])
+def test_the_size_of_a_state_is_known_beforehand(
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    components: tuple[str, ...] | None,
+) -> None:
+    model, file = Wide(), tmp_path / "state.pt"
+    settings = make_settings(components=components, epochs=1)
+    fit(model, make_split(32, 1), make_split(32, 2), settings, None, ResumePoint(file, "key"))
+    assert state_bytes(model, components) == pytest.approx(file.stat().st_size, rel=0.02)
+
+
+@pytest.fixture
+def stages(make_settings: MakeSettings) -> list[Stage]:
+    first, second = (make_settings(components=(part,), epochs=1) for part in ("table", "output"))
+    return [Stage("first", ("a", "b"), first), Stage("second", ("a",), second)]
+
+
+# Of `Wide`: two states of the table, one of the output, and one written beside the one it replaces.
+TABLE, OUTPUT = 4 * 4 * 5 * 40_000, 4 * 4 * 40_001
+NEEDED = 2 * TABLE + OUTPUT + TABLE
+
+
+@pytest.mark.parametrize(
+    ("free", "every", "fits"),
+    [(NEEDED, 1, True), (NEEDED - 1, 1, False), (NEEDED - 1, 3, False), (0, 0, True)],
+)
+def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
+    make_split: MakeSplit,
+    stages: list[Stage],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    every: int,
+    fits: bool,
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    datasets = {name: lambda: (make_split(32, 1), make_split(32, 2)) for name in "ab"}
+    states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"), every)
+    model = Wide()
+    if fits:
+        assert len(train_stages(model, stages, datasets, None, states)) == 3
+        return
+    before = model.table.weight.clone()
+    with pytest.raises(DiskSpaceError) as error:
+        train_stages(model, stages, datasets, None, states)
+    assert torch.equal(model.table.weight, before)
+    assert not states.folder.exists()
+    assert f"take {NEEDED / 1e9:.1f} GB in {states.folder}" in str(error.value)
+    assert "set training.keep_state_every to 0" in str(error.value)
+
+
+def test_states_that_are_there_already_need_no_more_room(
+    make_split: MakeSplit, stages: list[Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = {name: lambda: (make_split(32, 1), make_split(32, 2)) for name in "ab"}
+    states = KeptStates(tmp_path, ("a", "b", "c"))
+
+    def cut_off(*_: object) -> None:
+        if states.own():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stages(Wide(), stages, datasets, cut_off, states)
+    (kept,) = states.own()
+    room = SimpleNamespace(free=NEEDED - kept.stat().st_size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    assert len(train_stages(Wide(), stages, datasets, None, states)) == 3
