@@ -12,7 +12,7 @@ from pathlib import Path
 import ibis
 import yaml  # type: ignore[import-untyped]
 
-from llm_ctr_pipeline.data.encode import encode_split
+from llm_ctr_pipeline.data.encode import encode_splits
 from llm_ctr_pipeline.data.engine import write_parquet
 from llm_ctr_pipeline.data.feature_map import FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
@@ -39,8 +39,7 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     vocabulary = connection.read_parquet(path)
     fit_on = FitSource(source=raw.name, **found["splits"]["train"])
     build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
-    for name, split in splits.items():
-        encoded = encode_split(split, vocabulary, schema)
+    for name, encoded in encode_splits(splits, vocabulary, schema).items():
         write_parquet(connection, encoded, folder / f"{name}.parquet")
 
 

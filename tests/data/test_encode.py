@@ -9,7 +9,7 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data import csv_blocks, look_up
-from llm_ctr_pipeline.data.encode import encode, encode_split
+from llm_ctr_pipeline.data.encode import encode, encode_splits
 from llm_ctr_pipeline.data.engine import write_parquet
 from llm_ctr_pipeline.data.raw_log import RawFolder, RawSplit, raw_splits, read_raw_log
 from llm_ctr_pipeline.data.schema import SPLITS, FieldSource, LogSchema, Splitting, TimeColumn
@@ -90,8 +90,9 @@ def test_looked_up_ids_are_the_joined_ones(
     vocabulary = fit_vocabulary(splits["train"].table, schema, min_count=2)
     vocabulary = connection.create_table("vocabulary", vocabulary)
     rows = 0
-    for split in splits.values():
-        found = read(encode_split(split, vocabulary, schema))
+    encoded = encode_splits(splits, vocabulary, schema)
+    for name, split in splits.items():
+        found = read(encoded[name])
         expected = encode(split.table, vocabulary, schema).to_pyarrow()
         assert found.schema.names == ["row", "label", *schema.names]
         assert found.to_pydict() == expected.to_pydict()
@@ -106,7 +107,7 @@ def test_a_split_without_any_known_value_is_all_zeros(tmp_path: Path, connection
     write_raw(tmp_path, 50)
     splits = splits_of(tmp_path, connection, LOG)
     vocabulary = fit_vocabulary(splits["train"].table, LOG, min_count=1000)
-    found = read(encode_split(splits["test"], vocabulary, LOG))
+    found = read(encode_splits(splits, vocabulary, LOG)["test"])
     assert [set(found[name].to_pylist()) for name in LOG.names] == [{0}] * len(LOG.names)
 
 
@@ -116,7 +117,7 @@ def test_batches_are_written_as_they_come(tmp_path: Path, connection: Backend) -
     vocabulary = fit_vocabulary(splits["train"].table, LOG, min_count=1)
     make_folder(tmp_path / "out")
     path = tmp_path / "out" / "train.parquet"
-    write_parquet(connection, encode_split(splits["train"], vocabulary, LOG), path)
+    write_parquet(connection, encode_splits(splits, vocabulary, LOG)["train"], path)
     written = connection.read_parquet(path).to_pyarrow()
-    assert written == read(encode_split(splits["train"], vocabulary, LOG))
+    assert written == read(encode_splits(splits, vocabulary, LOG)["train"])
     assert written["row"].to_pylist() == [*range(50)]

@@ -1,6 +1,6 @@
 """From a split's raw rows to ids."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import ibis
@@ -14,28 +14,45 @@ from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.raw_log import RawSplit
 from llm_ctr_pipeline.data.schema import CATEGORICAL, LABEL, ROW, FieldSource, LogSchema
 from llm_ctr_pipeline.data.store import parquet_file
+from llm_ctr_pipeline.data.vocabulary import entries_by_field
 
 # Rows to be written: a table of the engine, or batches.
 Encoded: TypeAlias = ir.Table | pa.RecordBatchReader
 
 
-def encode_split(split: RawSplit, vocabulary: ir.Table, schema: LogSchema) -> Encoded:
-    """Replace every value of a split by its id in the field's vocabulary, or 0 where it has none.
+def encode_splits(
+    splits: Mapping[str, RawSplit], vocabulary: ir.Table, schema: LogSchema
+) -> dict[str, Encoded]:
+    """Replace every value by its id in the field's vocabulary, or 0 where it has none.
 
     Args:
-        split: Its checked rows.
+        splits: The checked rows of each split.
         vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
         schema: The log's description.
 
     Returns:
-        As `encode` returns it; with DuckDB its batches, made while they are read.
+        By split, what `encode` returns; with DuckDB its batches, made while they are read.
     """
-    if split.connection.name != DUCKDB:
-        return encode(split.table, vocabulary, schema)
-    columns = {
-        column: _cell_ids(_ids_of_cells(split.table, vocabulary, column, fields, schema), fields)
-        for column, fields in _by_column(schema).items()
+    if any(split.connection.name != DUCKDB for split in splits.values()):
+        return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
+    known = {
+        field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
+        for field, entries in entries_by_field(vocabulary).items()
     }
+    return {name: _look_up(split, known, vocabulary, schema) for name, split in splits.items()}
+
+
+def _look_up(
+    split: RawSplit, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
+) -> pa.RecordBatchReader:
+    columns = {}
+    for column, fields in _by_column(schema).items():
+        if _is_plain(fields):
+            if fields[0].name in known:
+                columns[column] = known[fields[0].name]
+        else:
+            cells = _ids_of_cells(split.table, vocabulary, column, fields, schema)
+            columns[column] = _cell_ids(cells, fields)
     chosen = None
     if split.is_part:
         with parquet_file(split.file) as file:
@@ -51,7 +68,7 @@ def encode(raw: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> ir.Table:
     Args:
         raw: A split's checked rows as strings, and their position; a table or view of the
             engine, since it is read several times.
-        vocabulary: See `encode_split`.
+        vocabulary: See `encode_splits`.
         schema: The log's description.
 
     Returns:
@@ -83,6 +100,11 @@ def _by_column(schema: LogSchema) -> dict[str, list[FieldSource]]:
     return by_column
 
 
+def _is_plain(fields: Sequence[FieldSource]) -> bool:
+    """Whether a column's cells are the values of the only field made of it."""
+    return [field.kind for field in fields] == [CATEGORICAL]
+
+
 def _ids_of_cells(
     raw: ir.Table,
     vocabulary: ir.Table,
@@ -91,7 +113,7 @@ def _ids_of_cells(
     schema: LogSchema,
 ) -> ir.Table:
     """The ids of all fields made of a raw column, for each of its cells that differ."""
-    if [field.kind for field in fields] == [CATEGORICAL]:
+    if _is_plain(fields):
         known = vocabulary.filter(vocabulary["field"] == fields[0].name)
         return known.select(**{_cell(column): known["value"], _id(fields[0].name): known["id"]})
     # What is derived is derived from each raw value once, and looked up with one join.

@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 
 from llm_ctr_pipeline.data.feature_map import Extension, FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.joint import part_of
+from llm_ctr_pipeline.data.vocabulary import entries_by_field
 
 JOINT = "joint"
+_BATCH_ROWS = 100_000
 
 
 def build_feature_map(
@@ -26,12 +28,9 @@ def build_feature_map(
         fit_on: The data that it was fit on.
     """
     digest = hashlib.sha256(f"min_count {min_count}\n".encode())
-    sized = []
-    for name in fields:
-        digest.update(f"field {name}\n".encode())
-        known = _digest_field(vocabulary, name, digest)
-        sized.append(Field(name, known + 1))  # one more for "unknown"
-    return FeatureMap(dataset, tuple(sized), min_count, fit_on, digest.hexdigest())
+    known = _digest_fields(vocabulary, fields, digest)
+    sized = tuple(Field(name, known[name] + 1) for name in fields)  # one more for "unknown"
+    return FeatureMap(dataset, sized, min_count, fit_on, digest.hexdigest())
 
 
 def build_joint_map(
@@ -47,10 +46,7 @@ def build_joint_map(
     digest = hashlib.sha256(f"extends {first.fingerprint}\n".encode())
     for own in others:
         digest.update(f"dataset {own.dataset}\n".encode())
-        part = part_of(vocabulary, own.dataset)
-        for name in first.names:
-            digest.update(f"field {name}\n".encode())
-            _digest_field(part, name, digest)
+        _digest_fields(part_of(vocabulary, own.dataset), first.names, digest)
     last = vocabulary.group_by("field").aggregate(id=vocabulary["id"].max()).to_pyarrow()
     last_ids = dict(zip(last["field"].to_pylist(), last["id"].to_pylist(), strict=True))
     return FeatureMap(
@@ -64,14 +60,19 @@ def build_joint_map(
     )
 
 
-def _digest_field(vocabulary: ir.Table, name: str, digest: "hashlib._Hash") -> int:
-    """Add one field's values and ids in id order to the digest; return their number."""
-    entries = vocabulary.filter(vocabulary["field"] == name).order_by("id").select("value", "id")
-    known = 0
-    # In batches: a field such as device_ip has millions of values on the whole log.
-    for batch in entries.to_pyarrow_batches():
-        known += batch.num_rows
-        digest.update(_as_text(batch))
+def _digest_fields(
+    vocabulary: ir.Table, names: Sequence[str], digest: "hashlib._Hash"
+) -> dict[str, int]:
+    """Add the fields' values and ids in id order to the digest; return how many each has."""
+    entries = entries_by_field(vocabulary)
+    known = {}
+    for name in names:
+        digest.update(f"field {name}\n".encode())
+        of_field = entries.get(name)
+        known[name] = 0 if of_field is None else of_field.num_rows
+        # In batches: a field such as device_ip has millions of values on the whole log.
+        for batch in () if of_field is None else of_field.to_batches(_BATCH_ROWS):
+            digest.update(_as_text(batch))
     return known
 
 

@@ -2,6 +2,8 @@
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.schema import CATEGORICAL, FieldSource, LogSchema
@@ -36,6 +38,22 @@ def fit_vocabulary(train: ir.Table, schema: LogSchema, min_count: int) -> ir.Tab
         if field.column is not None
     ]
     return ibis.union(*per_field, distinct=False).order_by(["position", "id"]).drop("position")
+
+
+def entries_by_field(vocabulary: ir.Table) -> dict[str, pa.Table]:
+    """Read a vocabulary into memory.
+
+    Returns:
+        `value` string and `id` int32 of each field that has any, by id.
+    """
+    entries = vocabulary.select("field", "value", "id").to_pyarrow().combine_chunks()
+    fields = pc.dictionary_encode(entries["field"]).combine_chunks()
+    entries = entries.drop_columns("field")
+    by_field = {}
+    for code, field in enumerate(fields.dictionary.to_pylist()):
+        own = entries.filter(pc.equal(fields.indices, code))
+        by_field[field] = own.take(pc.sort_indices(own["id"])).combine_chunks()
+    return by_field
 
 
 def _field_vocabulary(

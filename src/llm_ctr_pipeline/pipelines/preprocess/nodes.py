@@ -4,7 +4,8 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.encode import Encoded, encode_split
+from llm_ctr_pipeline.data.encode import Encoded
+from llm_ctr_pipeline.data.encode import encode_splits as encode
 from llm_ctr_pipeline.data.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
@@ -65,8 +66,8 @@ def encode_splits(
     schema = log.to_schema()
     own = part_of(vocabulary, log.dataset)
     raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    train, valid, test = (encode_split(split, own, schema) for split in raw.values())
-    return train, valid, test
+    encoded = encode(raw, own, schema)
+    return encoded["train"], encoded["valid"], encoded["test"]
 
 
 def summarise(
