@@ -47,7 +47,7 @@ def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
     return [tuple(row.values()) for row in pq.read_table(target).to_pylist()]
 
 
-@pytest.fixture(params=[7, 64, 1 << 24])
+@pytest.fixture(params=[7, 64, 1 << 23])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     size: int = request.param
     monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", size)

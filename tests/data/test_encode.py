@@ -74,7 +74,7 @@ def read(encoded: pa.RecordBatchReader) -> pa.Table:
     ],
     ids=["files", "every third row", "held out", "the last of every other row held out"],
 )
-@pytest.mark.parametrize("block_bytes", [300, 1 << 24])
+@pytest.mark.parametrize("block_bytes", [300, 1 << 23])
 def test_looked_up_ids_are_the_joined_ones(
     tmp_path: Path,
     connection: Backend,

@@ -12,7 +12,7 @@ from llm_ctr_pipeline.data.engine import QUOTE
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 23
 _LONGEST_ROW = 1 << 28
 _QUOTE = QUOTE.encode()
 
@@ -46,7 +46,7 @@ class CsvBlocks:
         """Read the file.
 
         Yields:
-            Blocks of some 16 MiB: whole rows, the header among those of the first.
+            Blocks of some 8 MiB: whole rows, the header among those of the first.
 
         Raises:
             RawLogError: If there is a fault; the message names the line.

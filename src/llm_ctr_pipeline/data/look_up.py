@@ -1,6 +1,6 @@
 """Ids in the place of cells, found once for each cell in the dictionary of a block of rows.
 
-A raw file's rows are kept with dictionaries (`convert`): a block of 100,000 rows holds a few
+A raw file's rows are kept with dictionaries (`convert`): a block of 50,000 rows holds a few
 thousand cells that differ in most columns. Their ids are found, and put in the rows' place.
 """
 
@@ -19,7 +19,7 @@ from llm_ctr_pipeline.data.schema import LABEL, ROW, LogSchema
 from llm_ctr_pipeline.data.store import Place, parquet_file
 
 # The ids of so many blocks' cells are found together: the cells with an id are hashed for that.
-_BLOCKS_AT_ONCE = 64
+_BLOCKS_AT_ONCE = 128
 
 Ids = npt.NDArray[np.int32]
 # By field, the id of each cell in a block's dictionary.
