@@ -40,6 +40,7 @@ def served(root: Path) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits for the client's acknowledgement
     folder: Path
 
     def log_message(self, *_: Any) -> None:

@@ -169,6 +169,29 @@ def test_on_a_store_a_move_that_was_cut_off_is_no_table(
     assert names(target.parent) == ["/table/_SUCCESS", "/table/part-0", "/table/part-1"]
 
 
+def test_on_a_store_a_table_that_was_half_removed_is_none(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = StorePath(store) / "table"
+    with drafted(target) as draft:
+        write_table(draft, "old-0", "old-1")
+    remove = target.fs.rm
+
+    def remove_some(path: str, **options: bool) -> None:
+        if path == target.inner:
+            remove(f"{path}/old-0")
+            raise KilledError
+        remove(path, **options)
+
+    scratch = StoreScratch(target)
+    write_table(scratch.path / "table", "new-0")
+    monkeypatch.setattr(target.fs, "rm", remove_some)
+    with pytest.raises(KilledError):
+        put_in_place(scratch.path / "table", target)
+    assert (target / "old-1").is_file()
+    assert not is_whole(target)
+
+
 def test_on_a_store_a_move_of_less_than_all_is_an_error(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

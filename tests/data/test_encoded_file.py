@@ -11,6 +11,7 @@ import torch
 from llm_ctr_pipeline.data import encoded_file
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile, StreamedSplit
+from llm_ctr_pipeline.data.store import StorePath
 
 CPU = torch.device("cpu")
 FIELDS = ("a", "b")
@@ -31,11 +32,13 @@ def table() -> pa.Table:
     )
 
 
-@pytest.fixture(scope="module", params=["a file", "a folder"])
+@pytest.fixture(scope="module", params=["a file", "a folder", "a store"])
 def file(
     request: pytest.FixtureRequest, table: pa.Table, tmp_path_factory: pytest.TempPathFactory
 ) -> EncodedFile:
     path = tmp_path_factory.mktemp("data") / "train.parquet"
+    if request.param == "a store":
+        return EncodedFile(put_in_parts(table, StorePath("memory://encoded/train.parquet")))
     if request.param == "a file":
         pq.write_table(table, path, row_group_size=GROUP)
     else:
@@ -45,6 +48,14 @@ def file(
             pq.write_table(piece, path / f"part-{part:05d}.parquet", row_group_size=GROUP)
         (path / "_SUCCESS").touch()
     return EncodedFile(path)
+
+
+def put_in_parts(table: pa.Table, folder: StorePath) -> StorePath:
+    for part, start in enumerate(range(0, ROWS, 400)):
+        with (folder / f"part-{part:05d}.parquet").open("wb") as stream:
+            pq.write_table(table.slice(start, 400), stream, row_group_size=GROUP)
+    (folder / "_SUCCESS").write_text("", encoding="utf-8")
+    return folder
 
 
 def stream(file: EncodedFile, buffer_rows: int, rank: int = 0, ranks: int = 1) -> StreamedSplit:

@@ -47,6 +47,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"llm": {"pretrained": "some/model"}},
         "llm needs either `pretrained` (a name or a folder) or `architecture`",
     ),
+    "store that nothing here can open": (
+        "preprocess",
+        {"store": "nfs4://host/lake"},
+        "store: nfs4://host/lake cannot be reached: fsspec, which opens such addresses, knows no",
+    ),
     "device that is not there": (
         "train",
         {"training": {"device": "cuda:9"}},

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +18,13 @@ import pytest
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.schema import SPLITS
+from tests import webhdfs
 
 PROJECT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("PYSPARK_FOLDER", PROJECT / ".venv" / "pyspark"))
 REQUIREMENT = "pyspark>=4.0"
 LOWEST_JAVA = 17
+PREDICTIONS = "data/07_model_output/single_phase/x4_test_predictions.parquet"
 PIP_SECONDS = 900
 
 
@@ -59,6 +63,10 @@ def pyspark_folder() -> Path | None:
     return FOLDER
 
 
+def arguments(env: str, raw: Path | str, pipeline: str, store: str) -> list[str]:
+    return [f"--env={env}", f"--pipeline={pipeline}", "--params", f"raw_dir={raw},store={store}"]
+
+
 @pytest.fixture
 def preprocess(
     monkeypatch: pytest.MonkeyPatch,
@@ -69,9 +77,15 @@ def preprocess(
     if pyspark_folder is not None:
         monkeypatch.setenv("PYTHONPATH", str(pyspark_folder))
 
-    def run(folder: Path, env: str, raw: Path, code: int = 0) -> str:
-        arguments = ("--env", env, "--pipeline=preprocess", "--params", f"raw_dir={raw}")
-        done = kedro_run(folder, *arguments)
+    def run(
+        folder: Path,
+        env: str,
+        raw: Path | str,
+        code: int = 0,
+        pipeline: str = "preprocess",
+        store: str = "data",
+    ) -> str:
+        done = kedro_run(folder, *arguments(env, raw, pipeline, store))
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -119,9 +133,7 @@ def test_spark_gives_the_ids_and_rows_that_duckdb_gives(
     for name in ("04_feature/x4/vocabulary", *(f"05_model_input/x4/{split}" for split in SPLITS)):
         path = f"data/{name}.parquet"
         assert (spark / path).is_dir()
-        found, expected = (pq.read_table(folder / path) for folder in (spark, duckdb))
-        assert found.schema.types == expected.schema.types
-        assert found.to_pydict() == expected.to_pydict()
+        assert_same_rows(spark, duckdb, path)
     fields = FeatureMap.from_dict(read_json(spark, "04_feature/x4/feature_map.json")).names
     rows = [
         EncodedFile(folder / "data/05_model_input/x4/train.parquet").read(fields)
@@ -148,3 +160,110 @@ def test_spark_refuses_what_duckdb_refuses(
     printed = preprocess(folder, "spark", raw, code=1)
     assert "row 2001 (line 2002): too few cells, 2 for 24 columns" in printed
     assert not (folder / "data" / "02_intermediate").exists()
+
+
+@needs_java
+@pytest.mark.slow
+def test_spark_gives_the_ids_of_all_logs_that_duckdb_gives(
+    tmp_path: Path,
+    make_project: Callable[[Path], Path],
+    finished_run: Path,
+    preprocess: Callable[..., str],
+    run_here: Callable[..., None],
+) -> None:
+    raw = finished_run / "data/01_raw/generated_log"
+    projects = {}
+    for env in ("base", "spark"):
+        (tmp_path / env).mkdir()
+        projects[env] = make_project(tmp_path / env)
+        (tmp_path / env / "raw").symlink_to(raw)
+        preprocess(projects[env], env, tmp_path / env / "raw", pipeline="preprocess_all")
+    duckdb, spark = projects.values()
+    for dataset in ("x1", "x2"):
+        made = [folder / "data/01_raw/recoded" / dataset for folder in (spark, duckdb)]
+        assert sorted(os.listdir(made[0])) == sorted(os.listdir(made[1]))
+        for file in made[1].glob("*.csv"):
+            assert (made[0] / file.name).read_bytes() == file.read_bytes()
+    for dataset in ("x4", "x1", "x2"):
+        name = f"05_model_input/{dataset}/summary.json"
+        assert read_json(spark, name) == read_json(duckdb, name)
+        for split in SPLITS:
+            assert_same_rows(spark, duckdb, f"data/05_model_input/{dataset}/{split}.parquet")
+    for dataset in ("x4", "x1", "x2", "joint"):
+        name = f"04_feature/{dataset}/feature_map.json"
+        assert read_json(spark, name) == read_json(duckdb, name)
+        assert_same_rows(spark, duckdb, f"data/04_feature/{dataset}/vocabulary.parquet")
+    # What Spark wrote is trained on as what DuckDB wrote.
+    for folder in (spark, duckdb):
+        run_here(folder, "train", params={"generated_log": None})
+    assert_same_rows(spark, duckdb, PREDICTIONS)
+
+
+def assert_same_rows(folder: Path, other: Path, name: str) -> None:
+    found, expected = pq.read_table(folder / name), pq.read_table(other / name)
+    assert found.schema.types == expected.schema.types
+    assert found.to_pydict() == expected.to_pydict()
+
+
+def wait_for(root: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
+    while not any(root.glob(pattern)):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.001)
+
+
+@needs_java
+@pytest.mark.slow
+def test_on_a_store_a_killed_run_is_repeated_and_trained_on(
+    tmp_path: Path,
+    project: Path,
+    finished_run: Path,
+    preprocess: Callable[..., str],
+    run_here: Callable[..., None],
+) -> None:
+    root = tmp_path / "hdfs"
+    shutil.copytree(finished_run / "data/01_raw/generated_log", root / "raw")
+    with webhdfs.served(root) as address:
+        raw, store = f"{address}/raw", f"{address}/lake"
+        command = [sys.executable, "-m", "kedro", "run"]
+        with subprocess.Popen(
+            [*command, *arguments("spark", raw, "preprocess", store)],
+            cwd=project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            wait_for(root, "lake/02_intermediate/x4/.raw_rows-draft/raw_rows/valid*", process)
+            os.killpg(process.pid, signal.SIGKILL)  # Spark's own process too
+        assert not (root / "lake/02_intermediate/x4/raw_rows").exists()
+        preprocess(project, "spark", raw, store=store)
+        assert not [path for path in (root / "lake").rglob(".*") if not path.name.endswith(".crc")]
+        assert not [path for path in (project / "data").rglob("*") if path.is_file()]
+        for name in ("04_feature/x4/vocabulary", *(f"05_model_input/x4/{s}" for s in SPLITS)):
+            found = pq.read_table(root / "lake" / f"{name}.parquet")
+            expected = pq.read_table(finished_run / "data" / f"{name}.parquet")
+            assert found.to_pydict() == expected.to_pydict()
+        found, expected = (
+            json.loads((folder / "05_model_input/x4/summary.json").read_text())
+            for folder in (root / "lake", finished_run / "data")
+        )
+        assert found["splits"] == expected["splits"]
+        assert found["fingerprint"] == expected["fingerprint"]
+        run_here(project, "train", params={"store": store, "generated_log": None})
+    assert_same_rows(project, finished_run, PREDICTIONS)
+
+
+@needs_java
+@pytest.mark.slow
+def test_on_a_store_spark_refuses_what_duckdb_refuses(
+    tmp_path: Path, project: Path, finished_run: Path, preprocess: Callable[..., str]
+) -> None:
+    root = tmp_path / "hdfs"
+    shutil.copytree(finished_run / "data/01_raw/generated_log", root / "raw")
+    with (root / "raw/train.csv").open("a") as file:
+        file.write("1,0\n")
+    with webhdfs.served(root) as address:
+        printed = preprocess(project, "spark", f"{address}/raw", code=1, store=f"{address}/lake")
+        fault = f"{address}/raw/train.csv, row 2001 (line 2002): too few cells, 2 for 24 columns"
+    assert fault in printed
+    assert os.listdir(root) == ["raw"]
+    assert not (project / "data").exists()

@@ -19,7 +19,8 @@ from pydantic_core import ErrorDetails
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # Understood by the configuration although no parameter has the name.
-RUNTIME_ONLY = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store", "mlflow_run_id")
+PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
+RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
 
 
 class PreflightError(click.ClickException):
@@ -45,6 +46,7 @@ class PreflightHook:
                 f"the groups are {groups}; the README has a table of settings"
             )
         _check_values(loader["parameters"])
+        _check_stores(loader["globals"] | runtime)
 
     @hook_impl(tryfirst=True)  # before the MLflow run is started
     def before_pipeline_run(
@@ -177,6 +179,18 @@ def _fault(group: str, details: ErrorDetails) -> str:
     given = details["input"]
     shown = name if isinstance(given, dict) else f"{name} is {given!r}"
     return f"{shown}: {details['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"
+
+
+def _check_stores(settings: dict[str, Any]) -> None:
+    """Raise where data are on a store for which this machine has no driver."""
+    from llm_ctr_pipeline.data.errors import StoreError
+    from llm_ctr_pipeline.data.store import place_of
+
+    for name in PLACES:
+        try:
+            place_of(str(settings[name]))
+        except StoreError as error:
+            raise PreflightError(f"{name}: {error}") from error
 
 
 def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
