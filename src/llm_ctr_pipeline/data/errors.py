@@ -1,9 +1,25 @@
-"""What is raised when the input or the machine is at fault rather than the code."""
+"""What is raised when the input, the settings or the machine are at fault rather than the code."""
 
 
-class RawLogError(ValueError):
+class RefusedError(Exception):
+    """What cannot be done, for a reason that the message says in full, with what to do about it.
+
+    All errors that this project raises on purpose are of this kind: `kedro run` shows their message
+    in one line and no traceback.
+    """
+
+
+class RawLogError(RefusedError, ValueError):
     """A raw log that cannot be used; the message names file, column and row."""
 
 
-class StorageError(OSError):
+class EncodedDataError(RefusedError, ValueError):
+    """Encoded splits that do not belong together or cannot be trained and tested on."""
+
+
+class SettingsError(RefusedError, ValueError):
+    """Settings that do not go together, or not with what is there."""
+
+
+class StorageError(RefusedError, OSError):
     """A place where nothing more can be written."""

@@ -7,18 +7,19 @@ from typing import Any
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.engine import POSITION, QUOTE
+from llm_ctr_pipeline.data.errors import SettingsError
 
 
 def spark_session(settings: Mapping[str, Any]) -> Any:
     """Start Spark, or take the session that runs already, as on a cluster.
 
     Raises:
-        ImportError: If PySpark is not installed.
+        SettingsError: If PySpark is not installed.
     """
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise ImportError(
+        raise SettingsError(
             'preprocessing on Spark needs PySpark and Java 17 or newer: pip install -e ".[spark]"'
         ) from error
     # A row of the wrong width is seen only where every column is read.

@@ -16,6 +16,7 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from llm_ctr_pipeline.cli import in_environment
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # Understood by the configuration although no parameter has the name.
@@ -56,12 +57,7 @@ class PreflightHook:
                 _check_kept(pipeline, catalog)
             _check_run(pipeline, catalog)
         except PreflightError as error:
-            env = run_params.get("env")
-            if not env:
-                raise
-            # Without it the commands named would do something else.
-            named = error.message.replace("kedro run", f"kedro run --env {env}")
-            raise PreflightError(named) from error
+            raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -6,6 +6,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 
@@ -16,7 +17,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 LARGE_MODEL = 10_000_000
 
 
-class DeviceError(ValueError):
+class DeviceError(RefusedError, ValueError):
     """The device asked for is not there, or cannot do what is asked of it."""
 
 
