@@ -21,11 +21,12 @@ from llm_ctr_pipeline.data.engine import (
 )
 from llm_ctr_pipeline.data.errors import RawLogError, StorageError
 from llm_ctr_pipeline.data.normalise import code_value
-from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
+from llm_ctr_pipeline.data.raw_csv import CsvFile, records, shown, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.times import FORMATS
 
 _CHUNK_BYTES = 1 << 22
+_LONGEST_REASON = 500  # an engine may quote the whole row
 _NUMBER = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 # A file with so many rows for each value of a code holds every value, unless the offset is
@@ -119,7 +120,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
                     f"{str(error).strip().splitlines()[0]}"
                 ) from error
             _check_widths(csv)
-            reason = " ".join(str(error).strip().splitlines()[:3])
+            reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
             if _has_mixed_line_ends(csv.path):
                 reason = r"some of its lines end in \r\n, others in \n: let all end alike"
             raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
@@ -316,8 +317,8 @@ def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
     )
     return RawLogError(
         f"{file.csv.path}, column {rule.column!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file.csv, found['row'])}): {found['value']!r} is not {rule.expected}; "
-        f"{count} such row{'s' if count > 1 else ''} in all"
+        f"(line {_line_of(file.csv, found['row'])}): {shown(found['value'])} is not "
+        f"{rule.expected}; {count} such row{'s' if count > 1 else ''} in all"
     )
 
 
