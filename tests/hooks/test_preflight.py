@@ -42,6 +42,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "there are __default__, compare, ",
     ),
+    "no kind of field": (
+        "preprocess",
+        {"log": {"fields": ["C14", {"name": "C15", "kind": "number"}]}},
+        "log.fields.1.field.kind is 'number': it should be 'categorical', ",
+    ),
     "two sources of weights": (
         "train",
         {"llm": {"pretrained": "some/model"}},

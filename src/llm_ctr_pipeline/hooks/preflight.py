@@ -161,7 +161,12 @@ def _check_values(parameters: dict[str, Any]) -> None:
             TypeAdapter(type_).validate_python(value)
         except ValidationError as error:
             faults = "; ".join(_fault(group, details) for details in error.errors())
-            raise PreflightError(f"{faults}; the README has a table of settings") from error
+            explained = (
+                "docs/data_sets.md explains each key of a log"
+                if group == "log" or group.endswith("_log")
+                else "the README has a table of settings"
+            )
+            raise PreflightError(f"{faults}; {explained}") from error
 
 
 def _fault(group: str, details: ErrorDetails) -> str:
