@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llm_ctr_pipeline.data.errors import told_if_full
+
 
 class Scratch:
     """A folder beside a target, for drafts of it; a rename is one step only within a file system.
@@ -51,14 +53,18 @@ def drafted(target: Path) -> Iterator[Path]:
 
     Yields:
         A path that does not exist yet.
+
+    Raises:
+        StorageError: If the disk is full.
     """
-    scratch = Scratch(target)
-    try:
-        draft = scratch.path / target.name
-        yield draft
-        put_in_place(draft, target)
-    finally:
-        scratch.drop()
+    with told_if_full(target.parent):
+        scratch = Scratch(target)
+        try:
+            draft = scratch.path / target.name
+            yield draft
+            put_in_place(draft, target)
+        finally:
+            scratch.drop()
 
 
 def put_in_place(draft: Path, target: Path) -> None:

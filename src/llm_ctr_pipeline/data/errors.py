@@ -1,5 +1,14 @@
 """What is raised when the input, the settings or the machine are at fault rather than the code."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What engines and writers in other languages say of it, without a number.
+_SAID_OF_FULL = ("could not write", "no space left on device")
+
 
 class RefusedError(Exception):
     """What cannot be done, for a reason that the message says in full, with what to do about it.
@@ -23,3 +32,24 @@ class SettingsError(RefusedError, ValueError):
 
 class StorageError(RefusedError, OSError):
     """A place where nothing more can be written."""
+
+
+@contextmanager
+def told_if_full(place: Path) -> Iterator[None]:
+    """Turn whatever is raised where a disk is full into a `StorageError` that names the place.
+
+    Args:
+        place: The folder written to.
+    """
+    try:
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
+        said = str(error).strip()
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        if not is_full and not any(part in said.lower() for part in _SAID_OF_FULL):
+            raise
+        raise StorageError(
+            f"{place} cannot be written, is the disk full? {said.splitlines()[0]}"
+        ) from error

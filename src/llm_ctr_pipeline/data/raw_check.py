@@ -15,11 +15,10 @@ from ibis.backends import BaseBackend
 from llm_ctr_pipeline.data.engine import (
     POSITION,
     QUOTE,
-    EngineError,
     convert_csv,
     open_converted,
 )
-from llm_ctr_pipeline.data.errors import RawLogError, StorageError
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_full
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, shown, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
@@ -100,25 +99,21 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
         # The engine and the hash leave Python's lock to each other.
         content = reader.submit(_read_bytes, csv)
         try:
-            convert_csv(
-                connection,
-                csv.path,
-                target,
-                [*csv.columns],
-                kept,
-                schema.delimiter,
-                schema.columns is None,
-                lambda: content.result()[0] is None,
-            )
-        except (EngineError, RawLogError):
+            with told_if_full(target.parent):
+                convert_csv(
+                    connection,
+                    csv.path,
+                    target,
+                    [*csv.columns],
+                    kept,
+                    schema.delimiter,
+                    schema.columns is None,
+                    lambda: content.result()[0] is None,
+                )
+        except RefusedError:
             raise
         except Exception as error:
             # Engines raise classes of their own for a row they cannot read: find it ourselves.
-            if "could not write" in str(error).lower():
-                raise StorageError(
-                    f"{target.parent} cannot be written, is the disk full? "
-                    f"{str(error).strip().splitlines()[0]}"
-                ) from error
             _check_widths(csv)
             reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
             if _has_mixed_line_ends(csv.path):

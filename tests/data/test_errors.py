@@ -1,0 +1,36 @@
+import errno
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from llm_ctr_pipeline.data.draft import drafted
+from llm_ctr_pipeline.data.errors import RawLogError, StorageError, told_if_full
+
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+    duckdb.IOException('IO Error: Could not write file "a.parquet": No space left on device'),
+    RuntimeError("Error while serializing: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_full_disk_is_told_with_the_place(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(StorageError) as told, drafted(tmp_path / "a.parquet") as draft:
+        draft.write_text("half")
+        raise error
+    assert str(told.value).startswith(f"{tmp_path} cannot be written, is the disk full? ")
+    assert str(error).splitlines()[0] in str(told.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "no"), ValueError("a bug"), RawLogError("a row")]
+)
+def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, told_if_full(tmp_path):
+        raise error
+    assert caught.value is error
