@@ -19,9 +19,13 @@ FULL = [
 
 @pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_is_told_with_the_place(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(StorageError) as told, drafted(tmp_path / "a.parquet") as draft:
-        draft.write_text("half")
-        raise error
+    def write() -> None:
+        with drafted(tmp_path / "a.parquet") as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(StorageError) as told:
+        write()
     assert str(told.value).startswith(f"{tmp_path} cannot be written, is the disk full? ")
     assert str(error).splitlines()[0] in str(told.value)
     assert [*tmp_path.iterdir()] == []

@@ -1,6 +1,7 @@
 """Checks before a run."""
 
 import difflib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pydantic_core import ErrorDetails
 from llm_ctr_pipeline.cli import in_environment
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
+# MLflow's database takes 1 MB before anything is logged.
+LEAST_ROOM = 10_000_000
 # Understood by the configuration although no parameter has the name.
 RUNTIME_ONLY = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "mlflow_run_id")
 
@@ -32,7 +35,8 @@ class PreflightHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse names of nothing (environment, pipeline, parameter) and values out of bounds."""
+        """Refuse a full disk, names of nothing (environment, pipeline) and unfit parameters."""
+        _check_room(Path(context.project_path))
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         _check_environment(loader)
@@ -58,6 +62,16 @@ class PreflightHook:
             _check_run(pipeline, catalog)
         except PreflightError as error:
             raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
+
+
+def _check_room(project: Path) -> None:
+    """Raise where the disk is as good as full: MLflow would leave half of its database."""
+    free = shutil.disk_usage(project).free
+    if free < LEAST_ROOM:
+        raise PreflightError(
+            f"the disk of {project} has {free / 1e6:.1f} MB free, and {LEAST_ROOM / 1e6:.0f} MB "
+            "are needed at the very least: make room"
+        )
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
