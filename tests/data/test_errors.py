@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from llm_ctr_pipeline.data.draft import drafted
-from llm_ctr_pipeline.data.errors import RawLogError, StorageError, told_if_full
+from llm_ctr_pipeline.data.errors import EngineMemoryError, RawLogError, StorageError, told_if_short
 
 FULL = [
     OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -35,6 +35,19 @@ def test_a_full_disk_is_told_with_the_place(tmp_path: Path, error: Exception) ->
     "error", [OSError(errno.EACCES, "no"), ValueError("a bug"), RawLogError("a row")]
 )
 def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, told_if_full(tmp_path):
+    with pytest.raises(type(error)) as caught, told_if_short(tmp_path):
         raise error
     assert caught.value is error
+
+
+def test_an_engine_with_too_little_memory_names_its_setting(tmp_path: Path) -> None:
+    engine = duckdb.connect(config={"memory_limit": "8MB"})
+
+    def write() -> None:
+        with drafted(tmp_path / "a.parquet") as draft:
+            query = "SELECT string_agg(range || 'x') AS a FROM range(3000000)"
+            engine.execute(f"COPY ({query}) TO '{draft}' (FORMAT parquet)")
+
+    with pytest.raises(EngineMemoryError, match=r"memory_limit in globals\.yml is too low: Out of"):
+        write()
+    assert [*tmp_path.iterdir()] == []

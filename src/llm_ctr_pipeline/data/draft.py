@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llm_ctr_pipeline.data.errors import told_if_full
+from llm_ctr_pipeline.data.errors import told_if_short
 
 
 class Scratch:
@@ -56,8 +56,9 @@ def drafted(target: Path) -> Iterator[Path]:
 
     Raises:
         StorageError: If the disk is full.
+        EngineMemoryError: If an engine that writes may take too little memory.
     """
-    with told_if_full(target.parent):
+    with told_if_short(target.parent):
         scratch = Scratch(target)
         try:
             draft = scratch.path / target.name

@@ -8,6 +8,7 @@ from pathlib import Path
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What engines and writers in other languages say of it, without a number.
 _SAID_OF_FULL = ("could not write", "no space left on device")
+_SAID_OF_MEMORY = "out of memory error"  # DuckDB
 
 
 class RefusedError(Exception):
@@ -34,12 +35,20 @@ class StorageError(RefusedError, OSError):
     """A place where nothing more can be written."""
 
 
+class EngineMemoryError(RefusedError, MemoryError):
+    """An engine whose memory limit does not suffice."""
+
+
 @contextmanager
-def told_if_full(place: Path) -> Iterator[None]:
-    """Turn whatever is raised where a disk is full into a `StorageError` that names the place.
+def told_if_short(place: Path) -> Iterator[None]:
+    """Turn what engines and the system raise for want of disk or memory into one kind of error.
 
     Args:
         place: The folder written to.
+
+    Raises:
+        StorageError: If the disk is full; the message names the place.
+        EngineMemoryError: If the engine may take too little memory.
     """
     try:
         yield
@@ -47,6 +56,10 @@ def told_if_full(place: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = str(error).strip()
+        if said.lower().startswith(_SAID_OF_MEMORY):
+            raise EngineMemoryError(
+                f"the engine's memory_limit in globals.yml is too low: {said.splitlines()[0]}"
+            ) from error
         is_full = isinstance(error, OSError) and error.errno in _FULL
         if not is_full and not any(part in said.lower() for part in _SAID_OF_FULL):
             raise

@@ -18,7 +18,7 @@ from llm_ctr_pipeline.data.engine import (
     convert_csv,
     open_converted,
 )
-from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_full
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_short
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, shown, text_lines
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
@@ -92,6 +92,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
         StorageError: If the disk is full.
+        EngineMemoryError: If the engine may take too little memory.
     """
     schema = csv.schema
     kept = [name for name in csv.columns if name not in schema.ignored]
@@ -99,7 +100,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Path) -> RawFil
         # The engine and the hash leave Python's lock to each other.
         content = reader.submit(_read_bytes, csv)
         try:
-            with told_if_full(target.parent):
+            with told_if_short(target.parent):
                 convert_csv(
                     connection,
                     csv.path,
