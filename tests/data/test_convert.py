@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data import csv_blocks
+from llm_ctr_pipeline.data import csv_blocks, raw_csv
 from llm_ctr_pipeline.data.convert import convert_csv
 from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
 from llm_ctr_pipeline.data.engine import EngineError
@@ -108,9 +108,9 @@ def test_a_file_without_a_header_keeps_its_first_row(tmp_path: Path, connection:
 @pytest.mark.parametrize(
     ("tail", "message"),
     [
-        (b'3,0,"x,y\n4,0,x,y\n', "near line 4: unexpected end of data"),
-        (b'3,0,"x"z,y\n4,0,x,y\n', "near line 4: ',' expected after"),
-        (b'3,0,"x" ,y\n', "near line 4: ',' expected after"),
+        (b'3,0,"x,y\n4,0,x,y\n', "line 4: a quote opens here and is never closed"),
+        (b'3,0,"x"z,y\n4,0,x,y\n', "line 4: text stands behind a closing quote"),
+        (b'3,0,"x" ,y\n', "line 4: text stands behind a closing quote"),
         (b"3,0,x,\xe9\n", "line 4: byte 0xe9 is not UTF-8"),
         (b"3,0,x,\xc3", "line 4: byte 0xc3 is not UTF-8"),
         (b"\xff,0,x,y\n", "line 4: byte 0xff is not UTF-8"),
@@ -124,13 +124,15 @@ def test_what_is_no_text_or_no_csv_is_refused_with_its_line(
         convert_csv(connection, file, tmp_path / "train.parquet")
 
 
-def test_a_row_without_end_is_refused(
-    tmp_path: Path, connection: Backend, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("end", [b"", b"\n2,1,x,y\n"])
+def test_a_row_that_is_too_long_is_refused(
+    tmp_path: Path, connection: Backend, monkeypatch: pytest.MonkeyPatch, end: bytes
 ) -> None:
-    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", 64)
-    monkeypatch.setattr(csv_blocks, "_LONGEST_ROW", 1000)
-    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x," + b"y" * 5000)
-    with pytest.raises(RawLogError, match="a row is longer than 1000 bytes"):
+    for module in (csv_blocks, raw_csv):
+        monkeypatch.setattr(module, "LONGEST_ROW", 1000)
+    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x," + b"y" * 1100 + end)
+    with pytest.raises(RawLogError, match="line 2: a"):
         convert_csv(connection, file, tmp_path / "train.parquet")
 
 

@@ -104,6 +104,30 @@ def test_text_that_is_no_csv_is_refused(open_x4: OpenRaw, write_raw: WriteRaw, t
     assert str(path) in refused(open_x4, path)
 
 
+def test_a_quote_that_is_never_closed_in_a_long_file(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    path = write_raw([{}, {"C20": "x"}])
+    lines = path.read_text().splitlines(keepends=True)
+    opened = lines[2].replace("x", '"x')
+    path.write_text("".join([*lines[:2], opened, *(lines[1] for _ in range(40_000))]))
+    assert path.stat().st_size > 2_000_000
+    assert f"{path}, line 3: a cell of more than 2,000,000 characters begins here" in refused(
+        open_x4, path
+    )
+
+
+def test_a_fault_behind_a_long_cell_is_found(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    message = refused(open_x4, write_raw([{"C20": "x" * 1_000_000}, {"click": "y" * 500}]))
+    assert "column 'click', row 2 (line 3): 'yyyy" in message
+    assert "yyyy… (500 characters) is not 0 or 1" in message
+
+
+def test_a_row_that_is_long_in_all_is_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    long = dict.fromkeys(("C14", "C15", "C16"), "x" * 700_000)
+    message = refused(open_x4, write_raw([{}, long]))
+    assert "line 3: a row of more than 2,000,000 characters" in message
+    assert len(message) < 1000
+
+
 def test_identical_splits_are_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
     contents = {"train": "a", "valid": "b", "test": "a"}
     files = {

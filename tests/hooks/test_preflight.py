@@ -2,6 +2,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -41,6 +42,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "trian",
         {},
         "there are __default__, compare, ",
+    ),
+    "no kind of field": (
+        "preprocess",
+        {"log": {"fields": ["C14", {"name": "C15", "kind": "number"}]}},
+        "log.fields.1.field.kind is 'number': it should be 'categorical', ",
     ),
     "two sources of weights": (
         "train",
@@ -206,3 +212,12 @@ def test_the_generated_log_is_not_taken_for_a_raw_one(
         r"log: run `kedro run --env test --pipeline=preprocess` first",
     ):
         run_here(trained_project, "train", params={"generated_log": None})
+
+
+def test_a_full_disk_is_refused_before_mlflow_writes(
+    project: Path, run_here: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9_900_000))
+    with pytest.raises(PreflightError, match=r"has 9\.9 MB free, and 10 MB are needed"):
+        run_here(project, "preprocess")
+    assert not (project / "mlflow.db").exists()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,10 @@ TRAINING: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 128},
 }
 
-CLUBS: dict[str, Any] = {
-    "delimiter": ";",
-    "columns": ["went", "when", "age", "town", "note"],
-    "label": "went",
-    "ignored": ["note"],
-    "times": [{"column": "when", "format": "unix_seconds"}],
-    "codes": [],
-    "fields": [
-        "town",
-        {"name": "age", "kind": "numeric", "edges": [18, 30, 50]},
-        {"name": "hour", "kind": "hour", "column": "when"},
-        {"name": "weekend", "kind": "weekend", "column": "when"},
-    ],
-    "splits": {"train": "clubs.txt", "valid": 0.1, "test": 0.2, "by": "when"},
-}
-"""A log that no configuration of the project knows."""
+# A log that no configuration of the project knows, as the page on data sets describes it.
+PAGE = Path(__file__).parents[2] / "docs" / "data_sets.md"
+CLUBS_GLOBALS, CLUBS_PARAMETERS = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+CLUBS: dict[str, Any] = yaml.safe_load(CLUBS_PARAMETERS)["log"]
 
 
 def write_criteo(folder: Path, rng: np.random.Generator) -> None:
@@ -108,15 +97,14 @@ ROWS["clubs"] = (350, 50, 100)
 
 def prepare(project: Path, env: str) -> Path:
     """Write a log of this layout, and the configuration of the one that is not shipped."""
-    raw = project / "my_raw"
-    raw.mkdir()
+    raw = project / "data" / "01_raw" / env
+    raw.mkdir(parents=True)
     WRITERS[env](raw, np.random.default_rng(5))
     if env == "clubs":
         conf = project / "conf" / "clubs"
         conf.mkdir()
-        (conf / "globals.yml").write_text("dataset: clubs\nraw_dir: my_raw\n")
-        parameters = {"log": CLUBS, "generated_log": None}
-        (conf / "parameters.yml").write_text(yaml.safe_dump(parameters))
+        (conf / "globals.yml").write_text(CLUBS_GLOBALS)
+        (conf / "parameters.yml").write_text(CLUBS_PARAMETERS)
     return raw
 
 
@@ -176,7 +164,7 @@ def test_a_log_is_trained_on_and_tested(
     run_here(project, env=env, params={**TRAINING, "raw_dir": str(raw)})
     report = read(project, f"08_reporting/single_phase/evaluation_{env}_test.json")
     assert report["dataset"] == env
-    assert report["source"] == "my_raw"
+    assert report["source"] == env
     assert 0 < report["auc"] < 1
     config = read(project, "06_models/single_phase/best_model/config.json")
     own = yaml.safe_load((project / "conf" / env / "parameters.yml").read_text())

@@ -61,6 +61,7 @@ def run_preprocess(
             entry["rows"]["path"] = str(project / entry["rows"]["path"])
         if "connection" in entry:
             entry["connection"]["threads"] = threads
+            del entry["connection"]["temp_directory"]  # it is in the folder of the project
     catalog = DataCatalog.from_config(entries)
     catalog["params:generated_log"] = MemoryDataset(generated_log)
     preprocess = PreprocessParams(min_count=min_count, every_nth_row=every_nth_row)
@@ -243,11 +244,15 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "text after a closing quote": (
         in_row(5, 5, '"a"b'),
-        r"train\.csv, near line 6: ',' expected after",
+        r"train\.csv, line 6: text stands behind a closing quote",
     ),
     "a quote that is never closed": (
         in_row(5, 5, '"ab'),
-        r"train\.csv, near line 6: unexpected end",
+        r"train\.csv, line 6: a quote opens here and is never closed",
+    ),
+    "a row longer than two million characters": (
+        in_row(5, 5, "x" * 2_000_001),
+        r"train\.csv, line 6: a cell of more than 2,000,000 characters begins here",
     ),
     "an encoding other than UTF-8": (
         edit_bytes(lambda content: content.replace(b"a", b"\xe4")),
@@ -330,6 +335,36 @@ ACCEPTED: dict[str, tuple[str, list[str]]] = {
 }
 
 
+BLANK = b"\n\n"
+# Other forms of the same rows, by their name in docs/bad_input.md.
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "a byte order mark": lambda content: b"\xef\xbb\xbf" + content,
+    r"lines that all end in `\r\n`": lambda content: content.replace(b"\n", b"\r\n"),
+    "no line end after the last row": lambda content: content[:-1],
+    "blank lines": lambda content: content.replace(b"\n", BLANK, 9) + BLANK,
+    "quotes around any cell, the header's too": lambda content: b"".join(
+        b'"' + line.replace(b",", b'","') + b'"\n' for line in content.splitlines()
+    ),
+    "columns in another order": lambda content: b"".join(
+        b",".join(line.split(b",")[::-1]) + b"\n" for line in content.splitlines()
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_rows_in_another_form_are_the_same(tmp_path: Path, form: str) -> None:
+    raw = make_raw(tmp_path)
+    expected = run_preprocess(tmp_path / "plain", raw)
+    for split in SPLITS:
+        path = raw / f"{split}.csv"
+        content = path.read_bytes()
+        path.write_bytes(FORMS[form](content))
+        assert path.read_bytes() != content
+    found = run_preprocess(tmp_path / "other", raw)
+    for split in SPLITS:
+        assert read_split(found, split) == read_split(expected, split)
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd")
@@ -355,7 +390,7 @@ def test_the_page_on_bad_input_has_a_row_for_each() -> None:
     lines = page.splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     named = [row for row in rows if row != "input"]
-    assert sorted(named) == sorted([*FAULTS, *ACCEPTED])
+    assert sorted(named) == sorted([*FAULTS, *ACCEPTED, *FORMS])
 
 
 def test_only_every_nth_row_is_taken(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 from rich import get_console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 
+from llm_ctr_pipeline.data.errors import RefusedError
+
 CARD_NAME = "download.json"
 _CHUNK_BYTES = 1 << 20
 
 
-class DownloadError(RuntimeError):
+class DownloadError(RefusedError, RuntimeError):
     """Raw files that could not be fetched or unpacked; the message says what to do."""
 
 

@@ -9,11 +9,9 @@ from rich import get_console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 
 from llm_ctr_pipeline.data.engine import QUOTE
-from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.raw_csv import CsvFile, records, text_lines
+from llm_ctr_pipeline.data.raw_csv import LONGEST_ROW, CsvFile, records, text_lines
 
 _BLOCK_BYTES = 1 << 23
-_LONGEST_ROW = 1 << 28
 _QUOTE = QUOTE.encode()
 
 
@@ -69,12 +67,12 @@ class CsvBlocks:
                 if end > 0:
                     yield self._checked(content[:end])
                 rest = content[end:]
-                if len(rest) > _LONGEST_ROW:
-                    self._raise_fault(f"a row is longer than {_LONGEST_ROW} bytes")
+                if len(rest) > LONGEST_ROW:
+                    self._raise_if_faulty()
                 progress.advance(task, len(content))
             if rest:
                 if not self._is_closed(rest):
-                    self._raise_fault("a quote is not closed")
+                    self._raise_if_faulty()
                 yield self._checked(rest)
 
     def _end_of_rows(self, content: bytes) -> int:
@@ -100,6 +98,7 @@ class CsvBlocks:
         return not any(cell[1] for cell in self._cells.finditer(content))
 
     def _checked(self, block: bytes) -> bytes:
+        """See that a block is UTF-8, and that none of its rows is too long."""
         if not block.isascii():
             try:
                 block.decode()
@@ -107,10 +106,12 @@ class CsvBlocks:
                 for _ in text_lines(self.csv.path):
                     pass  # until it raises and names the line
                 raise
+        half = LONGEST_ROW // 2
+        if any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half)):
+            self._raise_if_faulty()
         return block
 
-    def _raise_fault(self, otherwise: str) -> None:
-        """Raise for the first row that is no CSV."""
+    def _raise_if_faulty(self) -> None:
+        """Raise for the first row that is no CSV, or too long, and name its line."""
         for _ in records(self.csv.path, self.csv.schema):
-            pass  # until it raises and names the line
-        raise RawLogError(f"{self.csv.path} cannot be read as CSV: {otherwise}")
+            pass

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from fsspec import AbstractFileSystem
 
-from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.errors import StoreError, told_if_short
 from llm_ctr_pipeline.data.store import SUCCESS, Place, StorePath, remove
 
 PlaceT = TypeVar("PlaceT", bound=Place)
@@ -87,14 +87,19 @@ def drafted(target: PlaceT) -> Iterator[PlaceT]:
 
     Yields:
         A path of the same kind that does not exist yet.
+
+    Raises:
+        StorageError: If the disk is full.
+        EngineMemoryError: If an engine that writes may take too little memory.
     """
-    scratch = scratch_beside(target)
-    try:
-        draft = scratch.path / target.name
-        yield cast("PlaceT", draft)
-        put_in_place(draft, target)
-    finally:
-        scratch.drop()
+    with told_if_short(target.parent):
+        scratch = scratch_beside(target)
+        try:
+            draft = scratch.path / target.name
+            yield cast("PlaceT", draft)
+            put_in_place(draft, target)
+        finally:
+            scratch.drop()
 
 
 def put_in_place(draft: Place, target: Place) -> None:

@@ -19,7 +19,7 @@ from ibis.backends import BaseBackend
 from ibis.util import gen_name
 
 from llm_ctr_pipeline.data.draft import Scratch
-from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.errors import RefusedError, StoreError
 from llm_ctr_pipeline.data.store import Place, StorePath, parts_of
 
 # Named so that no raw column is likely to be called the same.
@@ -58,7 +58,7 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
     return connection
 
 
-class EngineError(NotImplementedError):
+class EngineError(RefusedError, NotImplementedError):
     """An engine that this project does not know how to read with."""
 
 

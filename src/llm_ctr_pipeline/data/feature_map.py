@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError
+
 
 @dataclass(frozen=True)
 class Field:
@@ -105,7 +107,7 @@ class FeatureMap:
         """Build the map from what `to_dict` returned.
 
         Raises:
-            ValueError: If a key is missing or unknown.
+            EncodedDataError: If a key is missing or unknown.
         """
         try:
             return cls(
@@ -120,12 +122,12 @@ class FeatureMap:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(
+            raise EncodedDataError(
                 f"not a feature map ({error}): run `kedro run --pipeline=preprocess` again"
             ) from error
 
 
-class FingerprintError(ValueError):
+class FingerprintError(RefusedError, ValueError):
     """Ids come from another feature map than the one they are read with."""
 
 

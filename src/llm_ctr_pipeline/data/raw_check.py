@@ -1,6 +1,5 @@
 """Reading a raw log's files into Parquet and checking every row of them."""
 
-import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,16 +9,15 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.convert import convert_csv
-from llm_ctr_pipeline.data.engine import POSITION, EngineError, open_converted
-from llm_ctr_pipeline.data.errors import RawLogError, StorageError
+from llm_ctr_pipeline.data.engine import POSITION, open_converted
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_short
 from llm_ctr_pipeline.data.normalise import code_value
-from llm_ctr_pipeline.data.raw_csv import CsvFile, records
+from llm_ctr_pipeline.data.raw_csv import CsvFile, records, shown
 from llm_ctr_pipeline.data.schema import DAYS_OF_WEEK, NUMERIC, WEEKDAY, CodeColumn, LogSchema
 from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.times import FORMATS
 
-# A full disk, a quota, a limit on the size of a file.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LONGEST_REASON = 500  # a reader may quote the whole row
 _NUMBER = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 # A file with so many rows for each value of a code holds every value, unless the offset is
@@ -84,17 +82,17 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
         StorageError: If the disk is full.
+        EngineMemoryError: If the engine may take too little memory.
     """
     try:
-        fingerprint = convert_csv(connection, csv, target)
-    except (EngineError, RawLogError):
+        with told_if_short(target.parent):
+            fingerprint = convert_csv(connection, csv, target)
+    except RefusedError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).strip().splitlines()[:3])
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise StorageError(f"{target.parent} cannot be written: {reason}") from error
         # Readers raise classes of their own for a row they cannot read: find it ourselves.
         _check_widths(csv)
+        reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
         raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
     return RawFile(csv, open_converted(connection, target), fingerprint)
 
@@ -254,8 +252,8 @@ def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
     )
     return RawLogError(
         f"{file.csv.path}, column {rule.column!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file.csv, found['row'])}): {found['value']!r} is not {rule.expected}; "
-        f"{count} such row{'s' if count > 1 else ''} in all"
+        f"(line {_line_of(file.csv, found['row'])}): {shown(found['value'])} is not "
+        f"{rule.expected}; {count} such row{'s' if count > 1 else ''} in all"
     )
 
 

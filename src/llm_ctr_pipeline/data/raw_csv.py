@@ -10,6 +10,19 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.schema import LogSchema
 from llm_ctr_pipeline.data.store import Place
 
+# Of a row, in characters. A quote that is never closed makes one cell of all that follows: without
+# a limit the search for the fault would take it into memory.
+LONGEST_ROW = 2_000_000
+_LONGEST_SHOWN = 80
+# What Python's csv module says, and what it means here.
+_FAULTS = {
+    "expected after": "text stands behind a closing quote",
+    "unexpected end of data": "a quote opens here and is never closed",
+    "field larger than field limit": (
+        f"a cell of more than {LONGEST_ROW:,} characters begins here: is a quote never closed?"
+    ),
+}
+
 
 @dataclass(frozen=True)
 class CsvFile:
@@ -65,7 +78,7 @@ def read_first_line(path: Place, schema: LogSchema) -> list[str]:
         reader = csv.reader(text_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
         cells = next(reader, [])
     except csv.Error as error:
-        raise RawLogError(f"{path}, line 1: {error}") from error
+        raise RawLogError(f"{path}, line 1: {_in_words(error)}") from error
     if not cells:
         raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
     return cells
@@ -81,7 +94,7 @@ def check_columns(path: Place, columns: list[str], schema: LogSchema) -> None:
     missing = [name for name in schema.raw_columns if name not in columns]
     extra = [name for name in columns if name not in schema.raw_columns]
     problems = [
-        f"{what} {', '.join(map(repr, names))}"
+        f"{what} {', '.join(map(shown, names))}"
         for what, names in (
             ("repeated column", repeated),
             ("missing column", missing),
@@ -119,19 +132,38 @@ def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
         The 1-based number of the line on which the row begins, and its cells.
 
     Raises:
-        RawLogError: If the text is not UTF-8 or a quoted cell is malformed.
+        RawLogError: If the text is not UTF-8, a quoted cell is malformed, or a row is too long.
     """
+    csv.field_size_limit(LONGEST_ROW)  # Python's own is 131,072
     lines = text_lines(path)
     reader = csv.reader(lines, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
     header = int(schema.columns is None)
     line = 1
     try:
         for cells in reader:
+            if sum(map(len, cells)) > LONGEST_ROW:
+                raise RawLogError(
+                    f"{path}, line {line}: a row of more than {LONGEST_ROW:,} characters: is a "
+                    "quote never closed, or a line end missing?"
+                )
             if cells and line > header:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise RawLogError(f"{path}, near line {line}: {error}") from error
+        raise RawLogError(f"{path}, line {line}: {_in_words(error)}") from error
+
+
+def shown(value: str) -> str:
+    """A value as an error message shows it: in quotes, and not longer than a line."""
+    text = repr(value)
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[:_LONGEST_SHOWN]}… ({len(value):,} characters)"
+
+
+def _in_words(error: csv.Error) -> str:
+    said = str(error)
+    return next((words for part, words in _FAULTS.items() if part in said), said)
 
 
 def text_lines(path: Place) -> Iterator[str]:

@@ -18,6 +18,7 @@ TIME_PARTS: Mapping[str, str] = {HOUR: HOUR, DAY: DAY, WEEKDAY: WEEKDAY, WEEKEND
 
 _FIELD_NAME = re.compile(r"[A-Za-z]\w*")
 _RESERVED = (ROW, LABEL)
+_NO_DELIMITERS = ('"', "\n", "\r")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class LogSchema:
         Raises:
             ValueError: What is wrong, in one line.
         """
+        if self.delimiter in _NO_DELIMITERS:
+            raise ValueError(f"{self.delimiter!r} cannot stand between two cells")
         _check_names(self)
         _check_columns(self)
         for field in self.fields:
@@ -177,13 +180,23 @@ def _check_names(schema: LogSchema) -> None:
     repeated = [name for name, times in Counter(schema.names).items() if times > 1]
     if repeated:
         raise ValueError(f"the field {repeated[0]!r} is given twice")
+    _check_case("fields", schema.names)
     for name in schema.names:
-        if not _FIELD_NAME.fullmatch(name) or name in _RESERVED:
+        if not _FIELD_NAME.fullmatch(name) or name.lower() in _RESERVED:
             raise ValueError(
                 f"{name!r} cannot be a field's name: letters, digits and underscores, a letter "
                 f"first, and not {' or '.join(_RESERVED)}; give it another with "
                 "{name: ..., column: ...}"
             )
+
+
+def _check_case(what: str, names: tuple[str, ...]) -> None:
+    """Refuse names that are one name to an engine: SQL does not tell upper from lower case."""
+    first_as: dict[str, str] = {}
+    for name in names:
+        twin = first_as.setdefault(name.lower(), name)
+        if twin != name:
+            raise ValueError(f"the {what} {twin!r} and {name!r} differ by case alone: rename one")
 
 
 def _check_columns(schema: LogSchema) -> None:
@@ -197,6 +210,7 @@ def _check_columns(schema: LogSchema) -> None:
     for name, times in described.items():
         if times > 1:
             raise ValueError(f"the column {name!r} is described twice, as a time or as codes")
+    _check_case("columns", schema.raw_columns)
     if schema.columns is None:
         return
     if len(set(schema.columns)) < len(schema.columns):
@@ -233,6 +247,9 @@ def _check_source(schema: LogSchema, field: FieldSource) -> None:
 
 def _check_splitting(schema: LogSchema) -> None:
     splitting = schema.splitting
+    for name, times in Counter(splitting.files.values()).items():
+        if times > 1:
+            raise ValueError(f"the file {name!r} is given for {times} splits: give each its own")
     if sum(splitting.shares.values()) >= 1:
         raise ValueError("the shares held out of train leave no rows for it")
     if splitting.by is not None and schema.time_of(splitting.by) is None:

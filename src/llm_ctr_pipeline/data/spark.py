@@ -8,6 +8,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.engine import POSITION, QUOTE
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.store import Place, remove
 
 
@@ -15,12 +16,12 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
     """Start Spark, or take the session that runs already, as on a cluster.
 
     Raises:
-        ImportError: If PySpark is not installed.
+        SettingsError: If PySpark is not installed.
     """
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise ImportError(
+        raise SettingsError(
             'preprocessing on Spark needs PySpark and Java 17 or newer: pip install -e ".[spark]"'
         ) from error
     # A row of the wrong width is seen only where every column is read.

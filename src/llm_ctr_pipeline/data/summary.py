@@ -7,6 +7,7 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.schema import LABEL, ROW
 from llm_ctr_pipeline.data.splits import PRIME
 
@@ -53,7 +54,7 @@ def summarise_split(
         rows: Rows of the raw split it comes from.
 
     Raises:
-        ValueError: If it has another number of rows.
+        EncodedDataError: If it has another number of rows.
     """
     query = encoded.aggregate(
         rows=encoded.count(),
@@ -63,7 +64,7 @@ def summarise_split(
     )
     counts = query.to_pyarrow().to_pylist()[0]
     if counts["rows"] != rows:
-        raise ValueError(
+        raise EncodedDataError(
             f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}: "
             "run `kedro run --pipeline=preprocess` again"
         )

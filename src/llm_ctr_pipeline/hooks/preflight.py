@@ -1,6 +1,7 @@
 """Checks before a run."""
 
 import difflib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from llm_ctr_pipeline.cli import in_environment
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
+# MLflow's database takes 1 MB before anything is logged.
+LEAST_ROOM = 10_000_000
 # Understood by the configuration although no parameter has the name.
 PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
 RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
@@ -32,7 +36,8 @@ class PreflightHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse names of nothing (environment, pipeline, parameter) and values out of bounds."""
+        """Refuse a full disk, names of nothing (environment, pipeline) and unfit parameters."""
+        _check_room(Path(context.project_path))
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         _check_environment(loader)
@@ -58,12 +63,17 @@ class PreflightHook:
                 _check_kept(pipeline, catalog)
             _check_run(pipeline, catalog)
         except PreflightError as error:
-            env = run_params.get("env")
-            if not env:
-                raise
-            # Without it the commands named would do something else.
-            named = error.message.replace("kedro run", f"kedro run --env {env}")
-            raise PreflightError(named) from error
+            raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
+
+
+def _check_room(project: Path) -> None:
+    """Raise where the disk is as good as full: MLflow would leave half of its database."""
+    free = shutil.disk_usage(project).free
+    if free < LEAST_ROOM:
+        raise PreflightError(
+            f"the disk of {project} has {free / 1e6:.1f} MB free, and {LEAST_ROOM / 1e6:.0f} MB "
+            "are needed at the very least: make room"
+        )
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -168,7 +178,12 @@ def _check_values(parameters: dict[str, Any]) -> None:
             TypeAdapter(type_).validate_python(value)
         except ValidationError as error:
             faults = "; ".join(_fault(group, details) for details in error.errors())
-            raise PreflightError(f"{faults}; the README has a table of settings") from error
+            explained = (
+                "docs/data_sets.md explains each key of a log"
+                if group == "log" or group.endswith("_log")
+                else "the README has a table of settings"
+            )
+            raise PreflightError(f"{faults}; {explained}") from error
 
 
 def _fault(group: str, details: ErrorDetails) -> str:

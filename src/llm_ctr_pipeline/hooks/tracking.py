@@ -9,6 +9,7 @@ from typing import Any
 
 import mlflow
 import plotly.graph_objects as go
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
@@ -16,7 +17,9 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
+from llm_ctr_pipeline.hooks.database import provide_database
 from llm_ctr_pipeline.params import PATHS
+from llm_ctr_pipeline.resolvers import tracking_uri
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
@@ -26,6 +29,12 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         super().__init__()
         self._running = False
         atexit.register(self._end_as_killed)
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Read MLflow's configuration and open its database."""
+        provide_database(tracking_uri())
+        super().after_context_created(context)
 
     @hook_impl
     def before_pipeline_run(

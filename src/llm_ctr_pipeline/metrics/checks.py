@@ -6,15 +6,21 @@ Shapes: N rows of a split.
 import numpy as np
 import numpy.typing as npt
 
+from llm_ctr_pipeline.data.errors import RefusedError
+
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 
-class SingleClassError(ValueError):
+class SingleClassError(RefusedError, ValueError):
     """A split holds clicks alone or no clicks at all, so that no ranking can be judged."""
 
 
-class InvalidPredictionsError(ValueError):
+class TooFewRowsError(RefusedError, ValueError):
+    """Rows too few to say how far two models differ."""
+
+
+class InvalidPredictionsError(RefusedError, ValueError):
     """Labels or probabilities are not what a metric can be computed from."""
 
 

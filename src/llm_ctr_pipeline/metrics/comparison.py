@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from llm_ctr_pipeline.metrics.checks import (
     BoolArray,
     FloatArray,
+    TooFewRowsError,
     check_both_classes,
     checked_predictions,
 )
@@ -218,7 +219,8 @@ def paired_auc_difference(
     Raises:
         InvalidPredictionsError: See ``checked_predictions``; the message says whose.
         SingleClassError: Every row has the same label.
-        ValueError: Fewer than two rows of a class, ``level`` outside (0, 1), or a difference
+        ValueError: ``level`` is outside (0, 1).
+        TooFewRowsError: Fewer than two rows of a class, or a difference
             without any spread (a perfect ranking against a constant one), which no test can judge.
     """
     a = place_rows(labels, probabilities_a, split=f"{split}, model A")
@@ -241,14 +243,14 @@ def difference_of(
         The difference with interval, z and two-sided p-value.
 
     Raises:
-        ValueError: See ``paired_auc_difference``.
+        ValueError, TooFewRowsError: See ``paired_auc_difference``.
     """
     quantile = _normal_quantile(level)
     _check_enough_rows(a, split)
     paired = a.minus(b)
     difference, error = paired.mean, paired.standard_error
     if error == 0 and difference != 0:
-        raise ValueError(
+        raise TooFewRowsError(
             f"{split}: the AUCs {a.mean:g} and {b.mean:g} differ by the same amount on every row, "
             "so the difference has no standard error: compare the models on more rows"
         )
@@ -318,13 +320,14 @@ def paired_logloss_difference(
 
     Raises:
         InvalidPredictionsError: See ``checked_predictions``; the message says whose.
-        ValueError: A single row, or ``level`` outside (0, 1).
+        TooFewRowsError: A single row.
+        ValueError: ``level`` is outside (0, 1).
     """
     quantile = _normal_quantile(level)
     labels_N, a_N = checked_predictions(labels, probabilities_a, f"{split}, model A")
     _, b_N = checked_predictions(labels, probabilities_b, f"{split}, model B")
     if labels_N.size < _FEWEST_ROWS:
-        raise ValueError(f"{split}: one row shows no spread: compare the models on more rows")
+        raise TooFewRowsError(f"{split}: one row shows no spread: compare the models on more rows")
     difference_N = _row_losses(labels_N, a_N) - _row_losses(labels_N, b_N)
     difference = float(difference_N.mean())
     error = float(difference_N.std(ddof=1) / np.sqrt(difference_N.size))
@@ -362,7 +365,7 @@ def _row_losses(labels_N: BoolArray, probabilities_N: FloatArray) -> FloatArray:
 def _check_enough_rows(placements: Placements, split: str) -> None:
     clicks, others = placements.below.size, placements.above.size
     if min(clicks, others) < _FEWEST_ROWS:
-        raise ValueError(
+        raise TooFewRowsError(
             f"{split}: {clicks:,} clicks and {others:,} non-clicks, but the paired test needs at "
             f"least {_FEWEST_ROWS} of each: compare the models on more rows"
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.metrics.comparison import (
     AucDifference,
     LoglossDifference,
@@ -40,7 +41,7 @@ TWO_PHASE_NOTE = (
 )
 
 
-class NotComparableError(ValueError):
+class NotComparableError(RefusedError, ValueError):
     """Models were not tested on the same rows, or their results do not belong together."""
 
 

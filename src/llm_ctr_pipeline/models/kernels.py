@@ -5,13 +5,15 @@ import logging
 
 import torch
 
+from llm_ctr_pipeline.data.errors import RefusedError
+
 logger = logging.getLogger(__name__)
 
 FLASH_CAPABILITY = (8, 0)
 FLASH_DEVICES = "Ampere or newer (A100, A10, RTX 30 series, L4, L40, RTX 40 series, H100, H200)"
 
 
-class KernelError(ValueError):
+class KernelError(RefusedError, ValueError):
     """The attention kernel asked for cannot run here."""
 
 

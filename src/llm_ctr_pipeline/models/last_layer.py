@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.models.errors import UnsupportedModelError
 from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, sdpa_grouped, with_prompt
 
 
@@ -60,7 +61,7 @@ def compute_last_tokens_only(backbone: PreTrainedModel) -> None:
     those of the last tokens mean something.
 
     Raises:
-        NotImplementedError: The model has no list of decoder layers.
+        UnsupportedModelError: The model has no list of decoder layers.
     """
     last = decoder_layers(backbone)[-1]
     last.register_forward_pre_hook(_keep_last_tokens, with_kwargs=True)
@@ -71,12 +72,12 @@ def decoder_layers(backbone: PreTrainedModel) -> nn.ModuleList:
     """The decoder layers of a model, in order.
 
     Raises:
-        NotImplementedError: The model has no list of decoder layers.
+        UnsupportedModelError: The model has no list of decoder layers.
     """
     depth = backbone.config.num_hidden_layers
     stacks = [m for m in backbone.children() if isinstance(m, nn.ModuleList) and len(m) == depth]
     if len(stacks) != 1:
-        raise NotImplementedError(
+        raise UnsupportedModelError(
             f"{type(backbone).__name__} has no list of {depth} decoder layers: choose another "
             "model, such as Qwen3 or Llama"
         )
@@ -89,7 +90,7 @@ def _keep_last_tokens(
     """Replace a layer's input, all tokens, by the last token of each row."""
     whole: Attention | None = kwargs.get("shared_prefix")
     if whole is None:
-        raise NotImplementedError(
+        raise UnsupportedModelError(
             f"{type(layer).__name__} gets no keywords of the forward call: this architecture "
             "cannot run with a shared prefix"
         )
@@ -111,7 +112,7 @@ def _last_token_attention(
         layer.forward(*args, **{**kwargs, "shared_prefix": _KeyCapture(layout)})
     except _KeysKnownError as known:
         return _LastTokenAttention(layout, *known.args)
-    raise NotImplementedError(
+    raise UnsupportedModelError(
         f"{type(layer).__name__} does not attend through transformers' attention interface: "
         "this architecture cannot run with a shared prefix"
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.embedding import FieldEmbedding
 from llm_ctr_pipeline.models.gen import GenEncoder
@@ -94,13 +95,13 @@ class LlmCtr(nn.Module):
             baseline: Its feature map is this model's, or the one that this model's extends.
 
         Raises:
-            ValueError: The baseline has no GEN encoder, or its encoder is of another shape.
+            SettingsError: The baseline has no GEN encoder, or its encoder is of another shape.
         """
         own = (self.config.embedding_dim, self.config.gen_gamma, len(self.field_sizes))
         config = baseline.config
         theirs = (config.embedding_dim, config.gen_gamma, len(baseline.field_sizes))
         if baseline.gen is None or own != theirs:
-            raise ValueError(
+            raise SettingsError(
                 "the encoder of deepfm cannot be taken over: it has embedding size, gamma and "
                 f"number of fields {theirs}{'' if baseline.gen else ' and no GEN encoder'}, and "
                 f"{own} with a GEN encoder is needed; train deepfm again with the present "

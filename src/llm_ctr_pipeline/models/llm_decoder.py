@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
+from llm_ctr_pipeline.models.errors import UnsupportedModelError
 from llm_ctr_pipeline.models.last_layer import (
     compute_last_tokens_only,
     decoder_layers,
@@ -73,7 +74,7 @@ class LlmDecoder(nn.Module):
         The model given is consumed: its input embedding is replaced.
 
         Raises:
-            NotImplementedError: The model does something between input embedding and output
+            UnsupportedModelError: The model does something between input embedding and output
                 logits that trimming its vocabulary would lose.
         """
         expected_22, features_2FH = _reference_logits(causal_lm, tokens)
@@ -90,7 +91,7 @@ class LlmDecoder(nn.Module):
             actual_22 = decoder.eval()(features_2FH)
         tolerance = 1e-4 * float(expected_22.abs().max())
         if not torch.allclose(actual_22, expected_22, rtol=0, atol=tolerance):
-            raise NotImplementedError(
+            raise UnsupportedModelError(
                 f"{type(causal_lm).__name__} transforms its embeddings or logits in a way that "
                 f"the decoder does not reproduce (logits {actual_22.tolist()} instead of "
                 f"{expected_22.tolist()}): choose another model, such as Qwen3 or Llama"

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llm_ctr_pipeline.data.errors import RefusedError, SettingsError
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
 
 
@@ -30,7 +31,7 @@ class LlmSource:
     architecture: dict[str, Any] | None = None
 
 
-class LlmNotFoundError(OSError):
+class LlmNotFoundError(RefusedError, OSError):
     """The pretrained language model could not be loaded."""
 
 
@@ -45,12 +46,13 @@ def load_llm(
         seed: Seed of a small model's random weights.
 
     Raises:
+        SettingsError: Neither a pretrained model nor an architecture is given.
         LlmNotFoundError: The pretrained model is neither a folder nor on a hub in reach.
     """
     if source.pretrained is not None:
         return _load_pretrained(source.pretrained)
     if source.architecture is None:
-        raise ValueError("llm.pretrained and llm.architecture are both null: set one of them")
+        raise SettingsError("llm.pretrained and llm.architecture are both null: set one of them")
     architecture = dict(source.architecture)
     vocab_size = architecture.pop("vocab_size")
     tokenizer = build_small_tokenizer(text, vocab_size)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from llm_ctr_pipeline.data.errors import SettingsError
+
 ANSWERS = ("0", "1")
 
 
@@ -38,15 +40,15 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str
         suffix: Text after the feature tokens, may be empty.
 
     Raises:
-        ValueError: The prompt has no token, or an answer is not a single token.
+        SettingsError: The prompt has no token, or an answer is not a single token.
     """
     prompt_ids = tokenizer(prompt)["input_ids"]
     if not prompt_ids:
-        raise ValueError(f"the prompt {prompt!r} has no token: give the model some text to read")
+        raise SettingsError(f"the prompt {prompt!r} has no token: give the model some text to read")
     answers = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in ANSWERS]
     for answer, ids in zip(ANSWERS, answers, strict=True):
         if len(ids) != 1:
-            raise ValueError(
+            raise SettingsError(
                 f'the tokenizer splits the answer "{answer}" into {len(ids)} tokens {ids}; the '
                 "model answers with one token, so choose a language model that has it whole"
             )

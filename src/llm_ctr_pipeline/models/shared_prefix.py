@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 
+from llm_ctr_pipeline.models.errors import UnsupportedModelError
+
 SHARED_PREFIX = "shared_prefix"
 
 
@@ -237,18 +239,18 @@ def _refuse_unsupported(options: dict[str, object], layout: PackedLayout, dropou
     """Raise for what a layer asks of its attention and the kernels here do not compute."""
     window = options.get("sliding_window")
     if isinstance(window, int) and window < layout.prompt_length + layout.row_length:
-        raise NotImplementedError(
+        raise UnsupportedModelError(
             f"the language model's sliding window of {window} tokens is shorter than prompt and "
             f"row ({layout.prompt_length} + {layout.row_length}): shorten the prompt"
         )
     for name in ("softcap", "s_aux"):
         if options.get(name) is not None:
-            raise NotImplementedError(
+            raise UnsupportedModelError(
                 f"the language model's attention uses {name}, which the shared prefix does not "
                 "compute: choose a model without it, such as Qwen3 or Llama"
             )
     if dropout > 0:
-        raise NotImplementedError(
+        raise UnsupportedModelError(
             "the shared prefix has no attention dropout: set the model's attention_dropout to 0"
         )
 
@@ -281,10 +283,10 @@ def shared_prefix_attention(
         Float, `[1, N, Q, C]`, and None in place of the attention weights.
 
     Raises:
-        NotImplementedError: The layer needs something that the kernels do not compute.
+        UnsupportedModelError: The layer needs something that the kernels do not compute.
     """
     if shared_prefix is None:
-        raise NotImplementedError(
+        raise UnsupportedModelError(
             f"{type(module).__name__} does not pass keywords of the forward call on to its "
             "attention: this architecture cannot run with a shared prefix"
         )

@@ -1,8 +1,8 @@
 """Parameters of raw logs: where they come from, what they look like, what is made of them."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from llm_ctr_pipeline.data.schema import (
     ABSENT,
@@ -102,6 +102,17 @@ class SplitsParams(Params):
         )
 
 
+def _form_of_field(value: Any) -> str:
+    return "name" if isinstance(value, str) else "field"
+
+
+# Told apart by hand, or an error in one form would be followed by "it is not of the other".
+AnyFieldParams = Annotated[
+    Annotated[str, Tag("name")] | Annotated[FieldParams, Tag("field")],
+    Discriminator(_form_of_field),
+]
+
+
 class LogParams(Params):
     """`params:log`: what a raw log's files look like and which fields are made of them."""
 
@@ -112,7 +123,7 @@ class LogParams(Params):
     ignored: tuple[str, ...]
     times: tuple[TimeParams, ...]
     codes: tuple[CodeParams, ...]
-    fields: tuple[str | FieldParams, ...]
+    fields: tuple[AnyFieldParams, ...]
     splits: SplitsParams
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.registry import CtrModel, build_model
 
@@ -33,7 +34,7 @@ FILES = (
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RefusedError, ValueError):
     """A folder is not a checkpoint, or not one that can be read here."""
 
 

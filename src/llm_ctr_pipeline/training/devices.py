@@ -8,6 +8,7 @@ from lightning.fabric.plugins import MixedPrecision
 from torch import nn
 from torch.amp import GradScaler
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 
@@ -18,7 +19,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 LARGE_MODEL = 10_000_000
 
 
-class DeviceError(ValueError):
+class DeviceError(RefusedError, ValueError):
     """The device asked for is not there, or cannot do what is asked of it."""
 
 

@@ -20,6 +20,7 @@ from llm_ctr_pipeline.data.batches import (
     TrainingRows,
     on_device_if_it_fits,
 )
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.training.history import ValidationRecord
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 STEPS_BETWEEN_LOSS_CHECKS = 100
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(RefusedError, ArithmeticError):
     """The training loss became NaN or infinite."""
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.settings import Execution
 
@@ -24,7 +25,7 @@ FEW_ROWS = 16
 MOMENTS = 2
 
 
-class DeviceMemoryError(MemoryError):
+class DeviceMemoryError(RefusedError, MemoryError):
     """The device's memory does not hold what the settings ask for."""
 
 

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from llm_ctr_pipeline.data.errors import RefusedError
+
 ENCODER = ("embedding", "gen")
 
 
-class UnknownComponentError(ValueError):
+class UnknownComponentError(RefusedError, ValueError):
     """A component that is to train is no part of the model."""
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.training.history import ValidationRecord
 
 
-class StateMismatchError(ValueError):
+class StateMismatchError(RefusedError, ValueError):
     """The state on disk is of a run with other settings or other data."""
 
 

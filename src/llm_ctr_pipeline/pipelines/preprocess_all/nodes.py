@@ -4,6 +4,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.fit import build_joint_map
 from llm_ctr_pipeline.data.generated_log import SOURCE, read_truth
@@ -68,7 +69,7 @@ def join_vocabularies(
     schema = log.to_schema()
     for other in (x1_log.to_schema(), x2_log.to_schema()):
         if other.names != schema.names:
-            raise ValueError(
+            raise SettingsError(
                 f"the {schema.dataset} log has the fields {', '.join(schema.names)}, but "
                 f"{other.dataset} has {', '.join(other.names)}: a joint vocabulary needs the same"
             )

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from llm_ctr_pipeline import __version__
 from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
 from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.registry import CtrModel, describe_model
 from llm_ctr_pipeline.params import StagesParams, TrainingParams
@@ -222,13 +223,13 @@ def plan_stages(
     """Fill in what the stages leave to the shared settings.
 
     Raises:
-        ValueError: A stage trains on a dataset that the pipeline does not have.
+        SettingsError: A stage trains on a dataset that the pipeline does not have.
     """
     planned = []
     for name, stage in stages.root.items():
         unknown = [dataset for dataset in stage.datasets if dataset not in datasets]
         if unknown:
-            raise ValueError(
+            raise SettingsError(
                 f"stage {name} trains on {', '.join(unknown)}; this pipeline has the datasets "
                 f"{', '.join(datasets)}"
             )
@@ -278,12 +279,12 @@ def check_preprocessed(
     the raw log are still those it was made from.
 
     Raises:
-        ValueError: Preprocessing was interrupted, or a split cannot be validated or tested on.
+        EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
     """
     encoded_from = {name: split["raw_fingerprint"] for name, split in summary["splits"].items()}
     checked = {name: split["fingerprint"] for name, split in raw_log["splits"].items()}
     if summary["fingerprint"] != feature_map.fingerprint or encoded_from != checked:
-        raise ValueError(
+        raise EncodedDataError(
             f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
             "that lie beside them: preprocessing was interrupted; run "
             "`kedro run --pipeline=preprocess` again"
@@ -296,14 +297,14 @@ def check_encoded(feature_map: FeatureMap, summary: dict[str, Any]) -> None:
 
     Raises:
         FingerprintError: The ids come from another feature map.
-        ValueError: A split has one class alone.
+        EncodedDataError: A split has one class alone.
     """
     check_ids(feature_map, summary["fingerprint"], None)
     dataset = summary["dataset"]
     for split in ("valid", "test"):
         counted = summary["splits"][split]
         if not 0 < counted["clicks"] < counted["rows"]:
-            raise ValueError(
+            raise EncodedDataError(
                 f"the {split} split of {dataset} has {counted['clicks']:,} clicks in "
                 f"{counted['rows']:,} rows, so one class alone and no AUC: give it rows of both"
             )

@@ -6,6 +6,7 @@ from typing import Any
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.params import (
@@ -54,7 +55,7 @@ def train_two_phase(
     if from_baseline:
         deepfm = baseline.build()
         if not isinstance(deepfm, DeepFm):
-            raise ValueError("the baseline's checkpoint holds no DeepFM: train deepfm again")
+            raise SettingsError("the baseline's checkpoint holds no DeepFM: train deepfm again")
         check_ids(mapped, baseline.feature_map.fingerprint, None)
         network.take_encoder(deepfm)
     path = TrainingPath(

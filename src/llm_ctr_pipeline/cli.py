@@ -1,0 +1,60 @@
+"""The project's commands: Kedro's own, and a `kedro run` that refuses in one line.
+
+What the project refuses on purpose says in its message what is wrong and what to do. A traceback
+would bury that; any other error keeps its own.
+"""
+
+import copy
+import functools
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from llm_ctr_pipeline.data.errors import RefusedError
+
+
+class RefusedRunError(click.ClickException):
+    """What a node refused; Click shows the message and no traceback, and exits with 1."""
+
+
+def refusal_in(error: BaseException | None) -> RefusedError | None:
+    """The refusal that an error is, or was raised from: Kedro wraps those of datasets."""
+    while error is not None and not isinstance(error, RefusedError):
+        error = error.__cause__
+    return error
+
+
+def in_environment(message: str, env: str | None) -> str:
+    """Name the environment in the commands of a message: without it they would do another thing."""
+    return message.replace("kedro run", f"kedro run --env {env}") if env else message
+
+
+def _refusing_in_one_line(command: click.Command) -> click.Command:
+    """The same command, with refusals turned into what Click shows in one line."""
+    callback = command.callback
+    assert callback is not None  # noqa: S101 - a command, not a group
+
+    @functools.wraps(callback)
+    def call(**options: Any) -> Any:
+        try:
+            return callback(**options)
+        except Exception as error:
+            refusal = refusal_in(error)
+            if refusal is None:
+                raise
+            message = " ".join(line.strip() for line in str(refusal).splitlines())
+            raise RefusedRunError(in_environment(message, options["env"])) from error
+
+    wrapped = copy.copy(command)
+    wrapped.callback = call
+    return wrapped
+
+
+@click.group(name="llm-ctr-pipeline")
+def cli() -> None:
+    """The commands that differ from Kedro's."""
+
+
+run = _refusing_in_one_line(kedro_run)
+cli.add_command(run)

@@ -1,0 +1,53 @@
+import errno
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from llm_ctr_pipeline.data.draft import drafted
+from llm_ctr_pipeline.data.errors import EngineMemoryError, RawLogError, StorageError, told_if_short
+
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+    duckdb.IOException('IO Error: Could not write file "a.parquet": No space left on device'),
+    RuntimeError("Error while serializing: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_full_disk_is_told_with_the_place(tmp_path: Path, error: Exception) -> None:
+    def write() -> None:
+        with drafted(tmp_path / "a.parquet") as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(StorageError) as told:
+        write()
+    assert str(told.value).startswith(f"{tmp_path} cannot be written, is the disk full? ")
+    assert str(error).splitlines()[0] in str(told.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "no"), ValueError("a bug"), RawLogError("a row")]
+)
+def test_other_errors_stay_what_they_are(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, told_if_short(tmp_path):
+        raise error
+    assert caught.value is error
+
+
+def test_an_engine_with_too_little_memory_names_its_setting(tmp_path: Path) -> None:
+    engine = duckdb.connect(config={"memory_limit": "8MB"})
+
+    def write() -> None:
+        with drafted(tmp_path / "a.parquet") as draft:
+            query = "SELECT string_agg(range || 'x') AS a FROM range(3000000)"
+            engine.execute(f"COPY ({query}) TO '{draft}' (FORMAT parquet)")
+
+    with pytest.raises(EngineMemoryError, match=r"memory_limit in globals\.yml is too low: Out of"):
+        write()
+    assert [*tmp_path.iterdir()] == []
