@@ -12,7 +12,7 @@ from pathlib import Path
 import ibis
 import yaml  # type: ignore[import-untyped]
 
-from llm_ctr_pipeline.data.encode import encode_splits
+from llm_ctr_pipeline.data.encode import encode_splits, write_encoded
 from llm_ctr_pipeline.data.engine import write_parquet
 from llm_ctr_pipeline.data.feature_map import FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
@@ -40,7 +40,7 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     fit_on = FitSource(source=raw.name, **found["splits"]["train"])
     build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
     for name, encoded in encode_splits(splits, vocabulary, schema).items():
-        write_parquet(connection, encoded, folder / f"{name}.parquet")
+        write_encoded(connection, encoded, folder / f"{name}.parquet")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import ibis
 import pytest
@@ -34,7 +35,12 @@ def connection() -> Backend:
 @pytest.fixture
 def open_x4(connection: Backend, x4: LogSchema) -> Callable[[Path], RawFile]:
     """Read a raw file of the x4 log."""
-    return lambda path: read_raw_file(connection, open_csv(path, x4), path.with_suffix(".parquet"))
+
+    def read(path: Path) -> RawFile:
+        target = path.with_name(f"{path.stem}-{uuid4()}.parquet")
+        return read_raw_file(connection, open_csv(path, x4), target)
+
+    return read
 
 
 @pytest.fixture

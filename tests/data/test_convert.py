@@ -13,7 +13,7 @@ from ibis.backends.duckdb import Backend
 from llm_ctr_pipeline.data import csv_blocks, raw_csv
 from llm_ctr_pipeline.data.convert import convert_csv
 from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
-from llm_ctr_pipeline.data.engine import EngineError
+from llm_ctr_pipeline.data.engine import POSITION, EngineError
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_csv import CsvFile, open_csv
 from llm_ctr_pipeline.data.schema import SPLITS, FieldSource, LogSchema, Splitting
@@ -44,7 +44,9 @@ def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
     target = file.path.with_suffix(".parquet")
     fingerprint = convert_csv(connection, file, target)
     assert fingerprint == hashlib.sha256(file.path.read_bytes()).hexdigest()
-    return [tuple(row.values()) for row in pq.read_table(target).to_pylist()]
+    rows = pq.read_table(target).sort_by(POSITION)
+    assert rows[POSITION].to_pylist() == [*range(rows.num_rows)]
+    return [tuple(row.values()) for row in rows.drop_columns(POSITION).to_pylist()]
 
 
 @pytest.fixture(params=[7, 64, 1 << 23])

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data import csv_blocks, look_up
-from llm_ctr_pipeline.data.encode import encode, encode_splits
-from llm_ctr_pipeline.data.engine import write_parquet
+from llm_ctr_pipeline.data.encode import Encoded, encode, encode_splits, write_encoded
+from llm_ctr_pipeline.data.look_up import LookUp
 from llm_ctr_pipeline.data.raw_log import RawFolder, RawSplit, raw_splits, read_raw_log
 from llm_ctr_pipeline.data.schema import SPLITS, FieldSource, LogSchema, Splitting, TimeColumn
-from llm_ctr_pipeline.data.store import make_folder
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
 
 FILES = {split: f"{split}.csv" for split in SPLITS}
@@ -59,9 +59,10 @@ def splits_of(
     return raw_splits(rows, schema, every_nth_row, found["cuts"])
 
 
-def read(encoded: pa.RecordBatchReader) -> pa.Table:
-    assert isinstance(encoded, pa.RecordBatchReader)
-    return encoded.read_all()
+def written(connection: Backend, encoded: Encoded, path: Path) -> pa.Table:
+    assert isinstance(encoded, LookUp)
+    write_encoded(connection, encoded, path)
+    return pq.read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,8 @@ def test_looked_up_ids_are_the_joined_ones(
     rows = 0
     encoded = encode_splits(splits, vocabulary, schema)
     for name, split in splits.items():
-        found = read(encoded[name])
+        found = written(connection, encoded[name], tmp_path / f"{name}.parquet")
+        assert (tmp_path / f"{name}.parquet").is_dir() == (block_bytes == 300)
         expected = encode(split.table, vocabulary, schema).to_pyarrow()
         assert found.schema.names == ["row", "label", *schema.names]
         assert found.to_pydict() == expected.to_pydict()
@@ -107,17 +109,6 @@ def test_a_split_without_any_known_value_is_all_zeros(tmp_path: Path, connection
     write_raw(tmp_path, 50)
     splits = splits_of(tmp_path, connection, LOG)
     vocabulary = fit_vocabulary(splits["train"].table, LOG, min_count=1000)
-    found = read(encode_splits(splits, vocabulary, LOG)["test"])
+    encoded = encode_splits(splits, vocabulary, LOG)["test"]
+    found = written(connection, encoded, tmp_path / "test.parquet")
     assert [set(found[name].to_pylist()) for name in LOG.names] == [{0}] * len(LOG.names)
-
-
-def test_batches_are_written_as_they_come(tmp_path: Path, connection: Backend) -> None:
-    write_raw(tmp_path, 50)
-    splits = splits_of(tmp_path, connection, LOG)
-    vocabulary = fit_vocabulary(splits["train"].table, LOG, min_count=1)
-    make_folder(tmp_path / "out")
-    path = tmp_path / "out" / "train.parquet"
-    write_parquet(connection, encode_splits(splits, vocabulary, LOG)["train"], path)
-    written = connection.read_parquet(path).to_pyarrow()
-    assert written == read(encode_splits(splits, vocabulary, LOG)["train"])
-    assert written["row"].to_pylist() == [*range(50)]

@@ -2,6 +2,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import ibis.expr.types as ir
 import pytest
@@ -25,7 +26,8 @@ Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 
 
 def read_raw(connection: Backend, path: Path, schema: LogSchema) -> RawFile:
-    return read_raw_file(connection, open_csv(path, schema), path.with_suffix(".parquet"))
+    target = path.with_name(f"{path.stem}-{uuid4()}.parquet")
+    return read_raw_file(connection, open_csv(path, schema), target)
 
 
 def check(open_x4: OpenRaw, path: Path) -> RawFileFacts:

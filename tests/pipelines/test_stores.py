@@ -62,7 +62,9 @@ def project(project: Path, finished_run: Path) -> Path:
 LEFT_ON_STORE = [
     "/lake/02_intermediate/x4/raw_log.json",
     "/lake/02_intermediate/x4/raw_rows/_SUCCESS",
-    *sorted(f"/lake/02_intermediate/x4/raw_rows/{split}.parquet" for split in SPLITS),
+    *sorted(
+        f"/lake/02_intermediate/x4/raw_rows/{split}.parquet/part-0.parquet" for split in SPLITS
+    ),
     "/lake/04_feature/x4/feature_map.json",
     "/lake/04_feature/x4/vocabulary.parquet",
     "/lake/05_model_input/x4/summary.json",

@@ -1,22 +1,25 @@
 """From a raw CSV file to Parquet: every cell as the text that it is, in the file's order."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
-from llm_ctr_pipeline.data.engine import DUCKDB, QUOTE, SPARK, EngineError, threads_of
+from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, QUOTE, SPARK, EngineError, threads_of
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.in_order import in_order
 from llm_ctr_pipeline.data.raw_csv import CsvFile
-from llm_ctr_pipeline.data.store import Place
+from llm_ctr_pipeline.data.store import Place, make_folder, parquet_writer
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A dictionary is kept however many values a block has: encoding looks up those, not the rows.
 _LARGEST_DICTIONARY = 1 << 30
+_FILES = 4
 
 
 def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
@@ -27,7 +30,8 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
     Args:
         connection: Ibis backend.
         csv: The file, its first line checked.
-        target: The Parquet file, or the folder that Spark makes of one.
+        target: The folder of Parquet files to make, with `POSITION`, int64: the 0-based position
+            in the file.
 
     Returns:
         SHA-256 of the file's bytes, in hexadecimal.
@@ -71,21 +75,52 @@ def _has_two_line_ends(csv: CsvFile) -> bool:
 
 
 def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:
-    """Write each block's rows as a row group, while others are read."""
-    schema = pa.schema([(name, pa.dictionary(pa.int32(), pa.string())) for name in kept])
+    """Write each block's rows as a row group, dealt out to some files in turn."""
+    cells = [(name, pa.dictionary(pa.int32(), pa.string())) for name in kept]
+    schema = pa.schema([*cells, (POSITION, pa.int64())])
     read = partial(_read_block, csv=blocks.csv, kept=kept)
-    with (
-        target.open("wb") as file,
-        pq.ParquetWriter(
-            file,
+    make_folder(target)
+    written = 0
+    with ExitStack() as stack:
+        files: list[_File] = []
+        for number, rows in enumerate(in_order(read, enumerate(blocks), threads)):
+            if number < _FILES:
+                place = target / f"part-{number}.parquet"
+                files.append(stack.enter_context(_File(place, schema, kept)))
+            position = pa.array(np.arange(written, written + rows.num_rows))
+            files[number % _FILES].write(rows.append_column(schema.field(POSITION), position))
+            written += rows.num_rows
+
+
+class _File(AbstractContextManager["_File"]):
+    """A Parquet file that a thread of its own writes, one row group after the other."""
+
+    def __init__(self, place: Place, schema: pa.Schema, kept: list[str]) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._writer = parquet_writer(
+            place,
             schema,
             store_schema=False,
             write_statistics=False,
+            use_dictionary=kept,
             dictionary_pagesize_limit=_LARGEST_DICTIONARY,
-        ) as writer,
-    ):
-        for rows in in_order(read, enumerate(blocks), threads):
-            writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+            column_encoding={POSITION: "DELTA_BINARY_PACKED"},
+        )
+        self._writing = self._thread.submit(bool)
+
+    def write(self, rows: pa.Table) -> None:
+        """Begin to write rows, when those before are written."""
+        self._writing.result()
+        self._writing = self._thread.submit(
+            self._writer.write_table, rows, row_group_size=max(1, rows.num_rows)
+        )
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._writing.result()
+        finally:
+            self._thread.shutdown()
+            self._writer.close()
 
 
 def _read_block(numbered: tuple[int, bytes], csv: CsvFile, kept: list[str]) -> pa.Table:

@@ -116,8 +116,9 @@ def put_in_place(draft: Place, target: Place) -> None:
         _put_on_store(draft, target)
         return
     assert isinstance(target, Path)  # noqa: S101
-    if target.is_dir():
-        # A folder cannot replace another: between the two steps there is none, but never half.
+    if target.is_dir() or (target.exists() and draft.is_dir()):
+        # A rename puts no folder in the place of something: between the two steps there is
+        # nothing, but never half.
         os.replace(target, draft.with_name("replaced"))
     os.replace(draft, target)
 

@@ -6,18 +6,18 @@ from typing import TypeAlias
 import ibis
 import ibis.expr.types as ir
 import numpy as np
-import pyarrow as pa
+from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, threads_of
-from llm_ctr_pipeline.data.look_up import CellIds, LookUp
+from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, threads_of, write_parquet
+from llm_ctr_pipeline.data.look_up import CellIds, LookUp, rows_in
 from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.raw_log import RawSplit
 from llm_ctr_pipeline.data.schema import CATEGORICAL, LABEL, ROW, FieldSource, LogSchema
-from llm_ctr_pipeline.data.store import parquet_file
+from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.vocabulary import entries_by_field
 
-# Rows to be written: a table of the engine, or batches.
-Encoded: TypeAlias = ir.Table | pa.RecordBatchReader
+# Rows to be written: a table of the engine, or rows that are looked up meanwhile.
+Encoded: TypeAlias = ir.Table | LookUp
 
 
 def encode_splits(
@@ -31,7 +31,7 @@ def encode_splits(
         schema: The log's description.
 
     Returns:
-        By split, what `encode` returns; with DuckDB its batches, made while they are read.
+        By split, what `encode` returns; with DuckDB rows that are encoded while they are written.
     """
     if any(split.connection.name != DUCKDB for split in splits.values()):
         return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
@@ -44,7 +44,7 @@ def encode_splits(
 
 def _look_up(
     split: RawSplit, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
-) -> pa.RecordBatchReader:
+) -> LookUp:
     columns = {}
     for column, fields in _by_column(schema).items():
         if _is_plain(fields):
@@ -55,11 +55,18 @@ def _look_up(
             columns[column] = _cell_ids(cells, fields)
     chosen = None
     if split.is_part:
-        with parquet_file(split.file) as file:
-            chosen = np.zeros(file.metadata.num_rows, dtype=np.bool_)
+        chosen = np.zeros(rows_in(split.source), dtype=np.bool_)
         for batch in split.table.select(POSITION).to_pyarrow_batches():
             chosen[batch[POSITION].to_numpy()] = True
-    return LookUp(split.file, chosen, columns, schema, threads_of(split.connection)).encode()
+    return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
+
+
+def write_encoded(connection: BaseBackend, rows: Encoded, path: Place) -> None:
+    """Write encoded rows to a Parquet file, or a folder of them."""
+    if isinstance(rows, LookUp):
+        rows.write(path)
+    else:
+        write_parquet(connection, rows, path)
 
 
 def encode(raw: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> ir.Table:

@@ -13,8 +13,6 @@ from weakref import WeakKeyDictionary
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
-import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 from ibis.util import gen_name
 
@@ -27,7 +25,6 @@ POSITION = "position_in_file"
 QUOTE = '"'
 
 DUCKDB, SPARK = "duckdb", "pyspark"
-_ROW_NUMBER = "file_row_number"
 
 # By DuckDB's connection, what the drivers that it has were opened with.
 _REACHED: WeakKeyDictionary[Any, dict[type, Any]] = WeakKeyDictionary()
@@ -62,19 +59,6 @@ class EngineError(RefusedError, NotImplementedError):
     """An engine that this project does not know how to read with."""
 
 
-def open_converted(connection: BaseBackend, path: Place) -> ir.Table:
-    """Name the rows that `convert_csv` wrote.
-
-    Returns:
-        The columns, and `POSITION`, int64: the 0-based position in the CSV file.
-    """
-    _reach(connection, path)
-    if connection.name == DUCKDB:
-        table = connection.read_parquet(path, **{_ROW_NUMBER: True})
-        return named(connection, table.rename({POSITION: _ROW_NUMBER}))
-    return connection.read_parquet(path)
-
-
 def threads_of(connection: BaseBackend) -> int:
     """How many threads DuckDB was told to take; as many as there are cores by default."""
     return int(connection.con.sql("SELECT current_setting('threads')").fetchone()[0])
@@ -97,22 +81,13 @@ def read_parquet(connection: BaseBackend, path: Place) -> ir.Table:
     return connection.read_parquet(path)
 
 
-def write_parquet(
-    connection: BaseBackend, rows: ir.Table | pa.RecordBatchReader, path: Place
-) -> None:
-    """Write rows, in their order, to a Parquet file, or with Spark to a folder of them."""
+def write_parquet(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+    """Execute a table and write it, in its order, to a Parquet file, or a folder with Spark."""
     _reach(connection, path)
-    if isinstance(rows, pa.RecordBatchReader):
-        with (
-            path.open("wb") as file,
-            pq.ParquetWriter(file, rows.schema, compression="zstd") as writer,
-        ):
-            for batch in rows:
-                writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
-    elif connection.name == SPARK:
-        connection.to_parquet(rows, str(path), mode="overwrite")
+    if connection.name == SPARK:
+        connection.to_parquet(table, str(path), mode="overwrite")
     else:
-        connection.to_parquet(rows, path)
+        connection.to_parquet(table, path)
 
 
 def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:

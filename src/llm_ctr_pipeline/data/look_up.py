@@ -4,9 +4,8 @@ A raw file's rows are kept with dictionaries (`convert`): a block of 50,000 rows
 thousand cells that differ in most columns. Their ids are found, and put in the rows' place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,12 @@ import pyarrow.parquet as pq
 
 from llm_ctr_pipeline.data.in_order import in_order
 from llm_ctr_pipeline.data.schema import LABEL, ROW, LogSchema
-from llm_ctr_pipeline.data.store import Place, parquet_file
+from llm_ctr_pipeline.data.store import Place, make_folder, parquet_file, parquet_writer, parts_of
 
 # The ids of so many blocks' cells are found together: the cells with an id are hashed for that.
 _BLOCKS_AT_ONCE = 128
+# So many blocks, 400,000 rows of Avazu, make a file of encoded rows; files are written at a time.
+_BLOCKS_OF_A_FILE = 8
 
 Ids = npt.NDArray[np.int32]
 # By field, the id of each cell in a block's dictionary.
@@ -40,54 +41,98 @@ class CellIds:
 
 
 @dataclass(frozen=True)
-class LookUp:
-    """A raw file to encode.
+class _Block:
+    """A row group of a raw file.
 
     Attributes:
-        file: Its rows, as `convert_csv` wrote them.
-        chosen: Which rows, bool, one for each of the file; None for all.
+        file: Where it is.
+        metadata: That file's.
+        number: Its number in the file.
+        first: The position of its first row in the raw file.
+        rows: How many rows it has.
+    """
+
+    file: Place
+    metadata: pq.FileMetaData
+    number: int
+    first: int
+    rows: int
+
+    def read(self, columns: Sequence[str]) -> dict[str, pa.DictionaryArray]:
+        """Read some columns."""
+        options = {"metadata": self.metadata, "read_dictionary": [*columns]}
+        with parquet_file(self.file, **options) as file:
+            rows = file.read_row_group(self.number, columns=[*columns], use_threads=False)
+        return {name: rows[name].combine_chunks() for name in columns}
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """Rows of a raw file that are encoded while they are written.
+
+    Attributes:
+        rows: The raw file's rows, as `convert_csv` wrote them.
+        chosen: Which of them, bool, one for each; None for all.
         columns: By raw column, its ids.
         schema: The log's description.
         threads: How many to take.
     """
 
-    file: Place
+    rows: Place
     chosen: npt.NDArray[np.bool_] | None
     columns: Mapping[str, CellIds]
     schema: LogSchema
     threads: int
 
-    def encode(self) -> pa.RecordBatchReader:
-        """Encode the file while it is read.
+    def write(self, path: Place) -> None:
+        """Write `row` int64, `label` int8 and one int32 column per field, in the file's order.
 
-        Returns:
-            `row` int64, `label` int8, one int32 column per field; in the file's order.
+        Args:
+            path: A Parquet file, or the folder of several that many rows are written to.
         """
-        fields = [(name, pa.int32()) for name in self.schema.names]
-        schema = pa.schema([(ROW, pa.int64()), (LABEL, pa.int8()), *fields])
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+        blocks = _blocks_of(self.rows)
+        is_one_file = len(blocks) <= _BLOCKS_OF_A_FILE
+        if not is_one_file:
+            make_folder(path)
+        for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
+            at_once = blocks[first : first + _BLOCKS_AT_ONCE]
+            ids = self._find_ids(at_once)
+            files = [
+                (
+                    path if is_one_file else path / f"part-{(first + begin):06d}.parquet",
+                    at_once[begin : begin + _BLOCKS_OF_A_FILE],
+                    {name: ids[name][begin : begin + _BLOCKS_OF_A_FILE] for name in ids},
+                )
+                for begin in range(0, len(at_once), _BLOCKS_OF_A_FILE)
+            ]
+            for _ in in_order(self._write_file, files, self.threads):
+                pass
 
-    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        with parquet_file(self.file) as file:
-            metadata = file.metadata
-        sizes = [metadata.row_group(block).num_rows for block in range(metadata.num_row_groups)]
-        ends = np.cumsum(sizes)
-        for first in range(0, len(sizes), _BLOCKS_AT_ONCE):
-            blocks = range(len(sizes))[first : first + _BLOCKS_AT_ONCE]
-            find = partial(self._ids_of_column, metadata, blocks)
-            found = dict(zip(self.columns, in_order(find, self.columns, self.threads), strict=True))
-            ids = [{name: found[name][at] for name in found} for at in range(len(blocks))]
-            encode = partial(self._encode_block, metadata, ends, schema)
-            yield from in_order(encode, zip(blocks, ids, strict=True), self.threads)
+    def _find_ids(self, blocks: Sequence[_Block]) -> dict[str, list[BlockIds]]:
+        """Find the ids of the cells in some blocks' dictionaries, by column."""
+        cells = [*in_order(self._cells_of, blocks, self.threads)]
+        rows = sum(block.rows for block in blocks)
+        pieces: list[tuple[str, list[pa.Array]]] = []
+        # The columns with the most cells take longest, so they go first.
+        for name in sorted(self.columns, key=lambda name: -len(self.columns[name].cells)):
+            # Each piece hashes the known cells anew: it should have several times as many.
+            parts = min(self.threads, 1 + rows // (4 * len(self.columns[name].cells) + 1))
+            size = -(-len(blocks) // parts)
+            pieces += [
+                (name, [of_block[name] for of_block in cells[at : at + size]])
+                for at in range(0, len(blocks), size)
+            ]
+        found: dict[str, list[BlockIds]] = {name: [] for name in self.columns}
+        ids = in_order(self._ids_of_cells, pieces, self.threads)
+        for (name, _), of_piece in zip(pieces, ids, strict=True):
+            found[name] += of_piece
+        return found
 
-    def _ids_of_column(
-        self, metadata: pq.FileMetaData, blocks: range, column: str
-    ) -> list[BlockIds]:
-        """Find the ids of the cells in some blocks' dictionaries of one column."""
-        cells = [
-            self._read(metadata, block, [column])[column].combine_chunks().dictionary
-            for block in blocks
-        ]
+    def _cells_of(self, block: _Block) -> dict[str, pa.Array]:
+        return {name: cells.dictionary for name, cells in block.read([*self.columns]).items()}
+
+    def _ids_of_cells(self, piece: tuple[str, list[pa.Array]]) -> list[BlockIds]:
+        column, cells = piece
         known = self.columns[column]
         # -1 where a cell is unknown: the last of the ids, which is put behind them.
         place = pc.fill_null(pc.index_in(pa.chunked_array(cells), known.cells), -1).to_numpy()
@@ -96,34 +141,58 @@ class LookUp:
             field: np.split(np.append(ids, np.int32(0))[place], ends)
             for field, ids in known.ids.items()
         }
-        return [{field: by_field[field][at] for field in by_field} for at in range(len(blocks))]
+        return [{field: by_field[field][at] for field in by_field} for at in range(len(cells))]
 
-    def _encode_block(
-        self,
-        metadata: pq.FileMetaData,
-        ends: npt.NDArray[np.int64],
-        schema: pa.Schema,
-        block_and_ids: tuple[int, Mapping[str, BlockIds]],
+    def _write_file(
+        self, file: tuple[Place, Sequence[_Block], Mapping[str, Sequence[BlockIds]]]
+    ) -> None:
+        path, blocks, ids = file
+        fields = [(name, pa.int32()) for name in self.schema.names]
+        schema = pa.schema([(ROW, pa.int64()), (LABEL, pa.int8()), *fields])
+        with parquet_writer(path, schema, compression="zstd") as writer:
+            for at, block in enumerate(blocks):
+                rows = self._encode(block, {name: ids[name][at] for name in ids}, schema)
+                writer.write_batch(rows, row_group_size=max(1, rows.num_rows))
+
+    def _encode(
+        self, block: _Block, ids: Mapping[str, BlockIds], schema: pa.Schema
     ) -> pa.RecordBatch:
-        block, ids = block_and_ids
-        rows = self._read(metadata, block, [self.schema.label, *self.columns])
-        first = int(ends[block]) - rows.num_rows
-        position = np.arange(first, first + rows.num_rows)
-        if self.chosen is not None:
-            chosen = self.chosen[first : first + rows.num_rows]
-            rows, position = rows.filter(pa.array(chosen)), position[chosen]
-        label = rows[self.schema.label].combine_chunks()
-        encoded = {ROW: position, LABEL: _take(label.dictionary.cast(pa.int8()), label)}
+        rows = block.read([self.schema.label, *self.columns])
+        label = rows[self.schema.label]
+        encoded = {
+            ROW: np.arange(block.first, block.first + block.rows),
+            LABEL: _take(label.dictionary.cast(pa.int8()), label),
+        }
         for column, of_block in ids.items():
-            cells = rows[column].combine_chunks()
             for field, ids_of_cells in of_block.items():
-                encoded[field] = _take(ids_of_cells, cells)
-        zeros = np.zeros(len(position), dtype=np.int32)
-        return pa.record_batch([encoded.get(name, zeros) for name in schema.names], schema=schema)
+                encoded[field] = _take(ids_of_cells, rows[column])
+        zeros = np.zeros(block.rows, dtype=np.int32)
+        batch = pa.record_batch([encoded.get(name, zeros) for name in schema.names], schema=schema)
+        if self.chosen is None:
+            return batch
+        return batch.filter(pa.array(self.chosen[block.first : block.first + block.rows]))
 
-    def _read(self, metadata: pq.FileMetaData, block: int, columns: list[str]) -> pa.Table:
-        with parquet_file(self.file, metadata=metadata, read_dictionary=columns) as file:
-            return file.read_row_group(block, columns=columns, use_threads=False)
+
+def rows_in(rows: Place) -> int:
+    """How many rows `convert_csv` wrote."""
+    return sum(block.rows for block in _blocks_of(rows))
+
+
+def _blocks_of(rows: Place) -> list[_Block]:
+    """The blocks in the raw file's order: they were dealt out to the files in turn."""
+    files = parts_of(rows)
+    metadata = []
+    for file in files:
+        with parquet_file(file) as opened:
+            metadata.append(opened.metadata)
+    blocks: list[_Block] = []
+    first = 0
+    for number in range(sum(found.num_row_groups for found in metadata)):
+        at, row_group = number % len(files), number // len(files)
+        size = metadata[at].row_group(row_group).num_rows
+        blocks.append(_Block(files[at], metadata[at], row_group, first, size))
+        first += size
+    return blocks
 
 
 def _take(values: Ids | pa.Array, cells: pa.DictionaryArray) -> Ids:

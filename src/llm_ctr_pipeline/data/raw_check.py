@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.convert import convert_csv
-from llm_ctr_pipeline.data.engine import POSITION, open_converted
+from llm_ctr_pipeline.data.engine import POSITION, read_parquet
 from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_short
 from llm_ctr_pipeline.data.normalise import code_value
 from llm_ctr_pipeline.data.raw_csv import CsvFile, records, shown
@@ -77,7 +77,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
     Args:
         connection: Ibis backend.
         csv: The file, its first line checked.
-        target: Where the Parquet file is written, a folder with Spark.
+        target: The folder of Parquet files to make.
 
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
@@ -94,7 +94,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
         _check_widths(csv)
         reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
         raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
-    return RawFile(csv, open_converted(connection, target), fingerprint)
+    return RawFile(csv, read_parquet(connection, target), fingerprint)
 
 
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.draft import Scratch, StoreScratch, put_in_place, scratch_beside
-from llm_ctr_pipeline.data.engine import named, open_converted
+from llm_ctr_pipeline.data.engine import named, read_parquet
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_check import (
     RawFile,
@@ -41,7 +41,7 @@ class RawFolder:
 
 @dataclass(frozen=True)
 class RawRows:
-    """A folder of a raw log's rows in Parquet, one file (a folder with Spark) for each CSV file.
+    """A folder of a raw log's rows in Parquet, a folder of files for each CSV file.
 
     Attributes:
         path: The folder.
@@ -53,7 +53,7 @@ class RawRows:
     connection: BaseBackend
     scratch: Scratch | StoreScratch | None = None
 
-    def file(self, split: str) -> Place:
+    def of_file(self, split: str) -> Place:
         """Where the rows of a split's own file are."""
         return self.path / f"{split}.parquet"
 
@@ -72,13 +72,13 @@ class RawSplit:
     Attributes:
         table: As strings, and their position: a view in the engine, which may be read several
             times in one query.
-        file: Where they are, in Parquet.
-        is_part: Whether there are others in that file.
+        source: Where they are, in Parquet.
+        is_part: Whether there are others.
         connection: Ibis backend.
     """
 
     table: ir.Table
-    file: Place
+    source: Place
     is_part: bool
     connection: BaseBackend
 
@@ -136,7 +136,7 @@ def read_raw_log(
         draft = RawRows(scratch.path / folder.rows.name, folder.connection, scratch)
         make_folder(draft.path)
         read = {
-            split: read_raw_file(folder.connection, csv, draft.file(split))
+            split: read_raw_file(folder.connection, csv, draft.of_file(split))
             for split, csv in files.items()
         }
         return draft, {**_check(folder, schema, read, every_nth_row), "made_of": source}
@@ -158,7 +158,8 @@ def raw_splits(
     """
     where = Cuts.from_dict(cuts) if cuts else None
     tables = {
-        split: open_converted(rows.connection, rows.file(split)) for split in schema.splitting.files
+        split: read_parquet(rows.connection, rows.of_file(split))
+        for split in schema.splitting.files
     }
     splits = {}
     for split in SPLITS:
@@ -166,7 +167,7 @@ def raw_splits(
         source = split if split in tables else "train"
         is_part = chosen is not tables[source]
         table = named(rows.connection, chosen) if is_part else chosen
-        splits[split] = RawSplit(table, rows.file(source), is_part, rows.connection)
+        splits[split] = RawSplit(table, rows.of_file(source), is_part, rows.connection)
     return splits
 
 

@@ -216,6 +216,13 @@ def parquet_file(place: Place, **options: Any) -> pq.ParquetFile:
     return pq.ParquetFile(place.inner, filesystem=place.fs, **options)
 
 
+def parquet_writer(place: Place, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """Begin a Parquet file; see `pyarrow.parquet`."""
+    if isinstance(place, Path):
+        return pq.ParquetWriter(place, schema, **options)
+    return pq.ParquetWriter(place.inner, schema, filesystem=place.fs, **options)
+
+
 def parquet_table(place: Place, columns: Sequence[str]) -> pa.Table:
     """Read some columns of a Parquet file, or of a folder of them, into memory."""
     pieces = []

@@ -3,7 +3,8 @@
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.draft import drafted
-from llm_ctr_pipeline.data.engine import read_parquet, write_parquet
+from llm_ctr_pipeline.data.encode import Encoded, write_encoded
+from llm_ctr_pipeline.data.engine import read_parquet
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
@@ -22,7 +23,7 @@ class IbisParquetDataset(EngineDataset):
         """Name the file's rows as a table; nothing is read until it is executed."""
         return read_parquet(self.connection, self._filepath)
 
-    def save(self, data: ir.Table) -> None:
-        """Execute the table and put the result in its place when it is whole."""
+    def save(self, data: Encoded) -> None:
+        """Write the rows and put the result in its place when it is whole."""
         with drafted(self._filepath) as draft:
-            write_parquet(self.connection, data, draft)
+            write_encoded(self.connection, data, draft)
