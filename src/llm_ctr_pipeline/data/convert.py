@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.csv_blocks import CsvBlocks
+from llm_ctr_pipeline.data.csv_blocks import Bytes, CsvBlocks
 from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, QUOTE, SPARK, EngineError, threads_of
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.in_order import in_order
@@ -123,14 +123,14 @@ class _File(AbstractContextManager["_File"]):
             self._writer.close()
 
 
-def _read_block(numbered: tuple[int, bytes], csv: CsvFile, kept: list[str]) -> pa.Table:
+def _read_block(numbered: tuple[int, Bytes], csv: CsvFile, kept: list[str]) -> pa.Table:
     """Read a block's rows as strings in dictionaries, one of each column."""
     number, block = numbered
     is_first = number == 0
     if not is_first and block.startswith(_BYTE_ORDER_MARK):
         block = b"\n" + block  # it is part of a cell here; an empty line is no row
     if not block.endswith(b"\n"):
-        block += b"\n"  # a header without it would be no row
+        block = block + b"\n"  # a header without it would be no row
     rows = pa_csv.read_csv(
         pa.py_buffer(block),
         pa_csv.ReadOptions(

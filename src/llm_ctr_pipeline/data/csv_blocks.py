@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 from rich import get_console
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
@@ -13,6 +14,7 @@ from llm_ctr_pipeline.data.raw_csv import LONGEST_ROW, CsvFile, records, text_li
 
 _BLOCK_BYTES = 1 << 23
 _QUOTE = QUOTE.encode()
+Bytes = bytes | bytearray
 
 
 class CsvBlocks:
@@ -40,7 +42,7 @@ class CsvBlocks:
         """SHA-256, in hexadecimal, of what was read so far."""
         return self._digest.hexdigest()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Bytes]:
         """Read the file.
 
         Yields:
@@ -59,23 +61,35 @@ class CsvBlocks:
             size = self.csv.path.stat().st_size
             task = progress.add_task(f"reading {self.csv.path.name}", total=size)
             rest, hashed = b"", hashing.submit(self._digest.update, b"")
-            while content := file.read(_BLOCK_BYTES):
-                hashed.result()  # one block ahead, not the whole file
-                hashed = hashing.submit(self._digest.update, content)
-                content = rest + content
-                end = self._end_of_rows(content)
-                if end > 0:
-                    yield self._checked(content[:end])
-                rest = content[end:]
+            while block := self._read(file):
+                progress.advance(task, len(block))
+                if rest:
+                    block[:0] = rest
+                end = self._end_of_rows(block)
+                rest = bytes(block[end:])
+                del block[end:]
                 if len(rest) > LONGEST_ROW:
                     self._raise_if_faulty()
-                progress.advance(task, len(content))
+                hashed.result()  # one block ahead, not the whole file
+                hashed = hashing.submit(self._digest.update, block)
+                if block:
+                    yield self._checked(block)
+            hashed.result()
+            self._digest.update(rest)
             if rest:
                 if not self._is_closed(rest):
                     self._raise_if_faulty()
                 yield self._checked(rest)
 
-    def _end_of_rows(self, content: bytes) -> int:
+    @staticmethod
+    def _read(file: IO[bytes]) -> bytearray:
+        """Read some bytes to the end of a line; read once, they are copied nowhere."""
+        block = bytearray(_BLOCK_BYTES)
+        del block[file.readinto(block) :]  # type: ignore[attr-defined]
+        block += file.readline()
+        return block
+
+    def _end_of_rows(self, content: Bytes) -> int:
         """Where the last row ends that ends within some bytes; 0 if none does."""
         end = content.rfind(b"\n") + 1
         if _QUOTE not in content:
@@ -93,11 +107,11 @@ class CsvBlocks:
                 end = content.rfind(b"\n", 0, first) + 1
         return end
 
-    def _is_closed(self, content: bytes) -> bool:
+    def _is_closed(self, content: Bytes) -> bool:
         """Whether every cell that begins with a quote ends with one."""
         return not any(cell[1] for cell in self._cells.finditer(content))
 
-    def _checked(self, block: bytes) -> bytes:
+    def _checked(self, block: Bytes) -> Bytes:
         """See that a block is UTF-8, and that none of its rows is too long."""
         if not block.isascii():
             try:
