@@ -65,6 +65,7 @@ def test_a_file_without_a_header_names_its_columns() -> None:
         ({"times": [{"column": "hour", "format": "YYYY"}]}, "unix_seconds"),
         ({"delimiter": ",,"}, "delimiter"),
         ({"delimiter": '"'}, "cannot stand between two cells"),
+        ({"delimiter": "¦"}, "'¦' cannot stand between two cells"),
         ({"splits": LOG["splits"] | {"test": "train.csv"}}, "'train.csv' is given for 2 splits"),
         ({"splits": LOG["splits"] | {"valid": 0.6, "test": 0.4}}, "leave no rows"),
         ({"splits": LOG["splits"] | {"valid": 1.5}}, "a share between 0 and 1"),

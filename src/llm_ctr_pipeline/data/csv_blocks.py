@@ -86,7 +86,7 @@ class CsvBlocks:
         """Read some bytes to the end of a line; read once, they are copied nowhere."""
         block = bytearray(_BLOCK_BYTES)
         del block[file.readinto(block) :]  # type: ignore[attr-defined]
-        block += file.readline()
+        block += file.readline(LONGEST_ROW)
         return block
 
     def _end_of_rows(self, content: Bytes) -> int:

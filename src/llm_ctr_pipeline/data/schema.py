@@ -99,7 +99,7 @@ class LogSchema:
 
     Attributes:
         dataset: Short name of the log, as in file and catalog names: `x4`.
-        delimiter: What stands between two cells, one character.
+        delimiter: What stands between two cells, one ASCII character.
         columns: The columns in order, for files without a header line; None for files with
             one, which may hold the columns in any order.
         label: Raw column of the label, `0` or `1`.
@@ -127,7 +127,7 @@ class LogSchema:
         Raises:
             ValueError: What is wrong, in one line.
         """
-        if self.delimiter in _NO_DELIMITERS:
+        if self.delimiter in _NO_DELIMITERS or not self.delimiter.isascii():
             raise ValueError(f"{self.delimiter!r} cannot stand between two cells")
         _check_names(self)
         _check_columns(self)
