@@ -23,7 +23,7 @@ class StateMismatchError(RefusedError, ValueError):
     """The state on disk is of a run with other settings or other data."""
 
 
-class DiskSpaceError(OSError):
+class DiskSpaceError(RefusedError, OSError):
     """The disk does not hold the training state."""
 
 
