@@ -76,7 +76,7 @@ def test_after_a_kill_the_same_command_goes_on(
     assert left == []
 
 
-LARGER = ("--pipeline=preprocess", "--params", "generated_log.seed=7")
+LARGER = ("--pipeline=preprocess", "--params", "generated_log.train_rows=150000")
 
 
 @pytest.mark.slow

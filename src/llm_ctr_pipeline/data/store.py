@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,6 +126,9 @@ class StorePath:
         """Open the file; `text` is what `open` takes for text."""
         self.fs.invalidate_cache(self.inner)
         file: IO[Any] = self.fs.open(self.inner, mode, **text)
+        if mode == "rb":
+            # Drivers' files lack part of what Python's have, such as a limit to a line.
+            return BufferedReader(file)  # type: ignore[type-var]
         return file
 
     def read_text(self, encoding: str) -> str:
