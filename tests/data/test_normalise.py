@@ -73,6 +73,7 @@ def described(x4: LogSchema, **changes: object) -> LogSchema:
 
 def test_numbers_go_to_the_criteo_buckets(values: Values, x4: LogSchema) -> None:
     given = ["", "-2", "-0.5", "0", "1", "2", "2.5", "3", "4", "5", "1000", "00012", "1000000"]
+    given += ["1e-05", "-2.5e0", "1E+20", "9" * 200 + "e99"]
     schema = described(x4, fields=(FieldSource("I1", "numeric", "I1"),))
     buckets = values(schema, I1=given)["I1"]
     expected = [
@@ -85,6 +86,12 @@ def test_numbers_go_to_the_criteo_buckets(values: Values, x4: LogSchema) -> None
     ]
     assert buckets == expected
     assert expected[:10] == ["", "-2", "0", "0", "1", "2", "0", "1", "1", "2"]
+
+
+def test_the_lowest_numbers_share_a_bucket(values: Values, x4: LogSchema) -> None:
+    schema = described(x4, fields=(FieldSource("I1", "numeric", "I1"),))
+    buckets = values(schema, I1=["-1e50", "-1e19", "-9e17"])["I1"]
+    assert buckets[0] == buckets[1] != buckets[2]
 
 
 def test_numbers_go_to_the_stated_buckets(values: Values, x4: LogSchema) -> None:

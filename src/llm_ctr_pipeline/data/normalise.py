@@ -17,6 +17,7 @@ from llm_ctr_pipeline.data.schema import (
 from llm_ctr_pipeline.data.times import FORMATS, is_weekend
 
 _WHOLE_UP_TO = 2  # in the Criteo challenge's buckets
+_LOWEST = -9e18  # numbers below it share its bucket: int64 ends there
 
 
 def field_value(table: ir.Table, field: FieldSource, schema: LogSchema) -> ir.StringValue:
@@ -56,5 +57,5 @@ def _bucket(column: ir.StringColumn, edges: tuple[float, ...] | None) -> ir.Inte
         return sum((number >= edge).cast("int64") for edge in edges)
     # Engines may compute both branches for every row, and some refuse the logarithm of 0.
     above_two = ibis.greatest(number, 1.0).ln().pow(2).floor()
-    whole = (number < 0).ifelse(number.ceil(), number.floor())
+    whole = (number < 0).ifelse(ibis.greatest(number, _LOWEST).ceil(), number.floor())
     return (number > _WHOLE_UP_TO).ifelse(above_two, whole).cast("int64")

@@ -18,7 +18,8 @@ from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.times import FORMATS
 
 _LONGEST_REASON = 500  # a reader may quote the whole row
-_NUMBER = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?$"
+# As pandas writes floats, and always below the largest double.
+_NUMBER = r"^-?[0-9]{1,200}(\.[0-9]{1,200})?([eE][+-]?[0-9]{1,2})?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 # A file with so many rows for each value of a code holds every value, unless the offset is
 # wrong: the rarest hour of Avazu has one row in 60.
@@ -161,7 +162,7 @@ def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
         if field.kind == NUMERIC and field.column is not None:
             column = table[field.column]
             bad = (column != "") & ~_matches(column, _NUMBER)
-            yield _Rule(field.column, bad, "a decimal number or empty")
+            yield _Rule(field.column, bad, "a number or empty")
 
 
 def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
