@@ -194,19 +194,16 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
 def store_root(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a store of each kind: flat, with folders, and one that only copies.
-
-    S3 is tested where s3fs and moto's server are installed.
-    """
+    """The address of a store of each kind: flat, with folders, and one that only copies."""
     if request.param == "memory":
         yield "memory://store"
     elif request.param == "webhdfs":
         with webhdfs.served(tmp_path_factory.mktemp("hdfs")) as address:
             yield address
     else:
-        pytest.importorskip("s3fs", reason="the S3 tests need s3fs")
-        server = pytest.importorskip("moto.server", reason="the S3 tests need moto[server]")
-        served = server.ThreadedMotoServer("127.0.0.1", port=0)
+        from moto.server import ThreadedMotoServer
+
+        served = ThreadedMotoServer("127.0.0.1", port=0)
         served.start()
         host, port = served.get_host_and_port()
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
