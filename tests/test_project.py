@@ -158,6 +158,19 @@ print(json.dumps(facts))
     assert facts["do_not_track"] == "true"
 
 
+def test_what_make_starts_sends_no_usage_data() -> None:
+    env = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
+    done = subprocess.run(
+        ["make", "--eval", "shown: ; @echo $$DO_NOT_TRACK", "shown"],  # noqa: S607
+        cwd=PROJECT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "true"
+
+
 def test_telemetry_is_declined_where_it_is_committed() -> None:
     assert yaml.safe_load((PROJECT / ".telemetry").read_text()) == {"consent": False}
     assert ".telemetry" not in (PROJECT / ".gitignore").read_text()

@@ -22,7 +22,8 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SettingsError(
-            'preprocessing on Spark needs PySpark and Java 17 or newer: pip install -e ".[spark]"'
+            "preprocessing on Spark needs PySpark and Java 17 or newer: "
+            'pip install -c constraints.txt -e ".[spark]"'
         ) from error
     # A row of the wrong width is seen only where every column is read.
     builder = SparkSession.builder.config("spark.sql.csv.parser.columnPruning.enabled", "false")
