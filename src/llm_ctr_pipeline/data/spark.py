@@ -36,8 +36,8 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
         if error.getCondition() != "JAVA_GATEWAY_EXITED":
             raise
         raise SettingsError(
-            "Spark could not start Java, of which it needs version 17 or newer: install it, and let "
-            "JAVA_HOME or PATH name it"
+            "Spark could not start Java, of which it needs version 17 or newer: install it, and "
+            "let JAVA_HOME or PATH name it"
         ) from error
 
 
