@@ -2,6 +2,8 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Kedro and MLflow then send no usage statistics, whichever command is theirs.
+export DO_NOT_TRACK := true
 INSTALLED := $(VENV)/.installed
 WORKERS := --numprocesses auto --maxprocesses 4
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ def test_every_dataset_is_in_the_catalog_and_has_a_layer(
         assert dataset is not None
         layer = ((dataset.metadata or {}).get("kedro-viz") or {}).get("layer")
         assert layer in LAYERS, f"{name} has the layer {layer} in {env}"
+
+
+def test_the_layers_of_each_pipeline_have_an_order(pipelines: dict[str, Pipeline]) -> None:
+    """Kedro-Viz shows none where they have not."""
+    catalog = DataCatalog.from_config(load("base", "catalog"))
+
+    def layer(name: str) -> str:
+        dataset = catalog.get(name)
+        assert dataset is not None
+        return str((dataset.metadata or {})["kedro-viz"]["layer"])
+
+    for pipeline in pipelines.values():
+        before: dict[str, set[str]] = {}
+        for node in pipeline.nodes:
+            inputs = {layer(name) for name in node.inputs if not name.startswith("params:")}
+            for output in node.outputs:
+                own = layer(output)
+                before.setdefault(own, set()).update(inputs - {own})
+        TopologicalSorter(before).prepare()  # raises where there is a cycle
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -156,6 +176,19 @@ print(json.dumps(facts))
     assert facts["hooks"] == 3
     assert facts["heavy"] == []
     assert facts["do_not_track"] == "true"
+
+
+def test_what_make_starts_sends_no_usage_data() -> None:
+    env = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
+    done = subprocess.run(
+        ["make", "--eval", "shown: ; @echo $$DO_NOT_TRACK", "shown"],  # noqa: S607
+        cwd=PROJECT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "true"
 
 
 def test_telemetry_is_declined_where_it_is_committed() -> None:

@@ -63,6 +63,12 @@ def test_every_parameter_is_logged_by_its_full_name(run: Run) -> None:
     assert {name.partition(".")[0] for name in logged} == groups
 
 
+def test_of_a_stage_only_what_it_sets_itself_is_logged(run: Run) -> None:
+    stage = "single_phase.stages.end_to_end."
+    logged = {name.removeprefix(stage) for name in run.data.params if name.startswith(stage)}
+    assert logged == {"datasets", "components", "start"}  # all else is logged as training's
+
+
 def test_metrics_of_every_epoch_and_of_the_test_are_logged(finished_run: Path, run: Run) -> None:
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     results = json.loads((finished_run / REPORTING / "training_results.json").read_text())

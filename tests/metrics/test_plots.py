@@ -120,3 +120,9 @@ def test_every_figure_has_the_house_look_and_names_its_axes() -> None:
         assert figure.layout.title.text
         assert all(axis.title.text for axis in figure.select_yaxes())
         assert list(figure.select_xaxes())[-1].title.text
+
+
+def test_the_legend_lets_the_ground_through() -> None:
+    """Kedro-Viz has a dark ground and light letters, so a legend's own ground hides them."""
+    *_, opacity = TEMPLATE.layout.legend.bgcolor.removesuffix(")").split(",")
+    assert float(opacity) <= 0.2

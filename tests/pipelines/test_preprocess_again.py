@@ -133,6 +133,11 @@ STALE: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
         {},
         r"raw_log\.json is of other raw files or parameters",
     ),
+    "another generated log": (
+        lambda _: None,
+        {"generated_log": {"valid_rows": 600}},
+        r"generated_log is to be generated with other settings",
+    ),
     "another min_count": (
         lambda _: None,
         {"preprocess": {"min_count": 3}},

@@ -126,7 +126,8 @@ def test_spark_gives_the_ids_and_rows_that_duckdb_gives(
     for env in ("base", "spark"):
         (tmp_path / env).mkdir()
         projects[env] = make_project(tmp_path / env)
-        preprocess(projects[env], env, raw)
+        printed = preprocess(projects[env], env, raw)
+        assert "No Partition Defined" not in printed  # once for each field, at several steps
     duckdb, spark = projects.values()
     for name in ("04_feature/x4/feature_map.json", "05_model_input/x4/summary.json"):
         assert read_json(spark, name) == read_json(duckdb, name)
@@ -141,6 +142,21 @@ def test_spark_gives_the_ids_and_rows_that_duckdb_gives(
     ]
     assert rows[0].ids_NF.equal(rows[1].ids_NF)
     assert rows[0].labels_N.equal(rows[1].labels_N)
+
+
+@pytest.mark.slow
+def test_without_java_it_is_said_what_to_install(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_project: Callable[[Path], Path],
+    finished_run: Path,
+    preprocess: Callable[..., str],
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
+    raw = finished_run / "data" / "01_raw" / "generated_log"
+    printed = preprocess(make_project(tmp_path), "spark", raw, code=1)
+    assert "Error: Spark could not start Java, of which it needs version 17 or newer" in printed
+    assert "Traceback" not in printed
 
 
 @needs_java

@@ -129,7 +129,9 @@ def test_a_run_interrupted_in_mid_epoch_goes_on(
     point: ResumePoint,
     step: int,
     number: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     whole, trained = uninterrupted
     model = make_model()
     signal_in_step(model, step, number)
@@ -140,6 +142,7 @@ def test_a_run_interrupted_in_mid_epoch_goes_on(
         assert raised.value.code == 143
     # The step is completed first.
     assert load_state(point.file, point.key)[0].step == step
+    assert f"Stopped after step {step}: the same command goes on from there" in caplog.messages
     final = make_model()
     assert_equal_runs(train(point, final), whole)
     for name, weight in trained.state_dict().items():

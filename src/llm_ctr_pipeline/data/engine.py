@@ -43,7 +43,9 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
     if backend == SPARK:
         from llm_ctr_pipeline.data.spark import spark_session
 
-        return ibis.pyspark.connect(spark_session(options))
+        # First, for it says what to install; Ibis without PySpark says something else.
+        session = spark_session(options)
+        return ibis.pyspark.connect(session)
     if backend == DUCKDB and "temp_directory" in options:
         # What a killed process spilled is removed by the next one.
         scratch = Scratch(Path(options["temp_directory"]))

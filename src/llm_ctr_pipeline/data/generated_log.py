@@ -71,8 +71,14 @@ def provide_generated_log(folder: Place, settings: GeneratedLogSettings) -> dict
             "it is: move them away, or point generated_dir to another folder"
         )
     complete = is_whole(folder) and all((folder / f"{split}.csv").is_file() for split in SPLITS)
-    same = card is not None and (card["version"], card["settings"]) == (_VERSION, asdict(settings))
-    return card if card is not None and complete and same else write_generated_log(folder, settings)
+    if card is not None and complete and is_of(card, settings):
+        return card
+    return write_generated_log(folder, settings)
+
+
+def is_of(card: dict[str, Any], settings: GeneratedLogSettings) -> bool:
+    """Whether a generated log's card is that of the log which settings give."""
+    return (card["version"], card["settings"]) == (_VERSION, asdict(settings))
 
 
 def read_card(folder: Place) -> dict[str, Any] | None:

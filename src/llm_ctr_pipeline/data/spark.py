@@ -16,19 +16,29 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
     """Start Spark, or take the session that runs already, as on a cluster.
 
     Raises:
-        SettingsError: If PySpark is not installed.
+        SettingsError: If PySpark is not installed, or Java does not start.
     """
     try:
+        from pyspark.errors import PySparkRuntimeError
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SettingsError(
-            'preprocessing on Spark needs PySpark and Java 17 or newer: pip install -e ".[spark]"'
+            "preprocessing on Spark needs PySpark and Java 17 or newer: "
+            'pip install -c constraints.txt -e ".[spark]"'
         ) from error
     # A row of the wrong width is seen only where every column is read.
     builder = SparkSession.builder.config("spark.sql.csv.parser.columnPruning.enabled", "false")
     for name, value in settings.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+            raise
+        raise SettingsError(
+            "Spark could not start Java, of which it needs version 17 or newer: install it, and "
+            "let JAVA_HOME or PATH name it"
+        ) from error
 
 
 def convert_csv_with_spark(

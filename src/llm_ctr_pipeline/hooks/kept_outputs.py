@@ -8,6 +8,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings, is_of, read_card
 from llm_ctr_pipeline.data.raw_log import made_of
 from llm_ctr_pipeline.data.store import Place, changed_at, is_whole, place_of
 
@@ -15,10 +16,27 @@ from llm_ctr_pipeline.data.store import Place, changed_at, is_whole, place_of
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
     """Say why outputs that exist cannot be kept; None if all of them can."""
     for node in pipeline.nodes:
-        reason = _is_of_another_log(node, catalog) or _is_older_than_its_inputs(node, catalog)
+        reason = (
+            _is_generated_anew(node, catalog)
+            or _is_of_another_log(node, catalog)
+            or _is_older_than_its_inputs(node, catalog)
+        )
         if reason is not None:
             return reason
     return None
+
+
+def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
+    """The generated log has other settings now: Kedro passes over the node that writes it."""
+    if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
+        return None
+    raw_folder, generated_folder, settings = (catalog.load(name) for name in node.inputs)
+    if settings is None or raw_folder.path != generated_folder:
+        return None
+    card = read_card(generated_folder)
+    if card is None or is_of(card, GeneratedLogSettings(**settings.model_dump())):
+        return None
+    return f"{generated_folder} is to be generated with other settings"
 
 
 def _is_of_another_log(node: Node, catalog: DataCatalog) -> str | None:

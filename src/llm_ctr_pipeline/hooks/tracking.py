@@ -18,7 +18,7 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
 from llm_ctr_pipeline.hooks.database import provide_database
-from llm_ctr_pipeline.params import PATHS
+from llm_ctr_pipeline.params import PATHS, StagesParams
 from llm_ctr_pipeline.resolvers import tracking_uri
 
 
@@ -59,10 +59,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool
     ) -> None:
         """Log the node's parameters, each key of a typed group as a parameter of its own."""
-        plain = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            for name, value in inputs.items()
-        }
+        plain = {name: _plain(value) for name, value in inputs.items()}
         super().before_node_run(node, catalog, plain, is_async)
 
     @hook_impl
@@ -108,6 +105,13 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         """End a run that Ctrl-C or SIGTERM cut off; MLflow itself would call it finished."""
         if self._running and mlflow.active_run() is not None:
             mlflow.end_run("KILLED")
+
+
+def _plain(value: Any) -> Any:
+    """A typed group as JSON types; of a stage what it sets itself, since the rest is training's."""
+    if not isinstance(value, BaseModel):
+        return value
+    return value.model_dump(mode="json", exclude_unset=isinstance(value, StagesParams))
 
 
 def _exit_on_sigterm() -> None:

@@ -47,6 +47,8 @@ _FURTHER = (
 _TEXT = "#2B2B2B"
 _LINE = "#BDBDBD"
 _GRID = "#ECECEC"
+# Barely there: Kedro-Viz puts white letters and a dark ground around it, a browser neither.
+_LEGEND = "rgba(127, 127, 127, 0.08)"
 
 _AXIS = {
     "automargin": True,
@@ -66,7 +68,7 @@ TEMPLATE = go.layout.Template(
         "colorway": [BLUE, VERMILLION, GREEN, GREY],
         "font": {"family": "Helvetica, Arial, sans-serif", "size": 14, "color": _TEXT},
         "hoverlabel": {"font": {"size": 13}},
-        "legend": {"bgcolor": "rgba(255, 255, 255, 0.85)", "bordercolor": _GRID, "borderwidth": 1},
+        "legend": {"bgcolor": _LEGEND, "bordercolor": _LINE, "borderwidth": 1},
         "margin": {"l": 80, "r": 30, "t": 80, "b": 70},
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",

@@ -185,7 +185,7 @@ class _Loop:
                         progress.report(self._validate())
                     stopping = stop.signal is not None
                     if self._keeping_due(validated=due, stopping=stopping):
-                        self._keep()
+                        self._keep(stopping=stopping)
                     if stopping:
                         stop.raise_if_arrived()
                     if self._out_of_patience():
@@ -296,7 +296,7 @@ class _Loop:
         its_turn = len(self.state.history) % every == 0 or at_end or self._out_of_patience()
         return stopping or (validated and its_turn)
 
-    def _keep(self) -> None:
+    def _keep(self, *, stopping: bool) -> None:
         """Write the training state."""
         assert self.resume is not None  # noqa: S101 - it is due
         if not self._is_finite():
@@ -312,6 +312,9 @@ class _Loop:
             unfrozen_state(self.module),
             self.optimizer.state_dict(),
         )
+        if stopping:
+            step = self.state.step
+            logger.info("Stopped after step %d: the same command goes on from there", step)
         self.clock = time.perf_counter()
 
     def _is_finite(self) -> bool:
