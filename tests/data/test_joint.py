@@ -9,8 +9,8 @@ from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.feature_map import Extension, FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map, build_joint_map
 from llm_ctr_pipeline.data.joint import join_vocabularies, part_of
-from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
+from tests.data.logs import log_of
 
 FIELDS = ("site", "hour")
 SPLITS = {
@@ -18,16 +18,6 @@ SPLITS = {
     "x1": {"site": ["b", "9", "9", "b", "b", "5"], "hour": ["3", "3", "8", "8", "8", "1"]},
     "x2": {"site": ["9", "9", "9", "9", "1", "1"], "hour": ["8", "8", "8", "7", "2", "2"]},
 }
-
-
-def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
-    """A log of categorical columns, some of which it lacks."""
-    sources = (
-        FieldSource(name, *(("absent", None) if name in absent else ("categorical", name)))
-        for name in names
-    )
-    splitting = Splitting({"train": "train.csv"}, {}, None, 0)
-    return LogSchema("x4", ",", None, "label", (), (), (), tuple(sources), splitting)
 
 
 def fit_on(dataset: str) -> FitSource:

@@ -8,20 +8,10 @@ from llm_ctr_pipeline.data.encode import encode
 from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.fit import build_feature_map
-from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
+from tests.data.logs import log_of
 
 FIT_ON = FitSource("generated log", "train.csv", 3, 1, "0" * 64)
-
-
-def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
-    """A log of categorical columns, some of which it lacks."""
-    sources = (
-        FieldSource(name, *(("absent", None) if name in absent else ("categorical", name)))
-        for name in names
-    )
-    splitting = Splitting({"train": "train.csv"}, {}, None, 0)
-    return LogSchema("x4", ",", None, "label", (), (), (), tuple(sources), splitting)
 
 
 def split(connection: Backend, name: str, **columns: list[str]) -> ir.Table:

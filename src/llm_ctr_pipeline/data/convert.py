@@ -76,8 +76,10 @@ def _has_two_line_ends(csv: CsvFile) -> bool:
 
 def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:
     """Write each block's rows as a row group, dealt out to some files in turn."""
-    cells = [(name, pa.dictionary(pa.int32(), pa.string())) for name in kept]
-    schema = pa.schema([*cells, (POSITION, pa.int64())])
+    cells = pa.dictionary(pa.int32(), pa.string())
+    types = {**dict.fromkeys(kept, cells), POSITION: pa.int64()}
+    # What cannot be null is written and read without its marks of where it is.
+    schema = pa.schema([pa.field(name, types[name], nullable=False) for name in types])
     read = partial(_read_block, csv=blocks.csv, kept=kept)
     make_folder(target)
     written = 0
@@ -88,7 +90,9 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: in
                 place = target / f"part-{number}.parquet"
                 files.append(stack.enter_context(_File(place, schema, kept)))
             position = pa.array(np.arange(written, written + rows.num_rows))
-            files[number % _FILES].write(rows.append_column(schema.field(POSITION), position))
+            files[number % _FILES].write(
+                pa.Table.from_arrays([*rows.columns, position], schema=schema)
+            )
             written += rows.num_rows
 
 
@@ -101,6 +105,7 @@ class _File(AbstractContextManager["_File"]):
             place,
             schema,
             store_schema=False,
+            compression="lz4",
             write_statistics=False,
             use_dictionary=kept,
             dictionary_pagesize_limit=_LARGEST_DICTIONARY,

@@ -58,12 +58,21 @@ class _Block:
     first: int
     rows: int
 
-    def read(self, columns: Sequence[str]) -> dict[str, pa.DictionaryArray]:
-        """Read some columns."""
+    def read(
+        self, columns: Sequence[str], rows: int | None = None
+    ) -> dict[str, pa.DictionaryArray]:
+        """Read some columns: all rows, or so many of the first; dictionaries as a whole."""
         options = {"metadata": self.metadata, "read_dictionary": [*columns]}
         with parquet_file(self.file, **options) as file:
-            rows = file.read_row_group(self.number, columns=[*columns], use_threads=False)
-        return {name: rows[name].combine_chunks() for name in columns}
+            batch = next(
+                file.iter_batches(
+                    batch_size=rows or max(1, self.rows),
+                    row_groups=[self.number],
+                    columns=[*columns],
+                    use_threads=False,
+                )
+            )
+        return {name: batch[name] for name in columns}
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,8 @@ class LookUp:
         return found
 
     def _cells_of(self, block: _Block) -> dict[str, pa.Array]:
-        return {name: cells.dictionary for name, cells in block.read([*self.columns]).items()}
+        found = block.read([*self.columns], rows=1)
+        return {name: cells.dictionary for name, cells in found.items()}
 
     def _ids_of_cells(self, piece: tuple[str, list[pa.Array]]) -> list[BlockIds]:
         column, cells = piece
@@ -147,8 +157,8 @@ class LookUp:
         self, file: tuple[Place, Sequence[_Block], Mapping[str, Sequence[BlockIds]]]
     ) -> None:
         path, blocks, ids = file
-        fields = [(name, pa.int32()) for name in self.schema.names]
-        schema = pa.schema([(ROW, pa.int64()), (LABEL, pa.int8()), *fields])
+        types = {ROW: pa.int64(), LABEL: pa.int8(), **dict.fromkeys(self.schema.names, pa.int32())}
+        schema = pa.schema([pa.field(name, types[name], nullable=False) for name in types])
         # Faster to write and to read than dictionaries of ids, and as small.
         deltas = dict.fromkeys([ROW, *self.schema.names], "DELTA_BINARY_PACKED")
         with parquet_writer(

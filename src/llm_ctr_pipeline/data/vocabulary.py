@@ -2,6 +2,7 @@
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,13 +32,17 @@ def fit_vocabulary(train: ir.Table, schema: LogSchema, min_count: int) -> ir.Tab
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}: it must be at least 1")
     per_field = [
-        _field_vocabulary(train, field, schema, min_count).mutate(
-            position=ibis.literal(position, "int32")
+        _counts(train, field, schema).mutate(
+            field=ibis.literal(field.name), position=ibis.literal(position, "int32")
         )
         for position, field in enumerate(schema.fields)
         if field.column is not None
     ]
-    return ibis.union(*per_field, distinct=False).order_by(["position", "id"]).drop("position")
+    counted = ibis.union(*per_field, distinct=False)
+    kept = counted.filter(counted["count"] >= min_count)
+    by_rank = ibis.window(group_by="position", order_by=[kept["count"].desc(), kept["value"].asc()])
+    ranked = kept.mutate(id=(ibis.row_number().over(by_rank) + 1).cast("int32"))
+    return ranked.order_by(["position", "id"]).select("field", "value", "count", "id")
 
 
 def entries_by_field(vocabulary: ir.Table) -> dict[str, pa.Table]:
@@ -48,31 +53,24 @@ def entries_by_field(vocabulary: ir.Table) -> dict[str, pa.Table]:
     """
     entries = vocabulary.select("field", "value", "id").to_pyarrow().combine_chunks()
     fields = pc.dictionary_encode(entries["field"]).combine_chunks()
-    entries = entries.drop_columns("field")
-    by_field = {}
-    for code, field in enumerate(fields.dictionary.to_pylist()):
-        own = entries.filter(pc.equal(fields.indices, code))
-        by_field[field] = own.take(pc.sort_indices(own["id"])).combine_chunks()
+    codes = fields.indices.to_numpy()
+    entries = entries.take(np.lexsort((entries["id"].to_numpy(), codes))).drop_columns("field")
+    ends = np.cumsum(np.bincount(codes, minlength=len(fields.dictionary)))
+    by_field, first = {}, 0
+    for field, end in zip(fields.dictionary.to_pylist(), ends.tolist(), strict=True):
+        by_field[field] = entries.slice(first, end - first)
+        first = end
     return by_field
 
 
-def _field_vocabulary(
-    train: ir.Table, field: FieldSource, schema: LogSchema, min_count: int
-) -> ir.Table:
-    column = train[field.column]
-    counted = train.group_by(value=column).aggregate(count=train.count())
-    if field.kind != CATEGORICAL:
-        # What is derived is derived from each raw value once: there are far fewer than rows.
-        cells = counted.rename({field.column: "value"})
-        counted = cells.group_by(value=field_value(cells, field, schema)).aggregate(
-            # DuckDB sums in 128 bits and would write them as floats; files are below 2^31 rows.
-            count=cells["count"].sum().cast("int32").cast("int64")
-        )
-    kept = counted.filter(counted["count"] >= min_count)
-    by_rank = ibis.window(order_by=[kept["count"].desc(), kept["value"].asc()])
-    return kept.select(
-        field=ibis.literal(field.name),
-        value=kept["value"],
-        count=kept["count"],
-        id=(ibis.row_number().over(by_rank) + 1).cast("int32"),
+def _counts(train: ir.Table, field: FieldSource, schema: LogSchema) -> ir.Table:
+    """How often each value of a field occurs: `value`, `count`."""
+    counted = train.group_by(value=train[field.column]).aggregate(count=train.count())
+    if field.kind == CATEGORICAL:
+        return counted
+    # What is derived is derived from each raw value once: there are far fewer than rows.
+    cells = counted.rename({field.column: "value"})
+    return cells.group_by(value=field_value(cells, field, schema)).aggregate(
+        # DuckDB sums in 128 bits and would write them as floats; files are below 2^31 rows.
+        count=cells["count"].sum().cast("int32").cast("int64")
     )
