@@ -11,6 +11,7 @@ import torch
 from llm_ctr_pipeline.data import encoded_file
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.encoded_file import EncodedFile, StreamedSplit
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.store import StorePath
 
 CPU = torch.device("cpu")
@@ -150,6 +151,14 @@ def test_ranks_share_the_rows_out(file: EncodedFile, ranks: int) -> None:
     assert {len(part) for part in taken} == {ROWS // ranks} == {len(part) for part in parts}
     together = [number for part in taken for number in part]
     assert len(set(together)) == len(together)
+
+
+def test_each_rank_has_a_row_or_none_trains(file: EncodedFile) -> None:
+    parts = [stream(file, 200, rank, ROWS) for rank in (0, 1, ROWS - 1)]
+    assert [len(numbers(batches(part))) for part in parts] == [1, 1, 1]
+    message = f"train.parquet has {ROWS} rows, too few for each of {ROWS + 1} processes"
+    with pytest.raises(EncodedDataError, match=message):
+        stream(file, 200, 0, ROWS + 1)
 
 
 def test_no_more_than_two_buffers_are_read_ahead(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows, generator, move
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.schema import LABEL, ROW
 from llm_ctr_pipeline.data.store import Place, parquet_file, parts_of
 
@@ -138,6 +139,18 @@ class StreamedSplit:
     buffer_rows: int
     rank: int = 0
     ranks: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse more ranks than rows: some would have none, and none would train.
+
+        Raises:
+            EncodedDataError: See above.
+        """
+        if len(self) == 0:
+            raise EncodedDataError(
+                f"{self.file.path} has {len(self.file)} rows, too few for each of {self.ranks} "
+                "processes to have one: train with fewer processes, or on more rows"
+            )
 
     def __len__(self) -> int:
         return len(self.file) // self.ranks
