@@ -105,6 +105,21 @@ def test_looked_up_ids_are_the_joined_ones(
     assert 0 in found["ip"].to_pylist()
 
 
+def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Backend) -> None:
+    """To look them up for each split would reckon each row's split anew, for each column."""
+    schema = replace(LOG, splitting=HELD_OUT)
+    write_raw(tmp_path, 400)
+    splits = splits_of(tmp_path, connection, schema)
+    vocabulary = fit_vocabulary(splits["train"].table, schema, min_count=2)
+    train, valid, test = (
+        found.columns
+        for found in encode_splits(splits, vocabulary, schema).values()
+        if isinstance(found, LookUp)
+    )
+    assert train is valid is test
+    assert {*train} == {"site", "hour", "ip", "age"}
+
+
 def test_a_split_without_any_known_value_is_all_zeros(tmp_path: Path, connection: Backend) -> None:
     write_raw(tmp_path, 50)
     splits = splits_of(tmp_path, connection, LOG)

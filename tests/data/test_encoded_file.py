@@ -10,7 +10,8 @@ import torch
 
 from llm_ctr_pipeline.data import encoded_file
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.encoded_file import EncodedFile, StreamedSplit
+from llm_ctr_pipeline.data.encoded_file import EncodedFile, StreamedSplit, check_counted
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.store import StorePath
 
 CPU = torch.device("cpu")
@@ -152,6 +153,14 @@ def test_ranks_share_the_rows_out(file: EncodedFile, ranks: int) -> None:
     assert len(set(together)) == len(together)
 
 
+def test_each_rank_has_a_row_or_none_trains(file: EncodedFile) -> None:
+    parts = [stream(file, 200, rank, ROWS) for rank in (0, 1, ROWS - 1)]
+    assert [len(numbers(batches(part))) for part in parts] == [1, 1, 1]
+    message = f"train.parquet has {ROWS} rows, too few for each of {ROWS + 1} processes"
+    with pytest.raises(EncodedDataError, match=message):
+        stream(file, 200, 0, ROWS + 1)
+
+
 def test_no_more_than_two_buffers_are_read_ahead(
     file: EncodedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +199,20 @@ def test_what_does_not_fit_is_streamed(
 
 def test_free_memory_is_what_the_machine_says() -> None:
     assert 1 << 20 < encoded_file.free_memory() < 1 << 50
+
+
+@pytest.mark.parametrize("fault", [None, "rows", "clicks", "ids"])
+def test_rows_are_those_that_were_counted(fault: str | None) -> None:
+    ids_NF = torch.tensor([[0, 1], [0, 0], [2, 3]], dtype=torch.int32)
+    rows = EncodedSplit(ids_NF, torch.tensor([1.0, 0.0, 0.0]))
+    unknown = {"a": 2 / 3, "b": (2 if fault == "ids" else 1) / 3}
+    counted = {
+        "rows": 4 if fault == "rows" else 3,
+        "clicks": 2 if fault == "clicks" else 1,
+        "unknown_share_by_field": unknown,
+    }
+    if fault is None:
+        check_counted(rows, FIELDS, counted)
+        return
+    with pytest.raises(EncodedDataError, match="not those that the summary beside them counted"):
+        check_counted(rows, FIELDS, counted)

@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from llm_ctr_pipeline.data.avazu import AVAZU_COLUMNS as COLUMNS
 from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw_check import RawFile
-from llm_ctr_pipeline.data.raw_csv import records
+from llm_ctr_pipeline.data.raw_csv import open_csv, records
 from llm_ctr_pipeline.data.schema import LogSchema
 
 WriteRaw = Callable[..., Path]
@@ -103,3 +105,15 @@ def test_what_is_no_header_is_refused(open_x4: OpenRaw, tmp_path: Path, content:
     path = tmp_path / "train.csv"
     path.write_bytes(content)
     assert str(path) in refused(open_x4, path)
+
+
+def test_a_file_that_may_not_be_read_is_refused(
+    write_raw: WriteRaw, x4: LogSchema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    path = write_raw([{"C14": "7"}])
+    monkeypatch.setattr(Path, "open", refuse)  # root may read any file
+    with pytest.raises(RawLogError, match=r"train\.csv cannot be read: Permission denied"):
+        open_csv(path, x4)

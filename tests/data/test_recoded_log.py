@@ -15,6 +15,7 @@ from llm_ctr_pipeline.data.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.generated_log import (
     GeneratedLogSettings,
+    first_rows,
     read_truth,
     write_generated_log,
 )
@@ -57,10 +58,12 @@ def folder_of(path: Path, connection: Backend) -> RawFolder:
     return RawFolder(path, connection, path.with_name(f"{path.name}_rows"))
 
 
-def splits_of(path: Path, connection: Backend, schema: LogSchema) -> dict[str, ir.Table]:
+def splits_of(
+    path: Path, connection: Backend, schema: LogSchema, every_nth_row: int = 1
+) -> dict[str, ir.Table]:
     """The raw rows of a log's splits."""
-    rows, facts = read_raw_log(folder_of(path, connection), schema, 1)
-    splits = raw_splits(rows, schema, 1, facts["cuts"])
+    rows, facts = read_raw_log(folder_of(path, connection), schema, every_nth_row)
+    splits = raw_splits(rows, schema, every_nth_row, facts["cuts"])
     return {name: split.table for name, split in splits.items()}
 
 
@@ -69,7 +72,7 @@ def recoded(generated: Path, x4: LogSchema) -> Path:
     """The folder of the generated log's x1 and x2; only to be read."""
     connection = ibis.duckdb.connect()
     raw = splits_of(generated, connection, x4)
-    rows = rows_of_log(raw, SETTINGS.rows)
+    rows = rows_of_log(raw, first_rows(generated))
     truth = read_truth(connection, generated)
     for dataset, recoding in RECODINGS.items():
         folder = folder_of(generated.parent / dataset, connection)
@@ -83,7 +86,7 @@ def recode(connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema) 
 
     def write(dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any) -> dict[str, Any]:
         raw = splits_of(generated, connection, x4)
-        rows = rows_of_log({split: raw[split] for split in splits}, SETTINGS.rows)
+        rows = rows_of_log({split: raw[split] for split in splits}, first_rows(generated))
         folder = folder_of(tmp_path / dataset, connection)
         arguments = {
             "recoding": RECODINGS[dataset],
@@ -238,4 +241,19 @@ def test_only_a_log_with_avazus_columns_can_be_recoded(
 ) -> None:
     raw = splits_of(generated, connection, x4)
     with pytest.raises(RawLogError, match="'C18' is missing: point x1_raw_dir"):
-        rows_of_log({"train": raw["train"].drop("C18")}, {"train": 3000})
+        rows_of_log({"train": raw["train"].drop("C18")}, {"train": 0})
+
+
+def test_a_sample_of_a_log_is_recoded_row_by_row(
+    connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema
+) -> None:
+    raw = splits_of(generated, connection, x4, every_nth_row=3)
+    rows = rows_of_log(raw, first_rows(generated))
+    taken = [*range(0, 3000, 3)]
+    taken += [3000 + row for row in range(0, 500, 3)] + [3500 + row for row in range(0, 1000, 3)]
+    assert sorted(rows.select("log_row").to_pyarrow()["log_row"].to_pylist()) == taken
+    folder = folder_of(tmp_path / "x2", connection)
+    truth = read_truth(connection, generated)
+    provide_recoded_log(folder, "x2", rows, RECODINGS["x2"], {"source": "here"}, truth)
+    written = [pq.read_table(tmp_path / "x2" / f"{name}_truth.parquet") for name in SPLITS[::2]]
+    assert sorted(row for table in written for row in table["log_row"].to_pylist()) == taken

@@ -15,6 +15,7 @@ from kedro.runner import SequentialRunner
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.feature_map import FingerprintError
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
 from llm_ctr_pipeline.training.checkpoint import load_checkpoint
@@ -174,6 +175,22 @@ def test_rows_of_another_feature_map_are_refused(
     before = snapshot(trained_project)
     run_here(trained_project, "preprocess", params={"preprocess": {"min_count": 3}})
     with pytest.raises(FingerprintError, match="so its ids mean other values"):
+        run_here(trained_project, "evaluate")
+    assert snapshot(trained_project) == before
+
+
+def test_rows_that_a_run_cut_off_before_its_summary_left_are_refused(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    """The summary vouches for the ids; the rows beside it are already those of the next run."""
+    before = snapshot(trained_project)
+    summary = trained_project / "data/05_model_input/x4/summary.json"
+    counted = summary.read_bytes()
+    run_here(trained_project, "preprocess", params={"preprocess": {"min_count": 3}})
+    summary.write_bytes(counted)
+    with pytest.raises(EncodedDataError, match="preprocessing was interrupted"):
         run_here(trained_project, "evaluate")
     assert snapshot(trained_project) == before
 

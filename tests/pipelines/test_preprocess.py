@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import os
 from collections import Counter
@@ -268,7 +269,11 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a zip instead of a CSV": (
         edit_bytes(lambda _: b"PK\x03\x04\x14\x00\x00\x00\x08\x00 \x9c\xff"),
-        r"train\.csv, line 1: byte 0x9c is not UTF-8 text",
+        r"train\.csv is a zip file, not CSV: unpack it",
+    ),
+    "a gzip file instead of a CSV": (
+        edit_bytes(gzip.compress),
+        r"train\.csv is a gzip file, not CSV: unpack it",
     ),
     "a label other than 0 or 1": (
         in_row(3, 1, "2", "test"),

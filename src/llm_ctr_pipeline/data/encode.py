@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, threads_of, write_parquet
+from llm_ctr_pipeline.data.engine import DUCKDB, POSITION, read_parquet, threads_of, write_parquet
 from llm_ctr_pipeline.data.look_up import CellIds, LookUp, rows_in
 from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.raw_log import RawSplit
@@ -39,20 +39,31 @@ def encode_splits(
         field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
         for field, entries in entries_by_field(vocabulary).items()
     }
-    return {name: _look_up(split, known, vocabulary, schema) for name, split in splits.items()}
+    # Splits of one file share its cells: which rows are a split's is costly to tell.
+    connection = next(iter(splits.values())).connection
+    columns = {
+        source: _ids_by_column(read_parquet(connection, source), known, vocabulary, schema)
+        for source in {split.source for split in splits.values()}
+    }
+    return {name: _look_up(split, columns[split.source], schema) for name, split in splits.items()}
 
 
-def _look_up(
-    split: RawSplit, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
-) -> LookUp:
+def _ids_by_column(
+    rows: ir.Table, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
+) -> dict[str, CellIds]:
+    """The ids of a raw file's cells, by column; `known` are those of plain fields."""
     columns = {}
     for column, fields in _by_column(schema).items():
         if _is_plain(fields):
             if fields[0].name in known:
                 columns[column] = known[fields[0].name]
         else:
-            cells = _ids_of_cells(split.table, vocabulary, column, fields, schema)
+            cells = _ids_of_cells(rows, vocabulary, column, fields, schema)
             columns[column] = _cell_ids(cells, fields)
+    return columns
+
+
+def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema) -> LookUp:
     chosen = None
     if split.is_part:
         chosen = np.zeros(rows_in(split.source), dtype=np.bool_)

@@ -3,18 +3,19 @@
 Shape legend: N rows of a split, B rows of a batch, F fields.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from llm_ctr_pipeline.data.batches import Batch, EncodedSplit, TrainingRows, generator, move
+from llm_ctr_pipeline.data.errors import EncodedDataError
 from llm_ctr_pipeline.data.schema import LABEL, ROW
 from llm_ctr_pipeline.data.store import Place, parquet_file, parts_of
 
@@ -139,6 +140,18 @@ class StreamedSplit:
     rank: int = 0
     ranks: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse more ranks than rows: some would have none, and none would train.
+
+        Raises:
+            EncodedDataError: See above.
+        """
+        if len(self) == 0:
+            raise EncodedDataError(
+                f"{self.file.path} has {len(self.file)} rows, too few for each of {self.ranks} "
+                "processes to have one: train with fewer processes, or on more rows"
+            )
+
     def __len__(self) -> int:
         return len(self.file) // self.ranks
 
@@ -204,6 +217,31 @@ class StreamedSplit:
             table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
         return EncodedSplit.from_arrow(
             table.slice(group.start, group.stop - group.start), self.fields
+        )
+
+
+def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: Mapping[str, Any]) -> None:
+    """Refuse rows that are not those which a summary counted.
+
+    A run that was cut off may have replaced them, and not yet the summary, which is written last.
+
+    Args:
+        rows: The encoded split, as it lies on disk.
+        fields: The fields in order.
+        summary: What preprocessing counted, `rows`, `clicks` and `unknown_share_by_field`.
+
+    Raises:
+        EncodedDataError: If rows, clicks or the unknown ids of a field are more or fewer.
+    """
+    unknown = len(rows) - rows.ids_NF.count_nonzero(dim=0)
+    found = [len(rows), int(rows.labels_N.sum(dtype=torch.float64)), *unknown.tolist()]
+    shares = [summary["unknown_share_by_field"][field] for field in fields]
+    counted = [round(share * summary["rows"]) for share in shares]
+    if found != [summary["rows"], summary["clicks"], *counted]:
+        raise EncodedDataError(
+            "the encoded rows are not those that the summary beside them counted: preprocessing "
+            "was interrupted; run `kedro run --pipeline=preprocess` again, or preprocess_all "
+            "where x1 or x2 is asked for"
         )
 
 

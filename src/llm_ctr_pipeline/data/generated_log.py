@@ -93,6 +93,19 @@ def read_card(folder: Place) -> dict[str, Any] | None:
     return card
 
 
+def first_rows(folder: Place) -> dict[str, int]:
+    """Say where each split begins in the log, its files behind one another.
+
+    Raises:
+        RawLogError: If the folder holds no generated log.
+    """
+    card = read_card(folder)
+    if card is None:
+        raise RawLogError(f"{folder} holds no {CARD_NAME}, so it is no generated log")
+    rows = GeneratedLogSettings(**card["settings"]).rows
+    return dict(zip(rows, (0, *itertools.accumulate(rows.values())), strict=False))
+
+
 def read_truth(connection: BaseBackend, folder: Place) -> ir.Table:
     """Name the true click probabilities of all rows of the log.
 
@@ -100,13 +113,8 @@ def read_truth(connection: BaseBackend, folder: Place) -> ir.Table:
         `log_row` int64, the position in the log with train, valid and test behind one another,
         and `probability` float64.
     """
-    card = read_card(folder)
-    if card is None:
-        raise RawLogError(f"{folder} holds no {CARD_NAME}, so it is no generated log")
-    rows = GeneratedLogSettings(**card["settings"]).rows
-    starts = dict(zip(rows, (0, *itertools.accumulate(rows.values())), strict=False))
     parts = []
-    for split, start in starts.items():
+    for split, start in first_rows(folder).items():
         truth = read_parquet(connection, folder / f"{split}_truth.parquet")
         parts.append(truth.select(log_row=truth[ROW] + start, probability="probability"))
     return ibis.union(*parts)

@@ -14,6 +14,13 @@ from llm_ctr_pipeline.data.store import Place
 # a limit the search for the fault would take it into memory.
 LONGEST_ROW = 2_000_000
 _LONGEST_SHOWN = 80
+# What compressed files begin with, and no text does.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 # What Python's csv module says, and what it means here.
 _FAULTS = {
     "expected after": "text stands behind a closing quote",
@@ -63,8 +70,18 @@ def read_first_line(path: Place, schema: LogSchema) -> list[str]:
     """Read the cells on the first line of a CSV file: its header, where it has one.
 
     Raises:
-        RawLogError: If the folder or the file is missing, or the first line is none.
+        RawLogError: If the folder or the file is missing or cannot be read, or the first line is
+            none.
     """
+    try:
+        return _first_line(path, schema)
+    except PermissionError as error:
+        raise RawLogError(
+            f"{path} cannot be read: {error.strerror}; give the user who runs this the right to"
+        ) from error
+
+
+def _first_line(path: Place, schema: LogSchema) -> list[str]:
     if not path.parent.is_dir():
         raise RawLogError(
             f"raw folder {path.parent} not found: set raw_dir to a folder with {path.name}"
@@ -74,6 +91,7 @@ def read_first_line(path: Place, schema: LogSchema) -> list[str]:
     expected = "a header line and rows" if schema.columns is None else "rows"
     if path.stat().st_size == 0:
         raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
+    _check_is_text(path)
     try:
         reader = csv.reader(text_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
         cells = next(reader, [])
@@ -82,6 +100,15 @@ def read_first_line(path: Place, schema: LogSchema) -> list[str]:
     if not cells:
         raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
     return cells
+
+
+def _check_is_text(path: Place) -> None:
+    """Refuse a compressed file by its first bytes."""
+    with path.open("rb") as file:
+        begin = file.read(max(map(len, _COMPRESSED)))
+    for mark, kind in _COMPRESSED.items():
+        if begin.startswith(mark):
+            raise RawLogError(f"{path} is a {kind} file, not CSV: unpack it under this name")
 
 
 def check_columns(path: Place, columns: list[str], schema: LogSchema) -> None:

@@ -42,7 +42,7 @@ CARD_NAME = "recoded_log.json"
 LOG_ROW = "log_row"
 PROBABILITY = "probability"
 # Raise it when the same settings begin to give other rows: logs on disk are then rewritten.
-_VERSION = 1
+_VERSION = 2
 
 _TIME = FORMATS["YYMMDDHH"]
 # What the published files add to hour, day (counted from the first one) and weekday.
@@ -87,12 +87,12 @@ class Recoding:
         return {split: ends for split, ends in bounds.items() if ends[0] < ends[1]}
 
 
-def rows_of_log(splits: Mapping[str, ir.Table], rows: Mapping[str, int]) -> ir.Table:
+def rows_of_log(splits: Mapping[str, ir.Table], starts: Mapping[str, int]) -> ir.Table:
     """Put splits of a raw log behind one another and number their rows through.
 
     Args:
         splits: Raw rows with Avazu's columns, as strings, and their position.
-        rows: How many rows each split has.
+        starts: At which row of the log the raw file of each split begins.
 
     Returns:
         `log_row` int64, `click`, `hour` and Avazu's fields.
@@ -100,7 +100,7 @@ def rows_of_log(splits: Mapping[str, ir.Table], rows: Mapping[str, int]) -> ir.T
     Raises:
         RawLogError: If a column is missing.
     """
-    parts, start = [], 0
+    parts = []
     for split, table in splits.items():
         missing = [name for name in ("click", "hour", *AVAZU_FIELDS) if name not in table.columns]
         if missing:
@@ -108,9 +108,8 @@ def rows_of_log(splits: Mapping[str, ir.Table], rows: Mapping[str, int]) -> ir.T
                 f"x1 and x2 can be made of a log in Avazu's raw columns alone, and {missing[0]!r} "
                 "is missing: point x1_raw_dir and x2_raw_dir to folders of their own"
             )
-        numbered = {LOG_ROW: (table[POSITION] + start).cast("int64")}
+        numbered = {LOG_ROW: (table[POSITION] + starts[split]).cast("int64")}
         parts.append(table.select(**numbered, click="click", hour="hour", **_same(AVAZU_FIELDS)))
-        start += rows[split]
     return reduce(lambda first, second: first.union(second), parts)
 
 

@@ -5,7 +5,7 @@ number of threads gives the same splits.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -141,15 +141,12 @@ def take_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None
         return table
     keys, group = _keys(table, schema), _group(table, schema)
     part = cuts.parts.index(split)
-    chosen = []
-    for name, last_keys in cuts.last_keys.items():
-        bounds = [group == name]
-        if part > 0:
-            bounds.append(_is_after(keys, last_keys[part - 1]))
-        if part < len(last_keys):
-            bounds.append(~_is_after(keys, last_keys[part]))
-        chosen.append(reduce(and_, bounds))
-    return table.filter(reduce(or_, chosen))
+    bounds = []
+    if part > 0:
+        bounds.append(_is_after(keys, _last_keys(group, cuts, part - 1)))
+    if part < len(cuts.parts) - 1:
+        bounds.append(~_is_after(keys, _last_keys(group, cuts, part)))
+    return table.filter(reduce(and_, bounds))
 
 
 def _keys(table: ir.Table, schema: LogSchema) -> list[ir.Column]:
@@ -181,7 +178,22 @@ def _totals(ends: Mapping[str, list[int]], parts: tuple[str, ...]) -> dict[str, 
     return dict(zip(parts, zip([0, *summed], summed, strict=False), strict=True))
 
 
-def _is_after(keys: list[ir.Column], last: Key) -> ir.BooleanColumn:
+def _last_keys(group: ir.StringColumn, cuts: Cuts, part: int) -> Sequence[int | str | ir.Column]:
+    """The key of the last row of a part: of the row's own group, where there are several.
+
+    So each bound needs a row's key once; engines compute it anew wherever a filter names it.
+    """
+    by_group = {name: last_keys[part] for name, last_keys in cuts.last_keys.items()}
+    if len(by_group) == 1:
+        return next(iter(by_group.values()))
+    (_, *others), (first, *_) = by_group.items(), by_group.values()
+    return [
+        group.cases(*((name, last[at]) for name, last in others), else_=first[at])
+        for at in range(len(first))
+    ]
+
+
+def _is_after(keys: list[ir.Column], last: Sequence[int | str | ir.Column]) -> ir.BooleanColumn:
     """Whether a row's key comes after another, its first column first."""
     key, bound = keys[0], last[0]
     if len(keys) == 1:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 
 from llm_ctr_pipeline.data.batches import with_known_ids
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.encoded_file import EncodedFile, check_counted
 from llm_ctr_pipeline.data.feature_map import check_ids
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
@@ -26,6 +26,7 @@ def predict(
     checkpoint: Checkpoint,
     rows: EncodedFile,
     summary: dict[str, Any],
+    evaluation: EvaluationParams,
     llm: LlmParams,
     training: TrainingParams,
 ) -> pd.DataFrame:
@@ -33,7 +34,9 @@ def predict(
     known = checkpoint.feature_map
     check_ids(known, summary["fingerprint"], summary["extends"])
     limit_cpu_threads(training.cpu_threads)
-    split = with_known_ids(rows.read(known.names), known.sizes)
+    split = rows.read(known.names)
+    check_counted(split, known.names, summary["splits"][evaluation.split])
+    split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
         model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)

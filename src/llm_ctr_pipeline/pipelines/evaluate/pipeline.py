@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "evaluated_model",
                     "evaluated_rows",
                     "evaluated_summary",
+                    "params:evaluation",
                     "params:llm",
                     "params:training",
                 ],

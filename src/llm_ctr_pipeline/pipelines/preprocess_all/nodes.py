@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.fit import build_joint_map
-from llm_ctr_pipeline.data.generated_log import SOURCE, read_truth
+from llm_ctr_pipeline.data.generated_log import SOURCE, first_rows, read_truth
 from llm_ctr_pipeline.data.joint import join_vocabularies as join
 from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
 from llm_ctr_pipeline.data.recoded_log import Recoding, provide_recoded_log, rows_of_log
@@ -35,10 +35,13 @@ def provide_recoded_logs(
     folders = {"x1": (x1_folder, recoding.x1), "x2": (x2_folder, recoding.x2)}
     is_generated = raw_log["source"] == SOURCE
     used = SPLITS if is_generated else SPLITS[:1]
-    raw = raw_splits(raw_rows, log.to_schema(), preprocess.every_nth_row, raw_log["cuts"])
+    schema = log.to_schema()
+    raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
     facts = {split: raw_log["splits"][split] for split in used}
-    sizes = {split: found["rows"] for split, found in facts.items()}
     made_from = {split: found["fingerprint"] for split, found in facts.items()}
+    begin = first_rows(raw_folder.path) if is_generated else {"train": 0}
+    # What is held out of train has positions in the training file.
+    starts = {split: begin[split if split in schema.splitting.files else "train"] for split in used}
     source = SOURCE if is_generated else f"re-encoded from {log.dataset}'s training rows"
     sources = []
     for dataset, (folder, split_as) in folders.items():
@@ -48,7 +51,7 @@ def provide_recoded_logs(
         card = provide_recoded_log(
             folder,
             dataset,
-            rows_of_log({split: raw[split].table for split in used}, sizes),
+            rows_of_log({split: raw[split].table for split in used}, starts),
             Recoding(**split_as.model_dump()),
             {"source": source, "splits": made_from},
             read_truth(raw_folder.connection, raw_folder.path) if is_generated else None,
