@@ -35,7 +35,7 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     rows = draft.put_in_place(raw_folder.rows)
     splits = raw_splits(rows, schema, 1, found["cuts"])
     path = folder / "vocabulary.parquet"
-    write_parquet(connection, fit_vocabulary(splits["train"].table, schema, min_count), path)
+    write_parquet(connection, fit_vocabulary(splits["train"].marked, schema, min_count), path)
     vocabulary = connection.read_parquet(path)
     fit_on = FitSource(source=raw.name, **found["splits"]["train"])
     build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)

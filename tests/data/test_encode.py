@@ -88,7 +88,7 @@ def test_looked_up_ids_are_the_joined_ones(
     monkeypatch.setattr(look_up, "_BLOCKS_AT_ONCE", 5)
     write_raw(tmp_path, 400)
     splits = splits_of(tmp_path, connection, schema, every_nth_row)
-    vocabulary = fit_vocabulary(splits["train"].table, schema, min_count=2)
+    vocabulary = fit_vocabulary(splits["train"].marked, schema, min_count=2)
     vocabulary = connection.create_table("vocabulary", vocabulary)
     rows = 0
     encoded = encode_splits(splits, vocabulary, schema)
@@ -110,7 +110,7 @@ def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Back
     schema = replace(LOG, splitting=HELD_OUT)
     write_raw(tmp_path, 400)
     splits = splits_of(tmp_path, connection, schema)
-    vocabulary = fit_vocabulary(splits["train"].table, schema, min_count=2)
+    vocabulary = fit_vocabulary(splits["train"].marked, schema, min_count=2)
     train, valid, test = (
         found.columns
         for found in encode_splits(splits, vocabulary, schema).values()
@@ -123,7 +123,7 @@ def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Back
 def test_a_split_without_any_known_value_is_all_zeros(tmp_path: Path, connection: Backend) -> None:
     write_raw(tmp_path, 50)
     splits = splits_of(tmp_path, connection, LOG)
-    vocabulary = fit_vocabulary(splits["train"].table, LOG, min_count=1000)
+    vocabulary = fit_vocabulary(splits["train"].marked, LOG, min_count=1000)
     encoded = encode_splits(splits, vocabulary, LOG)["test"]
     found = written(connection, encoded, tmp_path / "test.parquet")
     assert [set(found[name].to_pylist()) for name in LOG.names] == [{0}] * len(LOG.names)

@@ -12,7 +12,14 @@ from ibis.backends.duckdb import Backend
 from llm_ctr_pipeline.data.engine import POSITION
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.schema import LogSchema, Splitting
-from llm_ctr_pipeline.data.splits import Cuts, find_cuts, sample, shuffled, take_split
+from llm_ctr_pipeline.data.splits import (
+    Cuts,
+    find_cuts,
+    mark_split,
+    rows_in_split,
+    sample,
+    shuffled,
+)
 
 ROWS = 1000
 CLICKS = 173
@@ -38,7 +45,10 @@ def rows_of(
     table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None
 ) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = (
-        take_split(table, split, schema, cuts).order_by(POSITION).to_pyarrow().to_pylist()
+        rows_in_split(mark_split(table, split, schema, cuts))
+        .order_by(POSITION)
+        .to_pyarrow()
+        .to_pylist()
     )
     return rows
 

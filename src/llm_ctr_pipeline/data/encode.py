@@ -13,6 +13,7 @@ from llm_ctr_pipeline.data.look_up import CellIds, LookUp, rows_in
 from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.raw_log import RawSplit
 from llm_ctr_pipeline.data.schema import CATEGORICAL, LABEL, ROW, FieldSource, LogSchema
+from llm_ctr_pipeline.data.splits import IN_SPLIT, in_split
 from llm_ctr_pipeline.data.store import Place
 from llm_ctr_pipeline.data.vocabulary import entries_by_field
 
@@ -67,8 +68,12 @@ def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema)
     chosen = None
     if split.is_part:
         chosen = np.zeros(rows_in(split.source), dtype=np.bool_)
-        for batch in split.table.select(POSITION).to_pyarrow_batches():
-            chosen[batch[POSITION].to_numpy()] = True
+        is_in = in_split(split.marked)
+        marked = split.marked.select(
+            POSITION, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
+        )
+        for batch in marked.to_pyarrow_batches():
+            chosen[batch[POSITION].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
     return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
 
 

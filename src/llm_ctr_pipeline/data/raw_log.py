@@ -20,7 +20,14 @@ from llm_ctr_pipeline.data.raw_check import (
 )
 from llm_ctr_pipeline.data.raw_csv import CsvFile, open_csv
 from llm_ctr_pipeline.data.schema import SPLITS, LogSchema
-from llm_ctr_pipeline.data.splits import Cuts, find_cuts, sample, take_split
+from llm_ctr_pipeline.data.splits import (
+    Cuts,
+    find_cuts,
+    in_split,
+    mark_split,
+    rows_in_split,
+    sample,
+)
 from llm_ctr_pipeline.data.store import Place, make_folder
 
 
@@ -72,12 +79,14 @@ class RawSplit:
     Attributes:
         table: As strings, and their position: a view in the engine, which may be read several
             times in one query.
-        source: Where they are, in Parquet.
+        marked: What `mark_split` made of the rows of the file, to count in; a view too.
+        source: Where the file's rows are, in Parquet.
         is_part: Whether there are others.
         connection: Ibis backend.
     """
 
     table: ir.Table
+    marked: ir.Table
     source: Place
     is_part: bool
     connection: BaseBackend
@@ -163,11 +172,14 @@ def raw_splits(
     }
     splits = {}
     for split in SPLITS:
-        chosen = _rows_of(tables, split, schema, every_nth_row, where)
         source = split if split in tables else "train"
-        is_part = chosen is not tables[source]
-        table = named(rows.connection, chosen) if is_part else chosen
-        splits[split] = RawSplit(table, rows.of_file(source), is_part, rows.connection)
+        marked = _marked(tables, split, schema, every_nth_row, where)
+        is_part = marked is not tables[source]
+        if is_part:
+            marked = named(rows.connection, marked)
+        chosen = rows_in_split(marked)
+        table = marked if chosen is marked else named(rows.connection, chosen)
+        splits[split] = RawSplit(table, marked, rows.of_file(source), is_part, rows.connection)
     return splits
 
 
@@ -189,7 +201,7 @@ def _check(
     return {"splits": splits, "cuts": cuts.to_dict() if cuts else None}
 
 
-def _rows_of(
+def _marked(
     tables: Mapping[str, ir.Table],
     split: str,
     schema: LogSchema,
@@ -197,7 +209,7 @@ def _rows_of(
     cuts: Cuts | None,
 ) -> ir.Table:
     table = sample(tables.get(split, tables["train"]), every_nth_row)
-    return take_split(table, split, schema, cuts)
+    return mark_split(table, split, schema, cuts)
 
 
 def _split_facts(
@@ -213,8 +225,10 @@ def _split_facts(
         return of_file
     schema = files["train"].csv.schema
     tables = {name: file.table for name, file in files.items()}
-    table = _rows_of(tables, split, schema, every_nth_row, cuts)
-    counts = table.aggregate(rows=table.count(), clicks=(table[schema.label] == "1").sum())
+    marked = _marked(tables, split, schema, every_nth_row, cuts)
+    is_in = in_split(marked)
+    clicks = (marked[schema.label] == "1").sum(where=is_in)
+    counts = marked.aggregate(rows=marked.count(where=is_in), clicks=clicks)
     found = counts.to_pyarrow().to_pylist()[0]
     made_of = [of_file.fingerprint, every_nth_row, split, cut]
     fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from llm_ctr_pipeline.data.normalise import field_value
 from llm_ctr_pipeline.data.schema import CATEGORICAL, FieldSource, LogSchema
+from llm_ctr_pipeline.data.splits import in_split
 
 
 def fit_vocabulary(train: ir.Table, schema: LogSchema, min_count: int) -> ir.Table:
@@ -18,8 +19,8 @@ def fit_vocabulary(train: ir.Table, schema: LogSchema, min_count: int) -> ir.Tab
     is left for "unknown". A field that the log lacks gets none.
 
     Args:
-        train: The raw rows of the training split, as strings; a table or view of the engine,
-            since every field reads it anew.
+        train: The raw rows of the training split, as strings, or rows in which `mark_split`
+            marked them; a table or view of the engine, since every field reads it anew.
         schema: The log's description.
         min_count: How often a value must occur to get an id, at least 1.
 
@@ -65,7 +66,8 @@ def entries_by_field(vocabulary: ir.Table) -> dict[str, pa.Table]:
 
 def _counts(train: ir.Table, field: FieldSource, schema: LogSchema) -> ir.Table:
     """How often each value of a field occurs: `value`, `count`."""
-    counted = train.group_by(value=train[field.column]).aggregate(count=train.count())
+    rows = train.count(where=in_split(train))
+    counted = train.group_by(value=train[field.column]).aggregate(count=rows)
     if field.kind == CATEGORICAL:
         return counted
     # What is derived is derived from each raw value once: there are far fewer than rows.

@@ -43,7 +43,7 @@ def fit_vocabulary(
     """Number the values that the training split holds often enough."""
     schema = log.to_schema()
     splits = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    return fit(splits["train"].table, schema, preprocess.min_count)
+    return fit(splits["train"].marked, schema, preprocess.min_count)
 
 
 def make_feature_map(
