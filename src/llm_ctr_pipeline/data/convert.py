@@ -1,8 +1,9 @@
 """From a raw CSV file to Parquet: every cell as the text that it is, in the file's order."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,10 +90,7 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: in
             if number < _FILES:
                 place = target / f"part-{number}.parquet"
                 files.append(stack.enter_context(_File(place, schema, kept)))
-            position = pa.array(np.arange(written, written + rows.num_rows))
-            files[number % _FILES].write(
-                pa.Table.from_arrays([*rows.columns, position], schema=schema)
-            )
+            files[number % _FILES].write(rows, first=written)
             written += rows.num_rows
 
 
@@ -100,6 +98,7 @@ class _File(AbstractContextManager["_File"]):
     """A Parquet file that a thread of its own writes, one row group after the other."""
 
     def __init__(self, place: Place, schema: pa.Schema, kept: list[str]) -> None:
+        self._schema = schema
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._writer = parquet_writer(
             place,
@@ -111,14 +110,17 @@ class _File(AbstractContextManager["_File"]):
             dictionary_pagesize_limit=_LARGEST_DICTIONARY,
             column_encoding={POSITION: "DELTA_BINARY_PACKED"},
         )
-        self._writing = self._thread.submit(bool)
+        self._writing: Future[Any] = self._thread.submit(bool)
 
-    def write(self, rows: pa.Table) -> None:
-        """Begin to write rows, when those before are written."""
+    def write(self, rows: pa.Table, first: int) -> None:
+        """Begin to write rows, the first of them at a position, when those before are written."""
         self._writing.result()
-        self._writing = self._thread.submit(
-            self._writer.write_table, rows, row_group_size=max(1, rows.num_rows)
-        )
+        self._writing = self._thread.submit(self._write, rows, first)
+
+    def _write(self, rows: pa.Table, first: int) -> None:
+        position = pa.array(np.arange(first, first + rows.num_rows))
+        numbered = pa.Table.from_arrays([*rows.columns, position], schema=self._schema)
+        self._writer.write_table(numbered, row_group_size=max(1, rows.num_rows))
 
     def __exit__(self, *_: object) -> None:
         try:

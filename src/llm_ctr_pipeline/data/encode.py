@@ -40,19 +40,18 @@ def encode_splits(
         field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
         for field, entries in entries_by_field(vocabulary).items()
     }
-    # Splits of one file share its cells: which rows are a split's is costly to tell.
+    # The cells of all files at once: which of them are a split's need not be told.
     connection = next(iter(splits.values())).connection
-    columns = {
-        source: _ids_by_column(read_parquet(connection, source), known, vocabulary, schema)
-        for source in {split.source for split in splits.values()}
-    }
-    return {name: _look_up(split, columns[split.source], schema) for name, split in splits.items()}
+    files = [read_parquet(connection, place) for place in {at.source for at in splits.values()}]
+    rows = ibis.union(*files, distinct=False)
+    columns = _ids_by_column(rows, known, vocabulary, schema)
+    return {name: _look_up(split, columns, schema) for name, split in splits.items()}
 
 
 def _ids_by_column(
     rows: ir.Table, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
 ) -> dict[str, CellIds]:
-    """The ids of a raw file's cells, by column; `known` are those of plain fields."""
+    """The ids of a log's cells, by raw column; `known` are those of plain fields."""
     columns = {}
     for column, fields in _by_column(schema).items():
         if _is_plain(fields):

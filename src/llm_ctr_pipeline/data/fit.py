@@ -76,7 +76,7 @@ def _digest_fields(
     return known
 
 
-def _as_text(batch: pa.RecordBatch) -> bytes:
+def _as_text(batch: pa.RecordBatch) -> memoryview:
     """Write a batch as lines of `id length value`, unambiguous whatever a value holds."""
     value = batch.column("value")
     lines = pc.binary_join_element_wise(
@@ -85,4 +85,6 @@ def _as_text(batch: pa.RecordBatch) -> bytes:
         pc.binary_join_element_wise(value, "\n", ""),
         " ",
     )
-    return "".join(lines.to_pylist()).encode()
+    # Arrow keeps the lines one behind the other already.
+    _, _, text = lines.buffers()
+    return memoryview(text)[: pc.sum(pc.binary_length(lines)).as_py()]
