@@ -119,6 +119,7 @@ def compare(rows: int, repeats: int, names: list[str], folder: Path) -> list[dic
         for name in names:
             scratch = folder / "scratch"
             scratch.mkdir()
+            os.sync()  # what the one before wrote is not written while this one runs
             usages[name].append(CONTENDERS[name].run(raw, scratch))
             if repeat == 0:
                 found = CONTENDERS[name].vocabulary(scratch)
