@@ -12,6 +12,7 @@ import pytest
 
 from llm_ctr_pipeline.data.feature_map import FeatureMap
 from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.hooks.preflight import PreflightError
 
 PROJECT = Path(__file__).parents[2]
 SAMPLE = Path(
@@ -50,6 +51,21 @@ def test_x4_is_what_preprocess_alone_makes_of_it(finished: Path, finished_run: P
         assert len(files) >= 2
         for file in files:
             assert (finished / "data" / folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_with_other_settings_x1_and_x2_are_not_kept(
+    finished: Path, run_here: Callable[..., None]
+) -> None:
+    before = (finished / "data/05_model_input/x1/summary.json").read_bytes()
+    run_here(finished, "preprocess_all", only_missing_outputs=True)
+    with pytest.raises(PreflightError, match=r"recoded.x1 is to be recoded with other settings"):
+        run_here(
+            finished,
+            "preprocess_all",
+            params={"recoding": {"x1": {"seed": 7}}},
+            only_missing_outputs=True,
+        )
+    assert (finished / "data/05_model_input/x1/summary.json").read_bytes() == before
 
 
 def test_the_summaries_name_the_map_that_their_ids_are_of(finished: Path) -> None:

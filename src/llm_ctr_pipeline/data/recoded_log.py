@@ -223,6 +223,11 @@ def provide_recoded_log(
     return card
 
 
+def is_of(card: Mapping[str, Any], recoding: Recoding) -> bool:
+    """Whether a recoded log's card is that of a log split in this way."""
+    return (card["version"], card["settings"]) == (_VERSION, asdict(recoding))
+
+
 def read_card(folder: Place) -> dict[str, Any] | None:
     """Return the card of a log that was written here; None for another folder."""
     path = folder / CARD_NAME

@@ -8,8 +8,10 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings, is_of, read_card
+from llm_ctr_pipeline.data import generated_log, recoded_log
+from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings
 from llm_ctr_pipeline.data.raw_log import made_of
+from llm_ctr_pipeline.data.recoded_log import Recoding
 from llm_ctr_pipeline.data.store import Place, changed_at, is_whole, place_of
 
 
@@ -18,6 +20,7 @@ def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
     for node in pipeline.nodes:
         reason = (
             _is_generated_anew(node, catalog)
+            or _is_recoded_anew(node, catalog)
             or _is_of_another_log(node, catalog)
             or _is_older_than_its_inputs(node, catalog)
         )
@@ -33,10 +36,22 @@ def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
     raw_folder, generated_folder, settings = (catalog.load(name) for name in node.inputs)
     if settings is None or raw_folder.path != generated_folder:
         return None
-    card = read_card(generated_folder)
-    if card is None or is_of(card, GeneratedLogSettings(**settings.model_dump())):
+    card = generated_log.read_card(generated_folder)
+    if card is None or generated_log.is_of(card, GeneratedLogSettings(**settings.model_dump())):
         return None
     return f"{generated_folder} is to be generated with other settings"
+
+
+def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
+    """A log is to be recoded with other settings now, into the folder that holds what was made."""
+    if "params:recoding" not in node.inputs:
+        return None
+    folder, recodings = catalog.load("recoded_log_folder"), catalog.load("params:recoding")
+    for dataset, settings in recodings.model_dump().items():
+        card = recoded_log.read_card(folder / dataset)
+        if card is not None and not recoded_log.is_of(card, Recoding(**settings)):
+            return f"{folder / dataset} is to be recoded with other settings"
+    return None
 
 
 def _is_of_another_log(node: Node, catalog: DataCatalog) -> str | None:
