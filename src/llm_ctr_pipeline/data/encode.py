@@ -42,8 +42,8 @@ def encode_splits(
     }
     # The cells of all files at once: which of them are a split's need not be told.
     connection = next(iter(splits.values())).connection
-    files = [read_parquet(connection, place) for place in {at.source for at in splits.values()}]
-    rows = ibis.union(*files, distinct=False)
+    files = dict.fromkeys(split.source for split in splits.values())
+    rows = ibis.union(*(read_parquet(connection, file) for file in files), distinct=False)
     columns = _ids_by_column(rows, known, vocabulary, schema)
     return {name: _look_up(split, columns, schema) for name, split in splits.items()}
 
