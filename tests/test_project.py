@@ -181,7 +181,7 @@ print(json.dumps(facts))
 def test_what_make_starts_sends_no_usage_data() -> None:
     env = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
     done = subprocess.run(
-        ["make", "--eval", "shown: ; @echo $$DO_NOT_TRACK", "shown"],  # noqa: S607
+        ["make", "--no-print-directory", "--eval", "shown: ; @echo $$DO_NOT_TRACK", "shown"],  # noqa: S607
         cwd=PROJECT,
         env=env,
         capture_output=True,
