@@ -135,7 +135,7 @@ def mark_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None
     """Say which rows are a split's, in a column `IN_SPLIT`, bool; without it all of them are.
 
     A row's key is a long expression. Engines reckon it once for a column, but once for each
-    time that it holds itself for a filter: counting a field in marked rows takes a quarter.
+    time that it holds itself for a filter: counting fields in marked rows takes a fifth.
 
     Args:
         table: The sampled rows of the file that the split is made of.
