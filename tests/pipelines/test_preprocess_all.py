@@ -68,6 +68,15 @@ def test_with_other_settings_x1_and_x2_are_not_kept(
     assert (finished / "data/05_model_input/x1/summary.json").read_bytes() == before
 
 
+def test_settings_of_what_is_not_recoded_do_not_matter(
+    finished: Path, run_here: Callable[..., None], tmp_path: Path
+) -> None:
+    own = tmp_path / "own_x1"
+    shutil.copytree(finished / "data/01_raw/recoded/x1", own)  # the files keep their times
+    params = {"x1_raw_dir": str(own), "recoding": {"x1": {"seed": 7}}}
+    run_here(finished, "preprocess_all", params=params, only_missing_outputs=True)
+
+
 def test_the_summaries_name_the_map_that_their_ids_are_of(finished: Path) -> None:
     joint, x4 = read_map(finished, "joint"), read_map(finished, "x4")
     assert joint.extends == x4.fingerprint

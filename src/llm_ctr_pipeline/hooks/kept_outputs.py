@@ -48,6 +48,8 @@ def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
         return None
     folder, recodings = catalog.load("recoded_log_folder"), catalog.load("params:recoding")
     for dataset, settings in recodings.model_dump().items():
+        if catalog.load(f"{dataset}.raw_folder").path != folder / dataset:
+            continue
         card = recoded_log.read_card(folder / dataset)
         if card is not None and not recoded_log.is_of(card, Recoding(**settings)):
             return f"{folder / dataset} is to be recoded with other settings"
