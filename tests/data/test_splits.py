@@ -73,6 +73,14 @@ def test_only_what_has_no_file_is_held_out(table: ir.Table, x4: LogSchema) -> No
     assert find_cuts(table, x4) is None
 
 
+def test_cuts_are_written_alike_whichever_class_an_engine_counts_first() -> None:
+    # The fingerprint of a part is made of how its cuts are written.
+    parts, last_keys = ("train", "valid"), {"0": ((7,),), "1": ((5,),)}
+    backwards = dict(reversed(last_keys.items()))
+    written = [json.dumps(Cuts(parts, keys).to_dict()) for keys in (last_keys, backwards)]
+    assert written[0] == written[1]
+
+
 def test_the_draw_follows_the_seed_and_nothing_else(
     connection: Backend, table: ir.Table, x4: LogSchema
 ) -> None:

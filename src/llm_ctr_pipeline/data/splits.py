@@ -45,8 +45,10 @@ class Cuts:
     last_keys: Mapping[str, tuple[Key, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the cuts as JSON types."""
-        groups = {group: [list(key) for key in keys] for group, keys in self.last_keys.items()}
+        """Return the cuts as JSON types, alike in whatever order an engine returned the groups."""
+        groups = {
+            group: [list(key) for key in keys] for group, keys in sorted(self.last_keys.items())
+        }
         return {"parts": list(self.parts), "last_keys": groups}
 
     @classmethod
