@@ -18,9 +18,10 @@ from llm_ctr_pipeline.data.schema import LABEL, ROW, LogSchema
 from llm_ctr_pipeline.data.store import Place, make_folder, parquet_file, parquet_writer, parts_of
 
 # The ids of so many blocks' cells are found together: the cells with an id are hashed for that.
-_BLOCKS_AT_ONCE = 128
-# So many blocks, 400,000 rows of Avazu, make a file of encoded rows; files are written at a time.
-_BLOCKS_OF_A_FILE = 8
+_BLOCKS_AT_ONCE = 120
+# So many blocks, 150,000 rows of Avazu, make a file of encoded rows. A thread writes each: with
+# more blocks in a file, threads would wait for the last files of a split.
+_BLOCKS_OF_A_FILE = 3
 
 Ids = npt.NDArray[np.int32]
 # By field, the id of each cell in a block's dictionary.
