@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
 from benchmarks.measure import SideBySide, report, seconds, side_by_side, timing_cells
-from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory

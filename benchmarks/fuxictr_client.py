@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.deepfm import DeepFm
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import report, seconds
 from benchmarks.models import random_rows
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 
 ROWS = 4_000_000
 CPU = torch.device("cpu")

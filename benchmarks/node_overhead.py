@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from benchmarks.measure import report, side_by_side
 from benchmarks.models import FIELDS, IDS_A_FIELD, SIZES, build_pair
-from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.optimizer import build_optimizer

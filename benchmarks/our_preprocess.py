@@ -12,12 +12,12 @@ from pathlib import Path
 import ibis
 import yaml  # type: ignore[import-untyped]
 
-from llm_ctr_pipeline.data.encode import encode_splits, write_encoded
-from llm_ctr_pipeline.data.engine import write_parquet
-from llm_ctr_pipeline.data.feature_map import FitSource
-from llm_ctr_pipeline.data.fit import build_feature_map
-from llm_ctr_pipeline.data.raw_log import RawFolder, raw_splits, read_raw_log
-from llm_ctr_pipeline.data.vocabulary import fit_vocabulary
+from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
+from llm_ctr_pipeline.data.features.encode import encode_splits, write_encoded
+from llm_ctr_pipeline.data.features.feature_map import FitSource
+from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
+from llm_ctr_pipeline.data.raw.raw_log import RawFolder, raw_splits, read_raw_log
+from llm_ctr_pipeline.data.storage.engine import write_parquet
 from llm_ctr_pipeline.params import LogParams
 
 PARAMETERS = Path(__file__).parents[1] / "conf" / "base" / "parameters_preprocess.yml"

@@ -23,12 +23,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
-from llm_ctr_pipeline.data.engine import POSITION
-from llm_ctr_pipeline.data.normalise import field_value
-from llm_ctr_pipeline.data.schema import LogSchema
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
+from llm_ctr_pipeline.data.log.derived_fields import field_value
+from llm_ctr_pipeline.data.log.schema import POSITION, LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.metrics.tested_models import ModelReport, ScoredModel
+from llm_ctr_pipeline.metrics.comparison import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 
 import llm_ctr_pipeline
 from llm_ctr_pipeline import cli
-from llm_ctr_pipeline.data.archive import BadArchiveError
 from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StorageError
+from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.errors import UnsupportedModelError
 from llm_ctr_pipeline.training.memory_plan import DeviceMemoryError
 

@@ -1,6 +1,6 @@
 """Descriptions of small logs."""
 
-from llm_ctr_pipeline.data.schema import FieldSource, LogSchema, Splitting
+from llm_ctr_pipeline.data.log.schema import FieldSource, LogSchema, Splitting
 
 
 def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:

@@ -5,8 +5,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from llm_ctr_pipeline.data.draft import drafted
 from llm_ctr_pipeline.data.errors import EngineMemoryError, RawLogError, StorageError, told_if_short
+from llm_ctr_pipeline.data.storage.atomic import drafted
 
 FULL = [
     OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),

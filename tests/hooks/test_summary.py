@@ -15,7 +15,7 @@ from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
 from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
-from llm_ctr_pipeline.metrics.tested_models import ScoredModel, compare_models
+from llm_ctr_pipeline.metrics.comparison import ScoredModel, compare_models
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
 from llm_ctr_pipeline.pipelines.train import create_pipeline as train

@@ -12,7 +12,7 @@ from llm_ctr_pipeline.metrics.classification import (
     SingleClassError,
     classification_metrics,
 )
-from llm_ctr_pipeline.metrics.comparison import auc_interval
+from llm_ctr_pipeline.metrics.delong import auc_interval
 
 
 def _log(rows: int, decimals: int = 16) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 
 FIELD_SIZES = (7, 30, 1000, 2, 11)

@@ -11,7 +11,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.params import (
     EvaluationParams,
     LlmParams,

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from pydantic import ValidationError
 
 from llm_ctr_pipeline.hooks.preflight import PreflightError
-from llm_ctr_pipeline.metrics.tested_models import TWO_PHASE_NOTE, NotComparableError, ScoredModel
+from llm_ctr_pipeline.metrics.comparison import TWO_PHASE_NOTE, NotComparableError, ScoredModel
 from llm_ctr_pipeline.params import PATHS, CompareParams
 from llm_ctr_pipeline.pipelines.compare.nodes import compare
 from llm_ctr_pipeline.pipelines.compare.results import TRAINING_PIPELINES, find_models

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from llm_ctr_pipeline.data.raw_log import RawRows, raw_splits
-from llm_ctr_pipeline.data.schema import LogSchema
+from llm_ctr_pipeline.data.log.schema import LogSchema
+from llm_ctr_pipeline.data.raw.raw_log import RawRows, raw_splits
 from llm_ctr_pipeline.params import LogParams
 
 TRAINING: dict[str, Any] = {

@@ -14,9 +14,9 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.errors import EncodedDataError
-from llm_ctr_pipeline.data.feature_map import FingerprintError
+from llm_ctr_pipeline.data.features.feature_map import FingerprintError
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
 from llm_ctr_pipeline.training.checkpoint import load_checkpoint
 

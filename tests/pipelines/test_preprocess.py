@@ -15,11 +15,11 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from llm_ctr_pipeline.data.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings, write_generated_log
-from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.log.schema import SPLITS
+from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
+from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings, write_generated_log
 from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
 from llm_ctr_pipeline.resolvers import RESOLVERS

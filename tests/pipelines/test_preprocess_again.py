@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

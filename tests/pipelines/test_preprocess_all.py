@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 
 PROJECT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.data.schema import SPLITS
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.log.schema import SPLITS
 from tests import webhdfs
 
 PROJECT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.schema import SPLITS
-from llm_ctr_pipeline.data.store import StorePath
+from llm_ctr_pipeline.data.log.schema import SPLITS
+from llm_ctr_pipeline.data.storage.store_path import StorePath
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 
 RunHere = Callable[..., None]

@@ -14,7 +14,7 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from sklearn.metrics import log_loss, roc_auc_score
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.train import create_pipeline
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 

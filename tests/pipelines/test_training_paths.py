@@ -14,7 +14,7 @@ import torch
 from mlflow.entities import Run
 from torch import Tensor
 
-from llm_ctr_pipeline.data.feature_map import FingerprintError
+from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr

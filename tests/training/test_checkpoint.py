@@ -10,7 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.data.feature_map import FeatureMap, Field, FingerprintError, FitSource
+from llm_ctr_pipeline.data.features.feature_map import (
+    FeatureMap,
+    Field,
+    FingerprintError,
+    FitSource,
+)
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
 from llm_ctr_pipeline.models.registry import describe_model

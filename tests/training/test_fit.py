@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.data.batches import EncodedSplit, shuffled_batches
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.metrics.checks import SingleClassError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training import fit as fit_module

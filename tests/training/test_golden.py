@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.training.fit import fit

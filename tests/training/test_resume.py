@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training import stages as stages_module
 from llm_ctr_pipeline.training.fit import FitResult

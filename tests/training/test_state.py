@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.training.fit import ResumePoint, fit
 from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.stages import KeptStates, Stage, train_stages

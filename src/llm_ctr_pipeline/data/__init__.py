@@ -1,1 +1,4 @@
-"""From raw log rows to encoded batches: schema, normalisation, feature map, generated log."""
+"""From raw log rows to encoded batches; each package imports only those before it.
+
+log → storage → raw → features → input, synthetic, hub.
+"""

@@ -4,8 +4,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.store import is_whole, place_of
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 
 
 class EncodedFileDataset(AbstractDataset[NoReturn, EncodedFile]):

@@ -5,8 +5,8 @@ from typing import Any
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
-from llm_ctr_pipeline.data.engine import connect
-from llm_ctr_pipeline.data.store import Place, is_whole, place_of
+from llm_ctr_pipeline.data.storage.engine import connect
+from llm_ctr_pipeline.data.storage.store_path import Place, is_whole, place_of
 
 
 class EngineDataset(FileDataset):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from llm_ctr_pipeline.data.store import Place, place_of
+from llm_ctr_pipeline.data.storage.store_path import Place, place_of
 
 
 class FolderDataset(AbstractDataset[Place, Place]):

@@ -2,9 +2,9 @@
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.draft import drafted
-from llm_ctr_pipeline.data.encode import Encoded, write_encoded
-from llm_ctr_pipeline.data.engine import read_parquet
+from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.engine import read_parquet
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 

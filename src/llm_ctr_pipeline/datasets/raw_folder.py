@@ -4,8 +4,8 @@ from typing import Any, NoReturn
 
 from kedro.io import DatasetError
 
-from llm_ctr_pipeline.data.raw_log import RawFolder
-from llm_ctr_pipeline.data.store import place_of
+from llm_ctr_pipeline.data.raw.raw_log import RawFolder
+from llm_ctr_pipeline.data.storage.store_path import place_of
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 

@@ -1,6 +1,6 @@
 """A raw log's rows in Parquet."""
 
-from llm_ctr_pipeline.data.raw_log import RawRows
+from llm_ctr_pipeline.data.raw.raw_log import RawRows
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 

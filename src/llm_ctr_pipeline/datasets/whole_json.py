@@ -6,8 +6,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from llm_ctr_pipeline.data.draft import drafted
-from llm_ctr_pipeline.data.store import is_whole, place_of
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 
 
 class WholeJsonDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from llm_ctr_pipeline.data.draft import Scratch
+from llm_ctr_pipeline.data.storage.atomic import Scratch
 
 _SCHEME = "sqlite:///"
 

@@ -8,11 +8,12 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from llm_ctr_pipeline.data import generated_log, recoded_log
-from llm_ctr_pipeline.data.generated_log import GeneratedLogSettings
-from llm_ctr_pipeline.data.raw_log import made_of
-from llm_ctr_pipeline.data.recoded_log import Recoding
-from llm_ctr_pipeline.data.store import Place, changed_at, is_whole, place_of
+from llm_ctr_pipeline.data.raw.raw_log import made_of
+from llm_ctr_pipeline.data.storage.store_path import Place, changed_at, is_whole, place_of
+from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
+from llm_ctr_pipeline.data.synthetic import generated_log
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
+from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
 
 
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:

@@ -92,8 +92,8 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
 
 def _check_source(catalog: DataCatalog) -> None:
     """Raise where the encoded splits are the generated log's and the settings ask for none."""
-    from llm_ctr_pipeline.data.generated_log import SOURCE
-    from llm_ctr_pipeline.data.store import place_of
+    from llm_ctr_pipeline.data.storage.store_path import place_of
+    from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE
 
     summary = catalog.load("summary")
     if summary["source"] == SOURCE and catalog.load("params:generated_log") is None:
@@ -199,7 +199,7 @@ def _fault(group: str, details: ErrorDetails) -> str:
 def _check_stores(settings: dict[str, Any]) -> None:
     """Raise where data are on a store for which this machine has no driver."""
     from llm_ctr_pipeline.data.errors import StoreError
-    from llm_ctr_pipeline.data.store import place_of
+    from llm_ctr_pipeline.data.storage.store_path import place_of
 
     for name in PLACES:
         try:
@@ -265,7 +265,7 @@ def _check_device(training: Any, llm: Any) -> None:
 
 def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where results to compare are missing or of different rows, or this run makes them."""
-    from llm_ctr_pipeline.metrics.tested_models import NotComparableError
+    from llm_ctr_pipeline.metrics.comparison import NotComparableError
     from llm_ctr_pipeline.pipelines.compare.results import find_models
 
     if any(name.endswith("_predictions") for name in pipeline.all_outputs()):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_ctr_pipeline.metrics import comparison_table
+from llm_ctr_pipeline.reporting import comparison_table
 
 PIPE_WIDTH = 120
 

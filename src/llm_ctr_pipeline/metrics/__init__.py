@@ -1,1 +1,1 @@
-"""Metrics over a whole split, their intervals, and the figures that show them."""
+"""Metrics over a whole split, their intervals, and the differences between models."""

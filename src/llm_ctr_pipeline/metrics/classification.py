@@ -15,7 +15,7 @@ from llm_ctr_pipeline.metrics.checks import (
     check_both_classes,
     checked_predictions,
 )
-from llm_ctr_pipeline.metrics.comparison import auc_interval
+from llm_ctr_pipeline.metrics.delong import auc_interval
 
 __all__ = [
     "ClassificationMetrics",

@@ -1,377 +1,317 @@
-"""How sure an AUC is, and whether one model differs from another on the same rows.
+"""Several models tested on the same rows: what each reached, and how each differs from one of them.
 
-DeLong, DeLong & Clarke-Pearson 1988 ("Comparing the areas under two or more correlated receiver
-operating characteristic curves"), in the O(N log N) form of Sun & Xu 2014 ("Fast implementation
-of DeLong's algorithm"): midranks in place of every pair of a click and a non-click. Of
-several models each is ranked once: ``place_rows``, then ``interval_of`` and ``difference_of``.
-
-Shapes: N rows of a split, of which P are clicks and Q are not.
+Shapes: N rows of a split.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit, ndtr, ndtri
-from scipy.stats import rankdata
 
-from llm_ctr_pipeline.metrics.checks import (
-    BoolArray,
-    FloatArray,
-    TooFewRowsError,
-    check_both_classes,
-    checked_predictions,
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.metrics.delong import (
+    AucDifference,
+    LoglossDifference,
+    Placements,
+    difference_of,
+    holm,
+    interval_of,
+    paired_logloss_difference,
+    place_rows,
 )
 
-_FEWEST_ROWS = 2  # of either class: the spread of one number cannot be estimated
+LEVEL = 0.95
+FEWEST_MODELS = 2
+
+# What must be the same in the reports of two tests, or their rows differ.
+SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
+# What a training's report has to hold, and an older one may not.
+NEEDED_OF_TRAINING = (
+    *("seconds", "rows_per_second", "parameters", "trained_parameters", "seed"),
+    "stages",
+)
+
+TWO_PHASE = ("two_phase", "two_phase_finetuned")
+TWO_PHASE_NOTE = (
+    "Trained on x1 and x2 before x4. The three re-encode and re-split one and the same log: as "
+    "published, x1's and x2's training rows include most of x4's test rows."
+)
+
+
+class NotComparableError(RefusedError, ValueError):
+    """Models were not tested on the same rows, or their results do not belong together."""
 
 
 @dataclass(frozen=True)
-class AucInterval:
-    """An AUC with its confidence interval.
+class ModelReport:
+    """What the reports say of one model's training and test.
 
     Attributes:
-        auc: area under the ROC curve, ties counted half.
-        low: lower end of the interval, in [0, ``auc``].
-        high: upper end of the interval, in [``auc``, 1].
-        level: confidence level, 0.95 for 95%.
-        standard_error: DeLong's, of the AUC; 0 where the sample shows no spread.
+        name: what tables and figures call the model: its path, with the run where that is needed.
+        path: the training path.
+        evaluation: the test's report, as ``evaluation_<dataset>_<split>.json`` holds it.
+        training: the training's report, as ``training_results.json`` holds it.
+        run_id: the MLflow run that it comes from, if any.
     """
 
-    auc: float
-    low: float
-    high: float
-    level: float
-    standard_error: float
+    name: str
+    path: str
+    evaluation: Mapping[str, Any]
+    training: Mapping[str, Any]
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
-class AucDifference:
-    """The AUC of model A less that of model B on the same rows.
+class ScoredModel:
+    """A model's reports and its predictions.
 
     Attributes:
-        auc_a: AUC of model A.
-        auc_b: AUC of model B.
-        difference: ``auc_a - auc_b``.
-        low: lower end of the difference's interval.
-        high: upper end of the difference's interval.
-        level: confidence level, 0.95 for 95%.
-        standard_error: DeLong's, of the difference.
-        z: ``difference / standard_error``; 0 if both models rank the rows alike.
-        p_value: two-sided, of no difference.
+        report: what its reports say.
+        labels_N: [N], 0 or 1.
+        probabilities_N: [N], predicted click probabilities, in the split's order of rows.
     """
 
-    auc_a: float
-    auc_b: float
-    difference: float
-    low: float
-    high: float
-    level: float
-    standard_error: float
-    z: float
-    p_value: float
+    report: ModelReport
+    labels_N: npt.NDArray[np.int8]
+    probabilities_N: npt.NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class LoglossDifference:
-    """The log loss of model A less that of model B on the same rows; below 0, A is better.
+def check_reports(reports: Sequence[ModelReport], baseline: str) -> None:
+    """Refuse reports of which no comparison can be made, before any prediction is read.
 
-    Attributes:
-        difference: mean over the rows, in nats a row.
-        low: lower end of the difference's interval.
-        high: upper end of the difference's interval.
-        level: confidence level, 0.95 for 95%.
-        standard_error: of the mean of the rows' differences.
+    Args:
+        reports: of all models.
+        baseline: the name of the model that the others are compared with.
+
+    Raises:
+        NotComparableError: Fewer than two models, no baseline among them, reports of an older
+            version or of another training than was tested, tests of different rows.
     """
-
-    difference: float
-    low: float
-    high: float
-    level: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
-class Placements:
-    """DeLong's structural components V10 and V01, not yet divided by Q and P.
-
-    Whole and half numbers below 2**52 are exact in float64 and so are their sums: an AUC of 1 is
-    exactly 1, and components that do not vary have a variance of exactly 0.
-
-    Attributes:
-        below: float64 [P], for each click the non-clicks ranked below it, ties half.
-        above: float64 [Q], for each non-click the clicks ranked above it, ties half.
-    """
-
-    below: FloatArray
-    above: FloatArray
-
-    @property
-    def mean(self) -> float:
-        """The mean over all pairs: for a ranking its AUC."""
-        return float(self.below.sum() / (self.below.size * self.above.size))
-
-    @property
-    def standard_error(self) -> float:
-        """The mean's standard error (equation 5 of the 1988 paper); 0 below two rows a class."""
-        clicks, others = self.below.size, self.above.size
-        if min(clicks, others) < _FEWEST_ROWS:
-            return 0.0
-        variance = (
-            self.below.var(ddof=1) / others**2 / clicks
-            + self.above.var(ddof=1) / clicks**2 / others
+    names = [report.name for report in reports]
+    if len(names) < FEWEST_MODELS:
+        raise NotComparableError(
+            f"a comparison needs {FEWEST_MODELS} models, and there is {', '.join(names) or 'none'}"
         )
-        return float(np.sqrt(variance))
-
-    def minus(self, other: "Placements") -> "Placements":
-        """The components of a difference, which carry the covariance of the two with them."""
-        return Placements(self.below - other.below, self.above - other.above)
-
-
-def auc_interval(
-    labels: npt.ArrayLike,
-    probabilities: npt.ArrayLike,
-    level: float = 0.95,
-    *,
-    split: str = "the split",
-) -> AucInterval:
-    """Compute the AUC and its confidence interval by DeLong's method.
-
-    The interval is symmetric on the logit scale, so that it never leaves [0, 1]. Where DeLong's
-    variance says nothing, the interval is:
-
-    - AUC exactly 1 (or 0): the variance is 0, yet a few rows prove little. k = min(P, Q) disjoint
-      pairs, independent and all in the same order, have the exact (Clopper-Pearson) bound
-      ((1 − level) / 2)^(1/k); the interval is [bound, 1] (or [0, 1 − bound]), if anything wide.
-    - one click or one non-click alone, otherwise: [0, 1].
-    - every probability the same: [0.5, 0.5], for any sample would give 0.5.
-
-    Args:
-        labels: [N], 0 or 1, both present.
-        probabilities: [N], predicted click probabilities.
-        level: confidence level.
-        split: what error messages call these rows.
-
-    Returns:
-        AUC, interval and standard error.
-
-    Raises:
-        InvalidPredictionsError: See ``checked_predictions``.
-        SingleClassError: Every row has the same label.
-        ValueError: ``level`` is outside (0, 1).
-    """
-    return interval_of(place_rows(labels, probabilities, split=split), level)
-
-
-def interval_of(placements: Placements, level: float = 0.95) -> AucInterval:
-    """Compute what ``auc_interval`` does, from a ranking made before.
-
-    Args:
-        placements: a model's, made by ``place_rows``.
-        level: confidence level.
-
-    Returns:
-        AUC, interval and standard error.
-
-    Raises:
-        ValueError: ``level`` is outside (0, 1).
-    """
-    quantile = _normal_quantile(level)
-    auc, error = placements.mean, placements.standard_error
-    fewest = min(placements.below.size, placements.above.size)
-    if auc in (0.0, 1.0):
-        bound = float(((1 - level) / 2) ** (1 / fewest))
-        low, high = (bound, 1.0) if auc == 1.0 else (0.0, 1 - bound)
-    elif fewest < _FEWEST_ROWS:
-        low, high = 0.0, 1.0
-    else:
-        # the delta method: d logit(a) / da = 1 / (a(1 − a))
-        reach = quantile * error / (auc * (1 - auc))
-        low, high = float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach))
-    # the way through the logit and back may cost a last digit
-    return AucInterval(auc, min(low, auc), max(high, auc), level, error)
-
-
-def paired_auc_difference(
-    labels: npt.ArrayLike,
-    probabilities_a: npt.ArrayLike,
-    probabilities_b: npt.ArrayLike,
-    level: float = 0.95,
-    *,
-    split: str = "the split",
-) -> AucDifference:
-    """Compare two models' AUCs on the same rows by DeLong's paired test.
-
-    Two models err on the same rows, so the difference is far surer than either AUC: intervals
-    that overlap say nothing about it. The interval is the normal one, cut at −1 and 1.
-
-    Args:
-        labels: [N], 0 or 1, at least two rows of each.
-        probabilities_a: [N], model A's predicted click probabilities.
-        probabilities_b: [N], model B's, in the same order of rows.
-        level: confidence level.
-        split: what error messages call these rows.
-
-    Returns:
-        The difference with interval, z and two-sided p-value.
-
-    Raises:
-        InvalidPredictionsError: See ``checked_predictions``; the message says whose.
-        SingleClassError: Every row has the same label.
-        ValueError: ``level`` is outside (0, 1).
-        TooFewRowsError: Fewer than two rows of a class, or a difference
-            without any spread (a perfect ranking against a constant one), which no test can judge.
-    """
-    a = place_rows(labels, probabilities_a, split=f"{split}, model A")
-    b = place_rows(labels, probabilities_b, split=f"{split}, model B")
-    return difference_of(a, b, level, split=split)
-
-
-def difference_of(
-    a: Placements, b: Placements, level: float = 0.95, *, split: str = "the split"
-) -> AucDifference:
-    """Compute what ``paired_auc_difference`` does, from rankings made before.
-
-    Args:
-        a: model A's, made by ``place_rows``.
-        b: model B's, of the same labels in the same order.
-        level: confidence level.
-        split: what error messages call these rows.
-
-    Returns:
-        The difference with interval, z and two-sided p-value.
-
-    Raises:
-        ValueError, TooFewRowsError: See ``paired_auc_difference``.
-    """
-    quantile = _normal_quantile(level)
-    _check_enough_rows(a, split)
-    paired = a.minus(b)
-    difference, error = paired.mean, paired.standard_error
-    if error == 0 and difference != 0:
-        raise TooFewRowsError(
-            f"{split}: the AUCs {a.mean:g} and {b.mean:g} differ by the same amount on every row, "
-            "so the difference has no standard error: compare the models on more rows"
+    if baseline not in names:
+        raise NotComparableError(
+            f"compare.baseline is {baseline}, which is not among those compared: "
+            f"choose one of {', '.join(names)}"
         )
-    z = difference / error if error else 0.0
-    return AucDifference(
-        auc_a=a.mean,
-        auc_b=b.mean,
-        difference=difference,
-        low=max(-1.0, difference - quantile * error),
-        high=min(1.0, difference + quantile * error),
-        level=level,
-        standard_error=error,
-        z=z,
-        p_value=float(2 * ndtr(-abs(z))),
-    )
+    for report in reports:
+        _check_training(report)
+    first = reports[0]
+    for other in reports[1:]:
+        differing = [
+            f"{key} {first.evaluation[key]} and {other.evaluation[key]}"
+            for key in SAME_TEST
+            if first.evaluation[key] != other.evaluation[key]
+        ]
+        if differing:
+            raise NotComparableError(
+                f"{first.name} and {other.name} were tested on different rows "
+                f"({'; '.join(differing)}): train or evaluate both on the same data, or leave one "
+                "out (compare.paths names those to compare)"
+            )
 
 
-def place_rows(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, split: str = "the split"
-) -> Placements:
-    """Place every row among those of the other class (Sun & Xu 2014, equations 12 to 14).
+def compare_models(models: Sequence[ScoredModel], baseline: str) -> dict[str, Any]:
+    """Compare models on the rows that all were tested on.
 
     Args:
-        labels: [N], 0 or 1, both present.
-        probabilities: [N], predicted click probabilities.
-        split: what error messages call these rows.
+        models: at least two, all tested on the same rows.
+        baseline: the name of the one that the others are compared with.
 
     Returns:
-        What ``interval_of`` and ``difference_of`` need of a model.
+        The comparison in JSON types: what was tested, and one entry a model under ``models``, the
+        baseline first. Differences are the model's number less the baseline's, with intervals of
+        95%; ``p_value`` is DeLong's, ``p_value_holm`` the same corrected for the number of models.
 
     Raises:
-        InvalidPredictionsError: See ``checked_predictions``.
-        SingleClassError: Every row has the same label.
+        NotComparableError: See ``check_reports``; also if the labels differ, or predictions are
+            not those that the report was made of.
     """
-    labels_N, probabilities_N = checked_predictions(labels, probabilities, split)
-    check_both_classes(labels_N, split)
-    # a row's midrank among all rows, less that among its own class, counts the other class below
-    rank_N = rankdata(probabilities_N)
-    below_P = rank_N[labels_N] - rankdata(probabilities_N[labels_N])
-    below_Q = rank_N[~labels_N] - rankdata(probabilities_N[~labels_N])
-    return Placements(below=below_P, above=below_P.size - below_Q)
+    reports = [model.report for model in models]
+    check_reports(reports, baseline)
+    check_labels(models)
+    ordered = sorted(models, key=lambda model: model.report.name != baseline)
+    reference, *others = ordered
+    test = reference.report.evaluation
+    placed = place(reference)
+    entries = [_entry(reference, placed)]
+    aucs, loglosses = [], []
+    for model in others:
+        placements = place(model)
+        entries.append(_entry(model, placements))
+        aucs.append(difference_of(placements, placed, LEVEL, split=model.report.name))
+        loglosses.append(
+            paired_logloss_difference(
+                model.labels_N, model.probabilities_N, reference.probabilities_N, LEVEL
+            )
+        )
+    corrected = holm([auc.p_value for auc in aucs])
+    for entry, auc, logloss, p_value in zip(entries[1:], aucs, loglosses, corrected, strict=True):
+        entry["difference"] = _difference(auc, logloss, p_value)
+    return {
+        **{key: test[key] for key in SAME_TEST},
+        "click_rate": test["click_rate"],
+        "source": test["source"],
+        "best_possible_auc": test["best_possible_auc"],
+        "level": LEVEL,
+        "baseline": baseline,
+        "models": entries,
+        "caveats": caveats_of(reports),
+    }
 
 
-def paired_logloss_difference(
-    labels: npt.ArrayLike,
-    probabilities_a: npt.ArrayLike,
-    probabilities_b: npt.ArrayLike,
-    level: float = 0.95,
-    *,
-    split: str = "the split",
-) -> LoglossDifference:
-    """Compare two models' log losses on the same rows.
-
-    The log loss is a mean over rows, so the difference is the mean of the rows' differences, and
-    their spread gives its standard error: with many rows the normal interval needs no bootstrap.
+def check_labels(models: Sequence[ScoredModel]) -> None:
+    """Refuse models whose rows carry different labels, or the same in another order.
 
     Args:
-        labels: [N], 0 or 1, at least two rows.
-        probabilities_a: [N], model A's predicted click probabilities, clipped by the float64
-            epsilon as scikit-learn's ``log_loss`` does.
-        probabilities_b: [N], model B's, in the same order of rows.
-        level: confidence level.
-        split: what error messages call these rows.
-
-    Returns:
-        The difference with its interval.
+        models: all models.
 
     Raises:
-        InvalidPredictionsError: See ``checked_predictions``; the message says whose.
-        TooFewRowsError: A single row.
-        ValueError: ``level`` is outside (0, 1).
+        NotComparableError: Labels differ; the message says how many and the first such row.
     """
-    quantile = _normal_quantile(level)
-    labels_N, a_N = checked_predictions(labels, probabilities_a, f"{split}, model A")
-    _, b_N = checked_predictions(labels, probabilities_b, f"{split}, model B")
-    if labels_N.size < _FEWEST_ROWS:
-        raise TooFewRowsError(f"{split}: one row shows no spread: compare the models on more rows")
-    difference_N = _row_losses(labels_N, a_N) - _row_losses(labels_N, b_N)
-    difference = float(difference_N.mean())
-    error = float(difference_N.std(ddof=1) / np.sqrt(difference_N.size))
-    reach = quantile * error
-    return LoglossDifference(difference, difference - reach, difference + reach, level, error)
+    first = models[0]
+    for other in models[1:]:
+        names = f"{first.report.name} and {other.report.name}"
+        if first.labels_N.size != other.labels_N.size:
+            raise NotComparableError(
+                f"{names} were tested on different rows ({first.labels_N.size:,} and "
+                f"{other.labels_N.size:,} predictions): evaluate both on the same data"
+            )
+        differs_N = first.labels_N != other.labels_N
+        if differs_N.any():
+            raise NotComparableError(
+                f"{names} were tested on different rows, or in another order ({differs_N.sum():,} "
+                f"labels differ, the first at row {int(differs_N.argmax()):,}, counted from 0): "
+                "evaluate both on the same data"
+            )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979, "A simple sequentially rejective procedure").
-
-    Calling each difference real whose corrected value is below 0.05 calls any that is not real so
-    in at most 5 of 100 such families, however the tests depend on each other.
+def place(model: ScoredModel) -> Placements:
+    """Rank a model's rows, and check that its report is of these predictions.
 
     Args:
-        p_values: one for each test, in [0, 1].
+        model: the model.
 
     Returns:
-        The corrected values, in the same order: the k-th smallest of m is multiplied by m - k + 1,
-        at least the one before it, at most 1.
+        The ranking, for ``interval_of`` and ``difference_of``.
+
+    Raises:
+        NotComparableError: The report names another AUC than the predictions have.
     """
-    corrected = [1.0] * len(p_values)
-    largest = 0.0
-    for tests_before, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, (len(p_values) - tests_before) * p_values[index])
-        corrected[index] = min(1.0, largest)
-    return corrected
+    name, reported = model.report.name, model.report.evaluation["auc"]
+    placements = place_rows(model.labels_N, model.probabilities_N, split=name)
+    # scikit-learn sums the curve's area in another order
+    if not math.isclose(placements.mean, reported, abs_tol=1e-9):
+        raise NotComparableError(
+            f"{name}: its predictions have the AUC {placements.mean:.6f}, its report says "
+            f"{reported:.6f}, so they are of two tests: evaluate it again"
+        )
+    return placements
 
 
-def _row_losses(labels_N: BoolArray, probabilities_N: FloatArray) -> FloatArray:
-    given_N = np.where(labels_N, probabilities_N, 1 - probabilities_N)
-    epsilon = np.finfo(np.float64).eps
-    return np.asarray(-np.log(np.clip(given_N, epsilon, 1 - epsilon)))
+def caveats_of(reports: Sequence[ModelReport]) -> list[str]:
+    """Say where models that were tested on the same rows have not learned from the same data.
+
+    Args:
+        reports: of all models.
+
+    Returns:
+        A sentence for each dataset of which some models met other training rows, or the same with
+        other ids, and for each model that starts from another training of the baseline than the
+        one compared.
+    """
+    groups: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
+    for report in reports:
+        for stage in report.training["stages"]:
+            data = stage["trained_on"]
+            alike = groups.setdefault(stage["dataset"], {})
+            alike.setdefault((data["rows"], data["feature_map"]), {})[report.name] = None
+    caveats = [
+        f"Not trained on the same data: the training rows of {dataset}, or their ids, are others "
+        f"for {' than for '.join(', '.join(names) for names in alike.values())}."
+        for dataset, alike in groups.items()
+        if len(alike) > 1
+    ]
+    baselines = [report.evaluation["trained"] for report in reports if report.path == "deepfm"]
+    for report in reports:
+        origin = report.evaluation["trained"].get("origin")
+        if origin and baselines and origin not in baselines:
+            caveats.append(f"{report.name} starts from another training of deepfm than this one.")
+    return caveats
 
 
-def _check_enough_rows(placements: Placements, split: str) -> None:
-    clicks, others = placements.below.size, placements.above.size
-    if min(clicks, others) < _FEWEST_ROWS:
-        raise TooFewRowsError(
-            f"{split}: {clicks:,} clicks and {others:,} non-clicks, but the paired test needs at "
-            f"least {_FEWEST_ROWS} of each: compare the models on more rows"
+def note_of(path: str) -> str | None:
+    """Say what must be known of a path's numbers.
+
+    Args:
+        path: the training path.
+
+    Returns:
+        The note that stands next to them; None if there is nothing to say.
+    """
+    return TWO_PHASE_NOTE if path in TWO_PHASE else None
+
+
+def _check_training(report: ModelReport) -> None:
+    """Raise where the training's report is of an older version, or not of the tested model."""
+    missing = [key for key in NEEDED_OF_TRAINING if key not in report.training]
+    stages = report.training.get("stages", [])
+    missing += ["trained_on"] if any("trained_on" not in stage for stage in stages) else []
+    if missing:
+        raise NotComparableError(
+            f"{report.name} was trained with an older version of this project: its "
+            f"training_results.json has no {', '.join(missing)}; train it again"
+        )
+    tested = report.evaluation["trained"]
+    if any(report.training.get(key, value) != value for key, value in tested.items()):
+        raise NotComparableError(
+            f"{report.name}: the test's report is of another training than its "
+            "training_results.json: evaluate it again"
         )
 
 
-def _normal_quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"the confidence level must lie between 0 and 1, not at {level}: try 0.95")
-    return float(ndtri((1 + level) / 2))
+def _entry(model: ScoredModel, placements: Placements) -> dict[str, Any]:
+    """What one model reached and what that took."""
+    report = model.report
+    evaluation, training = report.evaluation, report.training
+    interval = interval_of(placements, LEVEL)
+    return {
+        "name": report.name,
+        "path": report.path,
+        "run_id": report.run_id,
+        "note": note_of(report.path),
+        "auc": interval.auc,
+        "auc_low": interval.low,
+        "auc_high": interval.high,
+        "logloss": evaluation["logloss"],
+        "accuracy": evaluation["accuracy"],
+        "expected_calibration_error": evaluation["expected_calibration_error"],
+        "calibration_ratio": evaluation["calibration_ratio"],
+        "share_of_best": evaluation["share_of_best"],
+        "seed": training["seed"],
+        "training_seconds": training["seconds"],
+        "rows_per_second": training["rows_per_second"],
+        "parameters": training["parameters"],
+        "trained_parameters": training["trained_parameters"],
+        "difference": None,
+    }
+
+
+def _difference(auc: AucDifference, logloss: LoglossDifference, corrected: float) -> dict[str, Any]:
+    return {
+        "auc": auc.difference,
+        "auc_low": auc.low,
+        "auc_high": auc.high,
+        "z": auc.z,
+        "p_value": auc.p_value,
+        "p_value_holm": corrected,
+        "logloss": logloss.difference,
+        "logloss_low": logloss.low,
+        "logloss_high": logloss.high,
+    }

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from llm_ctr_pipeline.data.schema import (
+from llm_ctr_pipeline.data.log.schema import (
     ABSENT,
     CATEGORICAL,
     CodeColumn,

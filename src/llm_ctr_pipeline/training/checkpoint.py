@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.models.registry import CtrModel, build_model
 
 FORMAT_VERSION = 2

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.data.batches import (
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.input.batches import (
     Batch,
     EncodedSplit,
     TrainingRows,
     on_device_if_it_fits,
 )
-from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.training.history import ValidationRecord

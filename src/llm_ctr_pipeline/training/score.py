@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.data.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.memory_plan import naming_the_setting

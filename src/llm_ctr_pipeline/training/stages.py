@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import check_components

@@ -10,7 +10,7 @@ from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from llm_ctr_pipeline.data.batches import EncodedSplit, move
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
 from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.devices import make_fabric
 from llm_ctr_pipeline.training.memory_plan import (

@@ -7,15 +7,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from llm_ctr_pipeline.metrics.comparison_plots import (
+from llm_ctr_pipeline.metrics.comparison import ScoredModel, compare_models
+from llm_ctr_pipeline.params import CompareParams
+from llm_ctr_pipeline.pipelines.compare.results import find_models
+from llm_ctr_pipeline.reporting.comparison_figures import (
     auc_against_time,
     calibration_comparison,
     roc_comparison,
 )
-from llm_ctr_pipeline.metrics.comparison_table import markdown_of
-from llm_ctr_pipeline.metrics.tested_models import ScoredModel, compare_models
-from llm_ctr_pipeline.params import CompareParams
-from llm_ctr_pipeline.pipelines.compare.results import find_models
+from llm_ctr_pipeline.reporting.comparison_table import markdown_of
 
 logger = logging.getLogger(__name__)
 

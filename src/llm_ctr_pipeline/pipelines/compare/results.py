@@ -11,7 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from llm_ctr_pipeline.metrics.tested_models import (
+from llm_ctr_pipeline.metrics.comparison import (
     FEWEST_MODELS,
     ModelReport,
     NotComparableError,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from llm_ctr_pipeline.data.archive import Archive
-from llm_ctr_pipeline.data.download import provide_raw_files
+from llm_ctr_pipeline.data.hub.archive import Archive
+from llm_ctr_pipeline.data.hub.download import provide_raw_files
 from llm_ctr_pipeline.params import DownloadParams
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from llm_ctr_pipeline.data.batches import with_known_ids
-from llm_ctr_pipeline.data.encoded_file import EncodedFile, check_counted
-from llm_ctr_pipeline.data.feature_map import check_ids
+from llm_ctr_pipeline.data.features.feature_map import check_ids
+from llm_ctr_pipeline.data.input.batches import with_known_ids
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, check_counted
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.metrics.plots import calibration_figure, roc_figure
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
+from llm_ctr_pipeline.reporting.test_figures import calibration_figure, roc_figure
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
 from llm_ctr_pipeline.training.score import score_split

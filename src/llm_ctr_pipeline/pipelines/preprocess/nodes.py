@@ -4,18 +4,18 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.encode import Encoded
-from llm_ctr_pipeline.data.encode import encode_splits as encode
-from llm_ctr_pipeline.data.feature_map import FeatureMap, FitSource
-from llm_ctr_pipeline.data.fit import build_feature_map
-from llm_ctr_pipeline.data.generated_log import SOURCE, GeneratedLogSettings
-from llm_ctr_pipeline.data.generated_log import provide_generated_log as provide_log
-from llm_ctr_pipeline.data.joint import part_of
-from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
-from llm_ctr_pipeline.data.raw_log import read_raw_log as read_log
-from llm_ctr_pipeline.data.store import Place
-from llm_ctr_pipeline.data.summary import summarise_split
-from llm_ctr_pipeline.data.vocabulary import fit_vocabulary as fit
+from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
+from llm_ctr_pipeline.data.features.encode import Encoded
+from llm_ctr_pipeline.data.features.encode import encode_splits as encode
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
+from llm_ctr_pipeline.data.features.joint import part_of
+from llm_ctr_pipeline.data.features.split_summary import summarise_split
+from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
+from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawRows, raw_splits
+from llm_ctr_pipeline.data.raw.raw_log import read_raw_log as read_log
+from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, GeneratedLogSettings
+from llm_ctr_pipeline.data.synthetic.generated_log import provide_generated_log as provide_log
 from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
 
 

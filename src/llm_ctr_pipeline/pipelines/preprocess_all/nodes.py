@@ -5,14 +5,18 @@ from typing import Any
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import SettingsError
-from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.data.fit import build_joint_map
-from llm_ctr_pipeline.data.generated_log import SOURCE, first_rows, read_truth
-from llm_ctr_pipeline.data.joint import join_vocabularies as join
-from llm_ctr_pipeline.data.raw_log import RawFolder, RawRows, raw_splits
-from llm_ctr_pipeline.data.recoded_log import Recoding, provide_recoded_log, rows_of_log
-from llm_ctr_pipeline.data.schema import SPLITS
-from llm_ctr_pipeline.data.store import Place
+from llm_ctr_pipeline.data.features.build_feature_map import build_joint_map
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.features.joint import join_vocabularies as join
+from llm_ctr_pipeline.data.log.schema import SPLITS
+from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawRows, raw_splits
+from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
+    Recoding,
+    provide_recoded_log,
+    rows_of_log,
+)
+from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, first_rows, read_truth
 from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
 
 

@@ -7,9 +7,8 @@ import ibis.expr.types as ir
 import plotly.graph_objects as go
 from transformers import PreTrainedTokenizerBase
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.feature_map import FeatureMap
-from llm_ctr_pipeline.metrics.learning_curve import learning_curve_figure
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.params import LlmParams, ModelParams, StagesParams, TrainingParams
@@ -18,6 +17,7 @@ from llm_ctr_pipeline.pipelines.train.path import (
     TrainingPath,
     check_preprocessed,
 )
+from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.devices import choose_kernel
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline import __version__
-from llm_ctr_pipeline.data.batches import EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
-from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.registry import CtrModel, describe_model
 from llm_ctr_pipeline.params import StagesParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint

@@ -5,8 +5,8 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.feature_map import FeatureMap
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.params import DeepFmParams, DeepFmStagesParams, ModelParams, TrainingParams
 from llm_ctr_pipeline.pipelines.train.path import (

@@ -5,9 +5,9 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.errors import SettingsError
-from llm_ctr_pipeline.data.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.params import (
     EvaluationParams,

@@ -1,0 +1,90 @@
+"""Making the feature map from a vocabulary."""
+
+import hashlib
+from collections.abc import Sequence
+
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field, FitSource
+from llm_ctr_pipeline.data.features.joint import part_of
+from llm_ctr_pipeline.data.features.vocabulary import entries_by_field
+
+JOINT = "joint"
+_BATCH_ROWS = 100_000
+
+
+def build_feature_map(
+    vocabulary: ir.Table, dataset: str, fields: tuple[str, ...], min_count: int, fit_on: FitSource
+) -> FeatureMap:
+    """Count each field's ids and take the fingerprint of the vocabulary.
+
+    Args:
+        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
+        dataset: Short name of the log.
+        fields: The fields in order.
+        min_count: What the vocabulary was fit with.
+        fit_on: The data that it was fit on.
+    """
+    digest = hashlib.sha256(f"min_count {min_count}\n".encode())
+    known = _digest_fields(vocabulary, fields, digest)
+    sized = tuple(Field(name, known[name] + 1) for name in fields)  # one more for "unknown"
+    return FeatureMap(dataset, sized, min_count, fit_on, digest.hexdigest())
+
+
+def build_joint_map(
+    vocabulary: ir.Table, first: FeatureMap, others: Sequence[FeatureMap]
+) -> FeatureMap:
+    """Describe a joint vocabulary, and the maps that it joins.
+
+    Args:
+        vocabulary: `dataset`, `field`, `value`, `count`, `id`, as `join_vocabularies` returns it.
+        first: The map of the log that keeps its ids.
+        others: Those of the other logs, in the order of `vocabulary`.
+    """
+    digest = hashlib.sha256(f"extends {first.fingerprint}\n".encode())
+    for own in others:
+        digest.update(f"dataset {own.dataset}\n".encode())
+        _digest_fields(part_of(vocabulary, own.dataset), first.names, digest)
+    last = vocabulary.group_by("field").aggregate(id=vocabulary["id"].max()).to_pyarrow()
+    last_ids = dict(zip(last["field"].to_pylist(), last["id"].to_pylist(), strict=True))
+    return FeatureMap(
+        dataset=JOINT,
+        fields=tuple(Field(name, last_ids.get(name, 0) + 1) for name in first.names),
+        min_count=first.min_count,
+        fit_on=first.fit_on,
+        fingerprint=digest.hexdigest(),
+        extends=first.fingerprint,
+        extensions=tuple(Extension(own.dataset, own.fit_on, own.fingerprint) for own in others),
+    )
+
+
+def _digest_fields(
+    vocabulary: ir.Table, names: Sequence[str], digest: "hashlib._Hash"
+) -> dict[str, int]:
+    """Add the fields' values and ids in id order to the digest; return how many each has."""
+    entries = entries_by_field(vocabulary)
+    known = {}
+    for name in names:
+        digest.update(f"field {name}\n".encode())
+        of_field = entries.get(name)
+        known[name] = 0 if of_field is None else of_field.num_rows
+        # In batches: a field such as device_ip has millions of values on the whole log.
+        for batch in () if of_field is None else of_field.to_batches(_BATCH_ROWS):
+            digest.update(_as_text(batch))
+    return known
+
+
+def _as_text(batch: pa.RecordBatch) -> memoryview:
+    """Write a batch as lines of `id length value`, unambiguous whatever a value holds."""
+    value = batch.column("value")
+    lines = pc.binary_join_element_wise(
+        batch.column("id").cast(pa.string()),
+        pc.binary_length(value).cast(pa.string()),
+        pc.binary_join_element_wise(value, "\n", ""),
+        " ",
+    )
+    # Arrow keeps the lines one behind the other already.
+    _, _, text = lines.buffers()
+    return memoryview(text)[: pc.sum(pc.binary_length(lines)).as_py()]

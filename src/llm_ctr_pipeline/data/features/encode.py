@@ -1,0 +1,186 @@
+"""From a split's raw rows to ids."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+from ibis.backends import BaseBackend
+
+from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, rows_in
+from llm_ctr_pipeline.data.features.vocabulary import entries_by_field
+from llm_ctr_pipeline.data.log.derived_fields import field_value
+from llm_ctr_pipeline.data.log.schema import (
+    CATEGORICAL,
+    LABEL,
+    POSITION,
+    ROW,
+    FieldSource,
+    LogSchema,
+)
+from llm_ctr_pipeline.data.raw.raw_log import RawSplit
+from llm_ctr_pipeline.data.raw.splits import IN_SPLIT, in_split
+from llm_ctr_pipeline.data.storage.engine import DUCKDB, read_parquet, threads_of, write_parquet
+from llm_ctr_pipeline.data.storage.store_path import Place
+
+# Rows to be written: a table of the engine, or rows that are looked up meanwhile.
+Encoded: TypeAlias = ir.Table | LookUp
+
+
+def encode_splits(
+    splits: Mapping[str, RawSplit], vocabulary: ir.Table, schema: LogSchema
+) -> dict[str, Encoded]:
+    """Replace every value by its id in the field's vocabulary, or 0 where it has none.
+
+    Args:
+        splits: The checked rows of each split.
+        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
+        schema: The log's description.
+
+    Returns:
+        By split, what `encode` returns; with DuckDB rows that are encoded while they are written.
+    """
+    if any(split.connection.name != DUCKDB for split in splits.values()):
+        return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
+    known = {
+        field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
+        for field, entries in entries_by_field(vocabulary).items()
+    }
+    # The cells of all files at once: which of them are a split's need not be told.
+    connection = next(iter(splits.values())).connection
+    files = dict.fromkeys(split.source for split in splits.values())
+    rows = ibis.union(*(read_parquet(connection, file) for file in files), distinct=False)
+    columns = _ids_by_column(rows, known, vocabulary, schema)
+    return {name: _look_up(split, columns, schema) for name, split in splits.items()}
+
+
+def _ids_by_column(
+    rows: ir.Table, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
+) -> dict[str, CellIds]:
+    """The ids of a log's cells, by raw column; `known` are those of plain fields."""
+    columns = {}
+    for column, fields in _by_column(schema).items():
+        if _is_plain(fields):
+            if fields[0].name in known:
+                columns[column] = known[fields[0].name]
+        else:
+            cells = _ids_of_cells(rows, vocabulary, column, fields, schema)
+            columns[column] = _cell_ids(cells, fields)
+    return columns
+
+
+def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema) -> LookUp:
+    chosen = None
+    if split.is_part:
+        chosen = np.zeros(rows_in(split.source), dtype=np.bool_)
+        is_in = in_split(split.marked)
+        marked = split.marked.select(
+            POSITION, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
+        )
+        for batch in marked.to_pyarrow_batches():
+            chosen[batch[POSITION].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
+    return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
+
+
+def write_encoded(connection: BaseBackend, rows: Encoded, path: Place) -> None:
+    """Write encoded rows to a Parquet file, or a folder of them."""
+    if isinstance(rows, LookUp):
+        rows.write(path)
+    else:
+        write_parquet(connection, rows, path)
+
+
+def encode(raw: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> ir.Table:
+    """Replace every value by its id, by joins.
+
+    Args:
+        raw: A split's checked rows as strings, and their position; a table or view of the
+            engine, since it is read several times.
+        vocabulary: See `encode_splits`.
+        schema: The log's description.
+
+    Returns:
+        `row` int64, the position in the raw file; `label` int8; one int32 column per field;
+        sorted by `row`, since joins keep no order.
+    """
+    joined = raw
+    for column, fields in _by_column(schema).items():
+        ids = _ids_of_cells(raw, vocabulary, column, fields, schema)
+        joined = joined.left_join(ids, joined[column] == ids[_cell(column)])
+    zero = ibis.literal(0, "int32")
+    encoded = {
+        field.name: zero
+        if field.column is None
+        else joined[_id(field.name)].fill_null(0).cast("int32")
+        for field in schema.fields
+    }
+    return joined.select(
+        **{ROW: joined[POSITION], LABEL: joined[schema.label].cast("int8")}, **encoded
+    ).order_by(ROW)
+
+
+def _by_column(schema: LogSchema) -> dict[str, list[FieldSource]]:
+    """The fields made of each raw column."""
+    by_column: dict[str, list[FieldSource]] = {}
+    for field in schema.fields:
+        if field.column is not None:
+            by_column.setdefault(field.column, []).append(field)
+    return by_column
+
+
+def _is_plain(fields: Sequence[FieldSource]) -> bool:
+    """Whether a column's cells are the values of the only field made of it."""
+    return [field.kind for field in fields] == [CATEGORICAL]
+
+
+def _ids_of_cells(
+    raw: ir.Table,
+    vocabulary: ir.Table,
+    column: str,
+    fields: Sequence[FieldSource],
+    schema: LogSchema,
+) -> ir.Table:
+    """The ids of all fields made of a raw column, for each of its cells that differ."""
+    if _is_plain(fields):
+        known = vocabulary.filter(vocabulary["field"] == fields[0].name)
+        return known.select(**{_cell(column): known["value"], _id(fields[0].name): known["id"]})
+    # What is derived is derived from each raw value once, and looked up with one join.
+    cells = raw.select(column).distinct()
+    cells = cells.select(
+        **{_cell(column): cells[column]},
+        **{_value(field.name): field_value(cells, field, schema) for field in fields},
+    )
+    for field in fields:
+        known = vocabulary.filter(vocabulary["field"] == field.name)
+        known = known.select(**{_known(field.name): known["value"], _id(field.name): known["id"]})
+        cells = cells.left_join(known, cells[_value(field.name)] == known[_known(field.name)])
+    return cells.select(_cell(column), *(_id(field.name) for field in fields))
+
+
+def _cell_ids(ids_of_cells: ir.Table, fields: Sequence[FieldSource]) -> CellIds:
+    found = ids_of_cells.to_pyarrow().combine_chunks()
+    cells, *ids = found.columns
+    return CellIds(
+        cells.combine_chunks(),
+        {
+            field.name: of_field.fill_null(0).to_numpy()
+            for field, of_field in zip(fields, ids, strict=True)
+        },
+    )
+
+
+def _cell(column: str) -> str:
+    return f"{column}__cell"
+
+
+def _value(field: str) -> str:
+    return f"{field}__value"
+
+
+def _known(field: str) -> str:
+    return f"{field}__known"
+
+
+def _id(field: str) -> str:
+    return f"{field}__id"

@@ -1,0 +1,96 @@
+"""What an encoded split holds, counted in one scan."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.log.schema import LABEL, ROW
+from llm_ctr_pipeline.data.raw.splits import PRIME
+
+_UNKNOWN = "unknown__"
+_POWERS = ("square_sum__", "cube_sum__")
+_GENERATOR = 48_271  # its powers modulo PRIME do not repeat before PRIME - 1 of them
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Counts of one encoded split.
+
+    Attributes:
+        rows: Its rows.
+        clicks: Rows with label 1.
+        click_rate: Share of them.
+        unknown_share: Share of ids that are 0, over all fields.
+        unknown_share_by_field: The same for each field.
+        ids_fingerprint: 16 hexadecimal digits that say which ids stand in which row, whatever
+            engine wrote them, in whatever order they lie.
+    """
+
+    rows: int
+    clicks: int
+    click_rate: float
+    unknown_share: float
+    unknown_share_by_field: Mapping[str, float]
+    ids_fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON types."""
+        return asdict(self)
+
+
+def summarise_split(
+    split: str, encoded: ir.Table, fields: tuple[str, ...], rows: int
+) -> SplitSummary:
+    """Count an encoded split and see that it is whole.
+
+    Args:
+        split: Its name, for the error.
+        encoded: `row`, `label` and the fields' ids.
+        fields: The fields in order.
+        rows: Rows of the raw split it comes from.
+
+    Raises:
+        EncodedDataError: If it has another number of rows.
+    """
+    query = encoded.aggregate(
+        rows=encoded.count(),
+        clicks=encoded[LABEL].sum(),
+        **_power_sums(encoded, (LABEL, *fields)),
+        **{_UNKNOWN + field: (encoded[field] == 0).sum() for field in fields},
+    )
+    counts = query.to_pyarrow().to_pylist()[0]
+    if counts["rows"] != rows:
+        raise EncodedDataError(
+            f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}: "
+            "run `kedro run --pipeline=preprocess` again"
+        )
+    unknown = {field: int(counts[_UNKNOWN + field]) for field in fields}
+    clicks = int(counts["clicks"])
+    return SplitSummary(
+        rows=rows,
+        clicks=clicks,
+        click_rate=clicks / rows,
+        unknown_share=sum(unknown.values()) / (rows * len(fields)),
+        unknown_share_by_field={field: count / rows for field, count in unknown.items()},
+        ids_fingerprint="".join(f"{int(counts[name]):08x}" for name in _POWERS),
+    )
+
+
+def _power_sums(encoded: ir.Table, columns: tuple[str, ...]) -> dict[str, ir.Scalar]:
+    """Sum the second and third powers of each row's hash, in whole numbers below 2^63.
+
+    A row's hash is a sum of its ids, each times a number of its own, modulo a prime.
+    """
+    terms = encoded[ROW].cast("int64") % PRIME
+    for position, column in enumerate(columns, start=1):
+        factor = pow(_GENERATOR, position, PRIME)
+        terms = terms + encoded[column].cast("int64") * ibis.literal(factor, "int64") % PRIME
+    hash_ = terms % PRIME
+    square = hash_ * hash_ % PRIME
+    powers = (square, square * hash_ % PRIME)
+    # The remainder of each sum, since DuckDB returns sums as floats.
+    return {name: power.sum() % PRIME for name, power in zip(_POWERS, powers, strict=True)}

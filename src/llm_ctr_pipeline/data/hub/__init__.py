@@ -1,0 +1,1 @@
+"""Published raw logs: fetched, checked, unpacked."""

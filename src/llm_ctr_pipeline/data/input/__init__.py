@@ -1,0 +1,1 @@
+"""Encoded rows on their way into a model."""

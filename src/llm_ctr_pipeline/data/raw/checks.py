@@ -1,0 +1,273 @@
+"""Reading a raw log's files into Parquet and checking every row of them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends import BaseBackend
+
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_short
+from llm_ctr_pipeline.data.log.derived_fields import code_value
+from llm_ctr_pipeline.data.log.schema import (
+    DAYS_OF_WEEK,
+    NUMERIC,
+    POSITION,
+    WEEKDAY,
+    CodeColumn,
+    LogSchema,
+)
+from llm_ctr_pipeline.data.log.times import FORMATS
+from llm_ctr_pipeline.data.raw.csv_text import CsvFile, records, shown
+from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
+from llm_ctr_pipeline.data.storage.engine import read_parquet
+from llm_ctr_pipeline.data.storage.store_path import Place
+
+_LONGEST_REASON = 500  # a reader may quote the whole row
+# As pandas writes floats, and always below the largest double.
+_NUMBER = r"^-?[0-9]{1,200}(\.[0-9]{1,200})?([eE][+-]?[0-9]{1,2})?$"
+_INTEGER = r"^-?[0-9]{1,18}$"
+# A file with so many rows for each value of a code holds every value, unless the offset is
+# wrong: the rarest hour of Avazu has one row in 60.
+_ROWS_FOR_ALL_CODES = 1000
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One split's raw rows, read once, their values not checked yet.
+
+    Attributes:
+        csv: Where they come from.
+        table: All columns that are not ignored, as strings (an empty cell is the value ""), and
+            `POSITION`, int64, the 0-based position in the file.
+        fingerprint: SHA-256 of the file's bytes, in hexadecimal.
+    """
+
+    csv: CsvFile
+    table: ir.Table
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RawFileFacts:
+    """What is known of one raw file once it passed the check.
+
+    Attributes:
+        file: Name of the file, without its folder.
+        rows: Data rows.
+        clicks: Rows with label 1.
+        fingerprint: SHA-256 of the file's bytes, in hexadecimal.
+    """
+
+    file: str
+    rows: int
+    clicks: int
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What the values of one column must be."""
+
+    column: str
+    bad: ir.BooleanColumn
+    expected: str
+
+
+def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFile:
+    """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
+
+    Args:
+        connection: Ibis backend.
+        csv: The file, its first line checked.
+        target: The folder of Parquet files to make.
+
+    Raises:
+        RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
+        StorageError: If the disk is full.
+        EngineMemoryError: If the engine may take too little memory.
+    """
+    try:
+        with told_if_short(target.parent):
+            fingerprint = convert_csv(connection, csv, target)
+    except RefusedError:
+        raise
+    except Exception as error:
+        # Readers raise classes of their own for a row they cannot read: find it ourselves.
+        _check_widths(csv)
+        reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
+        raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
+    return RawFile(csv, read_parquet(connection, target), fingerprint)
+
+
+def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
+    """Check every row of every file, and that no two splits are one file.
+
+    Args:
+        files: The raw file of each split that has one, by the split's name.
+
+    Returns:
+        The facts of each file, in the order given.
+
+    Raises:
+        RawLogError: If a file has no rows, a row has too few or too many cells, a value is
+            not what the log's description says, or two splits are identical.
+    """
+    facts = {split: check_raw_file(file) for split, file in files.items()}
+    first_with: dict[str, str] = {}
+    for split, found in facts.items():
+        twin = first_with.setdefault(found.fingerprint, split)
+        if twin != split:
+            raise RawLogError(
+                f"{files[split].csv.path} and {files[twin].csv.path} are identical: the {twin} and "
+                f"{split} splits must be different rows"
+            )
+    return facts
+
+
+def check_raw_file(file: RawFile) -> RawFileFacts:
+    """Check every row of one raw file; look for the first bad one only if there is any.
+
+    Raises:
+        RawLogError: See `check_raw_files`, except identical splits.
+    """
+    schema, path = file.csv.schema, file.csv.path
+    rules = [*_rules(file.table, schema)]
+    counts = _scan(file, rules)
+    rows = counts["rows"]
+    if rows == 0:
+        begin = "has a header but no rows" if schema.columns is None else "has no rows"
+        raise RawLogError(f"{path} {begin}: expected at least one")
+    for position, rule in enumerate(rules):
+        if counts[f"bad_{position}"]:
+            raise _value_error(file, rule, counts[f"bad_{position}"])
+    for code in schema.codes:
+        _check_all_codes(file, code, rows, counts[f"codes_{code.column}"])
+    return RawFileFacts(path.name, rows, counts["clicks"], file.fingerprint)
+
+
+def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
+    """What the log's description says of its columns; other columns may hold any text."""
+    yield _Rule(schema.label, ~table[schema.label].isin(["0", "1"]), "0 or 1")
+    for time in schema.times:
+        format_ = FORMATS[time.format]
+        yield _Rule(time.column, format_.is_bad(table[time.column]), format_.expected)
+    for code in schema.codes:
+        low, high = code.offset + code.first, code.offset + code.last
+        expected = (
+            f"an integer from {low} to {high} ({code.part} {code.first} to {code.last} "
+            f"plus {code.offset})"
+        )
+        yield _Rule(code.column, _is_no_code(table[code.column], code), expected)
+    yield from _weekday_rules(table, schema)
+    for field in schema.fields:
+        if field.kind == NUMERIC and field.column is not None:
+            column = table[field.column]
+            bad = (column != "") & ~_matches(column, _NUMBER)
+            yield _Rule(field.column, bad, "a number or empty")
+
+
+def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
+    """What the weekday must be, where the day says it too."""
+    for day in schema.codes:
+        for code in schema.codes:
+            if day.first_weekday is None or code.part != WEEKDAY:
+                continue
+            days = _guarded_value(table[day.column], day) - day.first
+            weekday = (days + day.first_weekday) % DAYS_OF_WEEK
+            yield _Rule(
+                code.column,
+                _guarded_value(table[code.column], code) != weekday,
+                f"the weekday of the day in column {day.column!r}, of which code "
+                f"{day.offset + day.first} is a weekday {day.first_weekday} (0 for Sunday)",
+            )
+
+
+def _matches(column: ir.StringColumn, pattern: str) -> ir.BooleanColumn:
+    # Some engines let `$` match before a line break at the end.
+    return column.re_search(pattern) & ~column.contains("\n")
+
+
+def _is_no_code(column: ir.StringColumn, code: CodeColumn) -> ir.BooleanColumn:
+    number = _guarded_number(column)
+    low, high = code.offset + code.first, code.offset + code.last
+    return ~_matches(column, _INTEGER) | ~number.cast("int64").between(low, high)
+
+
+def _guarded_number(column: ir.StringColumn) -> ir.StringColumn:
+    """An integer as text, 0 where it is none: engines may cast every row, bad ones too."""
+    return _matches(column, _INTEGER).ifelse(column, ibis.literal("0"))
+
+
+def _guarded_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
+    return code_value(_guarded_number(column), code)
+
+
+def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
+    """Count rows, clicks, violations and codes in one pass of the engine."""
+    table, schema = file.table, file.csv.schema
+    query = table.aggregate(
+        rows=table.count(),
+        clicks=(table[schema.label] == "1").sum(),
+        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
+        **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
+    )
+    counts = query.to_pyarrow().to_pylist()[0]
+    return {name: int(count or 0) for name, count in counts.items()}
+
+
+def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> None:
+    """Refuse a long file without some of a code's values: its offset is not the stated one."""
+    values = code.last - code.first + 1
+    if found >= values or rows < values * _ROWS_FOR_ALL_CODES:
+        return
+    codes = file.table[code.column].cast("int64")
+    ends = file.table.aggregate(low=codes.min(), high=codes.max()).to_pyarrow().to_pylist()[0]
+    raise RawLogError(
+        f"{file.csv.path}, column {code.column!r}: expected all {values} codes from "
+        f"{code.offset + code.first} to {code.offset + code.last} ({code.part} {code.first} to "
+        f"{code.last}) in {rows} rows, found {found} of them, from {ends['low']} to "
+        f"{ends['high']}: is the offset {code.offset} right?"
+    )
+
+
+def _check_widths(csv: CsvFile) -> None:
+    """Raise for the first row whose number of cells is not the number of columns."""
+    width = len(csv.schema.raw_columns)
+    for row, (line, cells) in enumerate(records(csv.path, csv.schema), start=1):
+        if len(cells) != width:
+            many = "many" if len(cells) > width else "few"
+            raise RawLogError(
+                f"{csv.path}, row {row} (line {line}): too {many} cells, "
+                f"{len(cells)} for {width} columns"
+            )
+
+
+def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
+    """Say where the first of some bad values is."""
+    found = (
+        file.table.filter(rule.bad)
+        .select(row=file.table[POSITION], value=file.table[rule.column])
+        .order_by("row")
+        .limit(1)
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    return RawLogError(
+        f"{file.csv.path}, column {rule.column!r}, row {found['row'] + 1} "
+        f"(line {_line_of(file.csv, found['row'])}): {shown(found['value'])} is not "
+        f"{rule.expected}; {count} such row{'s' if count > 1 else ''} in all"
+    )
+
+
+def _line_of(csv: CsvFile, row: int) -> int:
+    """Return the 1-based line on which a 0-based row begins."""
+    found = (
+        line for position, (line, _) in enumerate(records(csv.path, csv.schema)) if position == row
+    )
+    return next(found)

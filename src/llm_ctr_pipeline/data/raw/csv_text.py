@@ -1,0 +1,211 @@
+"""A raw CSV file as text: its header, its lines, its rows one by one to find a fault."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.log.schema import QUOTE, LogSchema
+from llm_ctr_pipeline.data.storage.store_path import Place
+
+# Of a row, in characters. A quote that is never closed makes one cell of all that follows: without
+# a limit the search for the fault would take it into memory.
+LONGEST_ROW = 2_000_000
+_LONGEST_SHOWN = 80
+# What compressed files begin with, and no text does.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+# What Python's csv module says, and what it means here.
+_FAULTS = {
+    "expected after": "text stands behind a closing quote",
+    "unexpected end of data": "a quote opens here and is never closed",
+    "field larger than field limit": (
+        f"a cell of more than {LONGEST_ROW:,} characters begins here: is a quote never closed?"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """One split's raw file, its header checked, its rows not yet.
+
+    Attributes:
+        path: The CSV file.
+        schema: The columns it was checked against.
+        columns: Its columns in their order.
+    """
+
+    path: Place
+    schema: LogSchema
+    columns: tuple[str, ...]
+
+
+def open_csv(path: Place, schema: LogSchema) -> CsvFile:
+    """Check a raw file's first line.
+
+    Args:
+        path: The CSV file, UTF-8.
+        schema: Its delimiter and columns: those of its header line in any order, or those of
+            a file without one.
+
+    Raises:
+        RawLogError: If the file is missing or empty, or its first line does not fit the
+            schema's columns.
+    """
+    columns = read_first_line(path, schema)
+    if schema.columns is None:
+        check_columns(path, columns, schema)
+        return CsvFile(path, schema, tuple(columns))
+    check_width(path, columns, schema)
+    return CsvFile(path, schema, schema.columns)
+
+
+def read_first_line(path: Place, schema: LogSchema) -> list[str]:
+    """Read the cells on the first line of a CSV file: its header, where it has one.
+
+    Raises:
+        RawLogError: If the folder or the file is missing or cannot be read, or the first line is
+            none.
+    """
+    try:
+        return _first_line(path, schema)
+    except PermissionError as error:
+        raise RawLogError(
+            f"{path} cannot be read: {error.strerror}; give the user who runs this the right to"
+        ) from error
+
+
+def _first_line(path: Place, schema: LogSchema) -> list[str]:
+    if not path.parent.is_dir():
+        raise RawLogError(
+            f"raw folder {path.parent} not found: set raw_dir to a folder with {path.name}"
+        )
+    if not path.is_file():
+        raise RawLogError(f"{path} not found: the raw folder must hold this file")
+    expected = "a header line and rows" if schema.columns is None else "rows"
+    if path.stat().st_size == 0:
+        raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
+    _check_is_text(path)
+    try:
+        reader = csv.reader(text_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
+        cells = next(reader, [])
+    except csv.Error as error:
+        raise RawLogError(f"{path}, line 1: {_in_words(error)}") from error
+    if not cells:
+        raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
+    return cells
+
+
+def _check_is_text(path: Place) -> None:
+    """Refuse a compressed file by its first bytes."""
+    with path.open("rb") as file:
+        begin = file.read(max(map(len, _COMPRESSED)))
+    for mark, kind in _COMPRESSED.items():
+        if begin.startswith(mark):
+            raise RawLogError(f"{path} is a {kind} file, not CSV: unpack it under this name")
+
+
+def check_columns(path: Place, columns: list[str], schema: LogSchema) -> None:
+    """Refuse a header that is not exactly the schema's columns, in whatever order.
+
+    Raises:
+        RawLogError: If a column is repeated, missing or unexpected.
+    """
+    repeated = [name for name, times in Counter(columns).items() if times > 1]
+    missing = [name for name in schema.raw_columns if name not in columns]
+    extra = [name for name in columns if name not in schema.raw_columns]
+    problems = [
+        f"{what} {', '.join(map(shown, names))}"
+        for what, names in (
+            ("repeated column", repeated),
+            ("missing column", missing),
+            ("unexpected column", extra),
+        )
+        if names
+    ]
+    if problems:
+        raise RawLogError(
+            f"{path}, line 1: {'; '.join(problems)}. "
+            f"The {schema.dataset} log has the columns {', '.join(schema.raw_columns)}"
+        )
+
+
+def check_width(path: Place, cells: list[str], schema: LogSchema) -> None:
+    """Refuse a file without a header whose first row has not one cell a column.
+
+    Raises:
+        RawLogError: If it has more or fewer.
+    """
+    width = len(schema.raw_columns)
+    if len(cells) != width:
+        raise RawLogError(
+            f"{path}, line 1: {len(cells)} cells between {schema.delimiter!r}, but the "
+            f"{schema.dataset} log has the {width} columns {', '.join(schema.raw_columns)}"
+        )
+
+
+def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
+    """Walk through a CSV file's data rows one by one, to find where a fault is.
+
+    Blank lines are no rows, as for DuckDB.
+
+    Yields:
+        The 1-based number of the line on which the row begins, and its cells.
+
+    Raises:
+        RawLogError: If the text is not UTF-8, a quoted cell is malformed, or a row is too long.
+    """
+    csv.field_size_limit(LONGEST_ROW)  # Python's own is 131,072
+    lines = text_lines(path)
+    reader = csv.reader(lines, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
+    header = int(schema.columns is None)
+    line = 1
+    try:
+        for cells in reader:
+            if sum(map(len, cells)) > LONGEST_ROW:
+                raise RawLogError(
+                    f"{path}, line {line}: a row of more than {LONGEST_ROW:,} characters: is a "
+                    "quote never closed, or a line end missing?"
+                )
+            if cells and line > header:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise RawLogError(f"{path}, line {line}: {_in_words(error)}") from error
+
+
+def shown(value: str) -> str:
+    """A value as an error message shows it: in quotes, and not longer than a line."""
+    text = repr(value)
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return f"{text[:_LONGEST_SHOWN]}… ({len(value):,} characters)"
+
+
+def _in_words(error: csv.Error) -> str:
+    said = str(error)
+    return next((words for part, words in _FAULTS.items() if part in said), said)
+
+
+def text_lines(path: Place) -> Iterator[str]:
+    """Walk through a file's lines.
+
+    Raises:
+        RawLogError: On the first line that is not UTF-8.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = line[error.start].encode(errors="surrogateescape")
+                raise RawLogError(
+                    f"{path}, line {number}: byte 0x{byte.hex()} is not UTF-8 text: save the "
+                    "file as UTF-8"
+                ) from error
+            yield line

@@ -1,0 +1,219 @@
+"""Which rows of a raw log are in which split: given files, or rows held out of train.
+
+Everything is decided by row numbers and the seed in whole numbers, so that any engine on any
+number of threads gives the same splits.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from operator import and_, or_
+from typing import Any, Self
+
+import ibis
+import ibis.expr.types as ir
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.log.schema import POSITION, SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.times import FORMATS
+
+# A prime below 2^31: products of two remainders fit an int64. Raising to the 5th power
+# permutes the remainders, as 5 does not divide PRIME - 1.
+PRIME = 2**31 - 1
+_ROUNDS = 2
+
+# Named so that no raw column is likely to be called the same.
+IN_SPLIT = "is_in_split"
+
+Key = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where the training file is cut into train and what is held out.
+
+    Attributes:
+        parts: The splits made of it, in the order of their rows' keys.
+        last_keys: For each group of rows (a class, or all), the key of the last row of each
+            part but the last.
+    """
+
+    parts: tuple[str, ...]
+    last_keys: Mapping[str, tuple[Key, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the cuts as JSON types, alike in whatever order an engine returned the groups."""
+        groups = {
+            group: [list(key) for key in keys] for group, keys in sorted(self.last_keys.items())
+        }
+        return {"parts": list(self.parts), "last_keys": groups}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Build the cuts from what `to_dict` returned."""
+        groups = content["last_keys"].items()
+        return cls(
+            tuple(content["parts"]),
+            {group: tuple(tuple(key) for key in keys) for group, keys in groups},
+        )
+
+
+def sample(table: ir.Table, every_nth_row: int) -> ir.Table:
+    """Keep the first of every `every_nth_row` rows of a raw file."""
+    return table if every_nth_row == 1 else table.filter(table[POSITION] % every_nth_row == 0)
+
+
+def shuffled(row: ir.IntegerColumn, seed: int) -> ir.IntegerColumn:
+    """Give each row number below 2^31 - 1 another one; sorted by it, rows are in random order.
+
+    No two rows get the same. Only products and remainders are used, which every engine
+    computes alike.
+    """
+    digest = hashlib.sha256(f"split {seed}".encode()).digest()
+    value = row.cast("int64")
+    for round_ in range(_ROUNDS):
+        factor, shift = (
+            int.from_bytes(digest[start : start + 8]) % (PRIME - 1) + 1
+            for start in (16 * round_, 16 * round_ + 8)
+        )
+        value = (value * ibis.literal(factor, "int64") + shift) % PRIME
+        square = value * value % PRIME
+        value = square * square % PRIME * value % PRIME
+    return value
+
+
+def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
+    """Find where the training file is cut; None where every split has a file of its own.
+
+    Drawn at random, each class gives its share to a row; by time, the last rows are held
+    out, valid before test.
+
+    Args:
+        table: The checked rows of the training file, sampled.
+        schema: The log's description.
+
+    Raises:
+        RawLogError: If the shares leave a split without rows.
+    """
+    splitting = schema.splitting
+    held_out = [split for split in SPLITS if split in splitting.shares]
+    if not held_out:
+        return None
+    keys = _keys(table, schema)
+    names = [f"key_{position}" for position in range(len(keys))]
+    keyed = table.select(group=_group(table, schema), **dict(zip(names, keys, strict=True)))
+    sizes = {
+        row["group"]: row["rows"]
+        for row in keyed.group_by("group").aggregate(rows=keyed.count()).to_pyarrow().to_pylist()
+    }
+    ends = {group: _part_ends(rows, held_out, schema) for group, rows in sizes.items()}
+    for part, (before, end) in _totals(ends, ("train", *held_out)).items():
+        if before == end:
+            raise RawLogError(
+                f"{splitting.files['train']} has {sum(sizes.values())} rows: the shares held out "
+                f"of it leave no row for {part}"
+            )
+    by_rank = ibis.window(group_by="group", order_by=names)
+    ranked = keyed.mutate(rank=ibis.row_number().over(by_rank) + 1)
+    wanted = reduce(
+        or_,
+        ((ranked["group"] == group) & ranked["rank"].isin(ends[group][:-1]) for group in ends),
+    )
+    found = ranked.filter(wanted).to_pyarrow().to_pylist()
+    key_at = {(row["group"], row["rank"]): tuple(row[name] for name in names) for row in found}
+    # A part may begin with no row of a rare class: it then ends before all shuffled numbers.
+    nothing: Key = (-1,)
+    last_keys = {
+        group: tuple(key_at.get((group, end), nothing) for end in group_ends[:-1])
+        for group, group_ends in ends.items()
+    }
+    return Cuts(("train", *held_out), last_keys)
+
+
+def mark_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None) -> ir.Table:
+    """Say which rows are a split's, in a column `IN_SPLIT`, bool; without it all of them are.
+
+    A row's key is a long expression. Engines reckon it once for a column, but once for each
+    time that it holds itself for a filter: counting fields in marked rows takes a fifth.
+
+    Args:
+        table: The sampled rows of the file that the split is made of.
+        split: Its name.
+        schema: The log's description.
+        cuts: What `find_cuts` returned.
+    """
+    if cuts is None or split not in cuts.parts:
+        return table
+    keys, group = _keys(table, schema), _group(table, schema)
+    part = cuts.parts.index(split)
+    bounds = []
+    if part > 0:
+        bounds.append(_is_after(keys, _last_keys(group, cuts, part - 1)))
+    if part < len(cuts.parts) - 1:
+        bounds.append(~_is_after(keys, _last_keys(group, cuts, part)))
+    return table.mutate(**{IN_SPLIT: reduce(and_, bounds)})
+
+
+def in_split(marked: ir.Table) -> ir.BooleanColumn | None:
+    """Which rows `mark_split` marked; None for all of them."""
+    return marked[IN_SPLIT] if IN_SPLIT in marked.columns else None
+
+
+def rows_in_split(marked: ir.Table) -> ir.Table:
+    """Keep the rows that `mark_split` marked."""
+    is_in = in_split(marked)
+    return marked if is_in is None else marked.filter(is_in).drop(IN_SPLIT)
+
+
+def _keys(table: ir.Table, schema: LogSchema) -> list[ir.Column]:
+    """What rows are sorted by before the file is cut."""
+    splitting = schema.splitting
+    time = schema.time_of(splitting.by) if splitting.by is not None else None
+    if time is None:
+        return [shuffled(table[POSITION], splitting.seed)]
+    return [FORMATS[time.format].sort_key(table[time.column]), table[POSITION]]
+
+
+def _group(table: ir.Table, schema: LogSchema) -> ir.StringColumn:
+    """Which rows are cut apart from the others: those of a class, unless the cut is by time."""
+    return table[schema.label] if schema.splitting.by is None else ibis.literal("all")
+
+
+def _part_ends(rows: int, held_out: list[str], schema: LogSchema) -> list[int]:
+    """How many of a group's rows stand before the end of each part; shares rounded to a row."""
+    sizes = [round(Fraction(str(schema.splitting.shares[split])) * rows) for split in held_out]
+    ends = [rows - sum(sizes)]
+    for size in sizes:
+        ends.append(ends[-1] + size)
+    return ends
+
+
+def _totals(ends: Mapping[str, list[int]], parts: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Where each part begins and ends, over all groups."""
+    summed = [sum(at) for at in zip(*ends.values(), strict=True)]
+    return dict(zip(parts, zip([0, *summed], summed, strict=False), strict=True))
+
+
+def _last_keys(group: ir.StringColumn, cuts: Cuts, part: int) -> Sequence[int | str | ir.Column]:
+    """The key of the last row of a part: of the row's own group, where there are several.
+
+    So each bound needs a row's key once; engines compute it anew wherever a filter names it.
+    """
+    by_group = {name: last_keys[part] for name, last_keys in cuts.last_keys.items()}
+    if len(by_group) == 1:
+        return next(iter(by_group.values()))
+    (_, *others), (first, *_) = by_group.items(), by_group.values()
+    return [
+        group.cases(*((name, last[at]) for name, last in others), else_=first[at])
+        for at in range(len(first))
+    ]
+
+
+def _is_after(keys: list[ir.Column], last: Sequence[int | str | ir.Column]) -> ir.BooleanColumn:
+    """Whether a row's key comes after another, its first column first."""
+    key, bound = keys[0], last[0]
+    if len(keys) == 1:
+        return key > bound
+    return (key > bound) | ((key == bound) & _is_after(keys[1:], last[1:]))

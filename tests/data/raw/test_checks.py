@@ -1,0 +1,268 @@
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import ibis.expr.types as ir
+import pytest
+from ibis.backends.duckdb import Backend
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.log.schema import POSITION, CodeColumn, FieldSource, LogSchema
+from llm_ctr_pipeline.data.raw.checks import (
+    RawFile,
+    RawFileFacts,
+    check_raw_file,
+    check_raw_files,
+    read_raw_file,
+)
+from llm_ctr_pipeline.data.raw.csv_text import open_csv
+
+WriteRaw = Callable[..., Path]
+OpenRaw = Callable[[Path], RawFile]
+Normalise = Callable[[ir.Table, LogSchema], ir.Table]
+
+
+def read_raw(connection: Backend, path: Path, schema: LogSchema) -> RawFile:
+    target = path.with_name(f"{path.stem}-{uuid4()}.parquet")
+    return read_raw_file(connection, open_csv(path, schema), target)
+
+
+def check(open_x4: OpenRaw, path: Path) -> RawFileFacts:
+    return check_raw_file(open_x4(path))
+
+
+def refused(open_x4: OpenRaw, path: Path) -> str:
+    with pytest.raises(RawLogError) as error:
+        check(open_x4, path)
+    return str(error.value)
+
+
+def test_the_facts_of_a_good_file(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    path = write_raw([{"click": "1"}, {"click": "0", "C14": "a,b"}, {"click": "1"}])
+    facts = check(open_x4, path)
+    assert facts == RawFileFacts("train.csv", 3, 2, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_a_header_without_rows_is_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    assert "has a header but no rows" in refused(open_x4, write_raw([]))
+
+
+@pytest.mark.parametrize("label", ["2", "", "1.0", "-1", "yes", " 1"])
+def test_a_label_other_than_0_or_1_is_refused(
+    open_x4: OpenRaw, write_raw: WriteRaw, label: str
+) -> None:
+    path = write_raw([{"click": "1"}, {"site_id": "a\nb"}, {"click": label}, {"click": label}])
+    message = refused(open_x4, path)
+    assert f"{path}, column 'click', row 3 (line 5): {label!r} is not 0 or 1" in message
+    assert "2 such rows in all" in message
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        *("", "1410210", "141021000", "14102a00", "1e102100", " 4102100", "14-10-21"),
+        *("14102124", "14103200", "14001500", "14130100", "14093100", "14022900", "14100000"),
+        "14102100\n",
+    ],
+)
+def test_a_malformed_hour_is_refused(open_x4: OpenRaw, write_raw: WriteRaw, time: str) -> None:
+    message = refused(open_x4, write_raw([{}, {"hour": time}, {}]))
+    assert f"column 'hour', row 2 (line 3): {time!r} is not YYMMDDHH" in message
+
+
+@pytest.mark.parametrize("time", ["14102100", "14123123", "16022912", "00022900", "14022800"])
+def test_an_hour_that_exists_passes(open_x4: OpenRaw, write_raw: WriteRaw, time: str) -> None:
+    assert check(open_x4, write_raw([{"hour": time}])).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("tail", "problem"),
+    [
+        ("1,2\n", "too few cells, 2 for 24 columns"),
+        (",".join(["0"] * 25) + "\n", "too many cells, 25 for 24 columns"),
+        (",".join(["0"] * 24) + ",\n", "too many cells, 25 for 24 columns"),
+        (",".join(["0"] * 23) + ",,\r\n", "too many cells, 25 for 24 columns"),
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_row_of_the_wrong_width_is_refused(
+    open_x4: OpenRaw, write_raw: WriteRaw, tail: str, problem: str, quoted: bool
+) -> None:
+    line_end = "\r\n" if tail.endswith("\r\n") else "\n"
+    path = write_raw([{"C20": "a,b" if quoted else "a"}, {}], line_end=line_end)
+    with path.open("a", newline="") as file:
+        file.write(tail)
+    assert f"{path}, row 3 (line 4): {problem}" in refused(open_x4, path)
+
+
+@pytest.mark.parametrize("tail", [b'"open', b"\xff" + b",0" * 23 + b"\n"])
+def test_text_that_is_no_csv_is_refused(open_x4: OpenRaw, write_raw: WriteRaw, tail: bytes) -> None:
+    path = write_raw([{}])
+    with path.open("ab") as file:
+        file.write(tail)
+    assert str(path) in refused(open_x4, path)
+
+
+def test_a_quote_that_is_never_closed_in_a_long_file(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    path = write_raw([{}, {"C20": "x"}])
+    lines = path.read_text().splitlines(keepends=True)
+    opened = lines[2].replace("x", '"x')
+    path.write_text("".join([*lines[:2], opened, *(lines[1] for _ in range(40_000))]))
+    assert path.stat().st_size > 2_000_000
+    assert f"{path}, line 3: a cell of more than 2,000,000 characters begins here" in refused(
+        open_x4, path
+    )
+
+
+def test_a_fault_behind_a_long_cell_is_found(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    message = refused(open_x4, write_raw([{"C20": "x" * 1_000_000}, {"click": "y" * 500}]))
+    assert "column 'click', row 2 (line 3): 'yyyy" in message
+    assert "yyyy… (500 characters) is not 0 or 1" in message
+
+
+def test_a_row_that_is_long_in_all_is_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    long = dict.fromkeys(("C14", "C15", "C16"), "x" * 700_000)
+    message = refused(open_x4, write_raw([{}, long]))
+    assert "line 3: a row of more than 2,000,000 characters" in message
+    assert len(message) < 1000
+
+
+def test_identical_splits_are_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
+    contents = {"train": "a", "valid": "b", "test": "a"}
+    files = {
+        split: open_x4(write_raw([{"id": content}], name=f"{split}.csv"))
+        for split, content in contents.items()
+    }
+    with pytest.raises(RawLogError, match=r"test\.csv and .*train\.csv are identical"):
+        check_raw_files(files)
+
+
+HOUR_CODES = CodeColumn("hour", "hour", 1000, 0, 23)
+
+
+def open_coded(
+    connection: Backend, tmp_path: Path, x4: LogSchema, codes: Sequence[object]
+) -> RawFile:
+    """Open a file of labels and hours as codes."""
+    path = tmp_path / "train.csv"
+    lines = [f"{row % 2},{code}\n" for row, code in enumerate(codes)]
+    path.write_text("".join(["label,hour\n", *lines]))
+    schema = replace(
+        x4,
+        label="label",
+        ignored=(),
+        times=(),
+        codes=(HOUR_CODES,),
+        fields=(FieldSource("hour", "hour", "hour"),),
+    )
+    return read_raw(connection, path, schema)
+
+
+@pytest.mark.parametrize("code", ["999", "1024", "0", "", "1005.0", "1e3", "x"])
+def test_a_code_out_of_range_is_refused(
+    connection: Backend, tmp_path: Path, x4: LogSchema, code: str
+) -> None:
+    file = open_coded(connection, tmp_path, x4, [1000, 1023, code])
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(file)
+    expected = "is not an integer from 1000 to 1023 (hour 0 to 23 plus 1000)"
+    assert f"column 'hour', row 3 (line 4): {code!r} {expected}" in str(error.value)
+
+
+def test_a_long_file_must_hold_every_code(
+    connection: Backend, tmp_path: Path, x4: LogSchema
+) -> None:
+    all_but_one = [1001 + row % 23 for row in range(24_000)]
+    few = open_coded(connection, tmp_path, x4, all_but_one[:23_999])
+    assert check_raw_file(few).rows == 23_999
+    file = open_coded(connection, tmp_path, x4, all_but_one)
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(file)
+    assert (
+        "expected all 24 codes from 1000 to 1023 (hour 0 to 23) in 24000 rows, found 23 of them, "
+        "from 1001 to 1023: is the offset 1000 right?"
+    ) in str(error.value)
+    assert check_raw_file(open_coded(connection, tmp_path, x4, [*all_but_one, 1000])).rows == 24_001
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "1,5", "0x1", "--1", "e5", "1e", "1e100", " 1"])
+def test_what_is_no_number_is_refused(
+    connection: Backend, tmp_path: Path, x4: LogSchema, cell: str
+) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text(f"0\t-1.5\n1\t\n0\t{cell}\n")
+    schema = replace(
+        x4,
+        delimiter="\t",
+        columns=("label", "I1"),
+        label="label",
+        ignored=(),
+        times=(),
+        fields=(FieldSource("I1", "numeric", "I1"),),
+    )
+    with pytest.raises(RawLogError, match=r"row 3 \(line 3\): .* is not a number or empty"):
+        check_raw_file(read_raw(connection, path, schema))
+
+
+def test_the_first_line_without_a_header_must_have_every_column(
+    connection: Backend, tmp_path: Path, x4: LogSchema
+) -> None:
+    schema = replace(
+        x4,
+        delimiter="\t",
+        columns=("label", "a", "b"),
+        label="label",
+        ignored=(),
+        times=(),
+        fields=(FieldSource("a", "categorical", "a"), FieldSource("b", "categorical", "b")),
+    )
+    path = tmp_path / "train.txt"
+    path.write_text("0\tx\t\n1\t00012\ty\n")
+    file = read_raw(connection, path, schema)
+    assert check_raw_file(file).rows == 2
+    assert file.table.order_by(POSITION).a.to_pyarrow().to_pylist() == ["x", "00012"]
+    path.write_text("0,x,\n")
+    with pytest.raises(RawLogError, match=r"1 cells between '\\t', but the x4 log has the 3"):
+        read_raw(connection, path, schema)
+    path.write_text("0\tx\t\n1\ty\n")
+    with pytest.raises(RawLogError, match=r"row 2 \(line 2\): too few cells, 2 for 3 columns"):
+        check_raw_file(read_raw(connection, path, schema))
+
+
+def test_a_weekday_must_be_that_of_the_day(
+    connection: Backend, tmp_path: Path, x4: LogSchema, normalise: Normalise
+) -> None:
+    day = CodeColumn("mday", "day", 100, 0, 9, first_weekday=2)
+    schema = replace(
+        x4,
+        label="label",
+        ignored=(),
+        times=(),
+        codes=(day, CodeColumn("wday", "weekday", 200, 0, 6)),
+        fields=(FieldSource("weekday", "weekday", "wday"),),
+    )
+    path = tmp_path / "train.csv"
+    lines = [
+        "label,mday,wday",
+        *(f"{row % 2},{100 + row},{200 + (row + 2) % 7}" for row in range(10)),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert check_raw_file(read_raw(connection, path, schema)).rows == 10
+    # The same days with weekdays that count from Monday.
+    shifted = [f"{row % 2},{100 + row},{200 + (row + 1) % 7}" for row in range(10)]
+    path.write_text("\n".join([lines[0], *shifted]) + "\n")
+    with pytest.raises(RawLogError) as error:
+        check_raw_file(read_raw(connection, path, schema))
+    assert (
+        "column 'wday', row 1 (line 2): '201' is not the weekday of the day in column 'mday', of "
+        "which code 100 is a weekday 2 (0 for Sunday); 10 such rows in all"
+    ) in str(error.value)
+    from_monday = CodeColumn("wday", "weekday", 199, 1, 7)
+    file = read_raw(connection, path, replace(schema, codes=(day, from_monday)))
+    assert check_raw_file(file).rows == 10
+    weekdays = (
+        normalise(file.table, file.csv.schema).order_by("row").weekday.to_pyarrow().to_pylist()
+    )
+    assert weekdays == [str((row + 2) % 7) for row in range(10)]

@@ -1,0 +1,157 @@
+"""Raw files as Parquet: the same cells as Python's csv module reads, wherever blocks end."""
+
+import csv
+import hashlib
+import random
+from pathlib import Path
+
+import ibis
+import pyarrow.parquet as pq
+import pytest
+from ibis.backends.duckdb import Backend
+
+from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.log.schema import POSITION, SPLITS, FieldSource, LogSchema, Splitting
+from llm_ctr_pipeline.data.raw import csv_blocks
+from llm_ctr_pipeline.data.raw.csv_blocks import CsvBlocks
+from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
+from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
+from llm_ctr_pipeline.data.storage.engine import EngineError
+
+COLUMNS = ("id", "label", "a", "b")
+
+
+def schema_of(delimiter: str = ",", *, header: bool = True) -> LogSchema:
+    return LogSchema(
+        dataset="odd",
+        delimiter=delimiter,
+        columns=None if header else COLUMNS,
+        label="label",
+        ignored=("id",),
+        times=(),
+        codes=(),
+        fields=(FieldSource("a", "categorical", "a"), FieldSource("b", "categorical", "b")),
+        splitting=Splitting({split: f"{split}.csv" for split in SPLITS}, {}, None, 0),
+    )
+
+
+def opened(path: Path, content: bytes, delimiter: str = ",", *, header: bool = True) -> CsvFile:
+    path.write_bytes(content)
+    return open_csv(path, schema_of(delimiter, header=header))
+
+
+def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
+    target = file.path.with_suffix(".parquet")
+    fingerprint = convert_csv(connection, file, target)
+    assert fingerprint == hashlib.sha256(file.path.read_bytes()).hexdigest()
+    rows = pq.read_table(target).sort_by(POSITION)
+    assert rows[POSITION].to_pylist() == [*range(rows.num_rows)]
+    return [tuple(row.values()) for row in rows.drop_columns(POSITION).to_pylist()]
+
+
+@pytest.fixture(params=[7, 64, 1 << 23])
+def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    size: int = request.param
+    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", size)
+    return size
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("seed", range(6))
+def test_cells_are_what_the_csv_module_reads(
+    tmp_path: Path, connection: Backend, seed: int
+) -> None:
+    drawn = random.Random(seed)  # noqa: S311
+    delimiter = drawn.choice(",;\t|")
+    line_end = drawn.choice(["\n", "\r\n"])
+    alphabet = ["1e5", "00012", "", " ", "é", "\U0001f600", "\0", "﻿", "x'", 'x"y', delimiter]
+    alphabet += ['"', '""', "\n", "\r\n", "a,b", "NULL"] if seed % 2 else []
+    rows = [
+        [str(row), drawn.choice("01"), *("".join(drawn.choices(alphabet, k=2)) for _ in "ab")]
+        for row in range(200)
+    ]
+    with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator=line_end)
+        writer.writerows([COLUMNS, *rows])
+    content = (tmp_path / "train.csv").read_bytes()
+    if seed % 3 == 0:
+        content = content.removesuffix(line_end.encode())
+    file = opened(tmp_path / "train.csv", content, delimiter)
+    assert cells_of(connection, file) == [tuple(row[1:]) for row in rows]
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"id,label,a,b\n", []),
+        (b"id,label,a,b", []),
+        (b"\xef\xbb\xbfid,label,a,b\n1,0,x,y\n", [("0", "x", "y")]),
+        (b'"id","label","a","b"\n1,0,x,y\n', [("0", "x", "y")]),
+        (b"id,label,a,b\n\n1,0,x,y\n\n\n2,1,,\n\n", [("0", "x", "y"), ("1", "", "")]),
+        (
+            b'id,label,a,b\r\n1,0,"x\ny",z\n2,1,a"b"c,""\r\n',
+            [("0", "x\ny", "z"), ("1", 'a"b"c', "")],
+        ),
+    ],
+)
+def test_headers_empty_lines_and_line_ends(
+    tmp_path: Path, connection: Backend, content: bytes, expected: list[tuple[str, ...]]
+) -> None:
+    assert cells_of(connection, opened(tmp_path / "train.csv", content)) == expected
+
+
+def test_a_file_without_a_header_keeps_its_first_row(tmp_path: Path, connection: Backend) -> None:
+    file = opened(tmp_path / "train.csv", b"1,0,x,y\n2,1,z,w\n", header=False)
+    assert cells_of(connection, file) == [("0", "x", "y"), ("1", "z", "w")]
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (b'3,0,"x,y\n4,0,x,y\n', "line 4: a quote opens here and is never closed"),
+        (b'3,0,"x"z,y\n4,0,x,y\n', "line 4: text stands behind a closing quote"),
+        (b'3,0,"x" ,y\n', "line 4: text stands behind a closing quote"),
+        (b"3,0,x,\xe9\n", "line 4: byte 0xe9 is not UTF-8"),
+        (b"3,0,x,\xc3", "line 4: byte 0xc3 is not UTF-8"),
+        (b"\xff,0,x,y\n", "line 4: byte 0xff is not UTF-8"),
+    ],
+)
+def test_what_is_no_text_or_no_csv_is_refused_with_its_line(
+    tmp_path: Path, connection: Backend, tail: bytes, message: str
+) -> None:
+    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x,y\n2,1,x,y\n" + tail)
+    with pytest.raises(RawLogError, match=message):
+        convert_csv(connection, file, tmp_path / "train.parquet")
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("end", [b"", b"\n2,1,x,y\n"])
+def test_a_row_that_is_too_long_is_refused(
+    tmp_path: Path, connection: Backend, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    for module in (csv_blocks, csv_text):
+        monkeypatch.setattr(module, "LONGEST_ROW", 1000)
+    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x," + b"y" * 1100 + end)
+    with pytest.raises(RawLogError, match="line 2: a"):
+        convert_csv(connection, file, tmp_path / "train.parquet")
+
+
+def test_blocks_are_whole_rows_and_all_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", 100)
+    content = b"id,label,a,b\n" + b"".join(b'%d,0,"x\ny",z\n' % row for row in range(50))
+    blocks = CsvBlocks(opened(tmp_path / "train.csv", content))
+    found = [*blocks]
+    assert len(found) > 4
+    assert b"".join(found) == content
+    assert all(block.endswith(b"z\n") or block.endswith(b"b\n") for block in found)
+    assert blocks.has_quotes
+
+
+def test_another_engine_is_refused(tmp_path: Path) -> None:
+    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x,y\n")
+    with pytest.raises(EngineError, match="duckdb or pyspark, the engine is 'sqlite'"):
+        convert_csv(ibis.sqlite.connect(), file, tmp_path / "train.parquet")
