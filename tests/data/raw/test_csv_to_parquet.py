@@ -12,7 +12,7 @@ from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import POSITION, SPLITS, FieldSource, LogSchema, Splitting
-from llm_ctr_pipeline.data.raw import csv_blocks
+from llm_ctr_pipeline.data.raw import csv_blocks, csv_text
 from llm_ctr_pipeline.data.raw.csv_blocks import CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
