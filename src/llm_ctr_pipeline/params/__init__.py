@@ -4,7 +4,6 @@ Kedro hands a node one of these where its argument is annotated so, and rejects 
 value or an unknown key before any node runs.
 """
 
-from llm_ctr_pipeline.params.base import Params
 from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
 from llm_ctr_pipeline.params.logs import (
     DownloadParams,
@@ -34,7 +33,6 @@ __all__ = [
     "LlmParams",
     "LogParams",
     "ModelParams",
-    "Params",
     "PreprocessParams",
     "RecodingsParams",
     "StageParams",

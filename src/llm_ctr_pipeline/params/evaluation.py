@@ -4,14 +4,14 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from llm_ctr_pipeline.params.base import Params
+from llm_ctr_pipeline.frozen import Frozen
 
 PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
 PATHS: tuple[str, ...] = get_args(PathName)
 FEWEST_COMPARED = 2
 
 
-class EvaluationParams(Params):
+class EvaluationParams(Frozen):
     """`params:evaluation`: which checkpoint is tested on which rows."""
 
     path: PathName
@@ -20,7 +20,7 @@ class EvaluationParams(Params):
     split: Literal["train", "valid", "test"]
 
 
-class CompareParams(Params):
+class CompareParams(Frozen):
     """`params:compare`: which models are compared on which rows."""
 
     paths: str = Field(description="Training paths with spaces between them; or all.")

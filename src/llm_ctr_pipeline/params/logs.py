@@ -13,17 +13,17 @@ from llm_ctr_pipeline.data.log.schema import (
     Splitting,
     TimeColumn,
 )
-from llm_ctr_pipeline.params.base import Params
+from llm_ctr_pipeline.frozen import Frozen
 
 
-class PreprocessParams(Params):
+class PreprocessParams(Frozen):
     """`params:preprocess`: how a raw log becomes model input."""
 
     min_count: int = Field(ge=1, description="Times a value must occur in train to get an id.")
     every_nth_row: int = Field(ge=1, description="Systematic sample of each raw file; 1 for all.")
 
 
-class FieldParams(Params):
+class FieldParams(Frozen):
     """`log.fields`: a field that is not simply a categorical column of the same name."""
 
     name: str
@@ -47,14 +47,14 @@ class FieldParams(Params):
         return FieldSource(self.name, self.kind, column, self.edges)
 
 
-class TimeParams(Params):
+class TimeParams(Frozen):
     """`log.times`: a column that holds a time."""
 
     column: str
     format: Literal["YYMMDDHH", "YYYY-MM-DD HH:MM:SS", "unix_seconds"]
 
 
-class CodeParams(Params):
+class CodeParams(Frozen):
     """`log.codes`: a column of integers that stand for a part of the time."""
 
     column: str
@@ -75,7 +75,7 @@ class CodeParams(Params):
         return self
 
 
-class SplitsParams(Params):
+class SplitsParams(Frozen):
     """`log.splits`: a file name for each split, or the share of train that is held out for it."""
 
     train: str = Field(min_length=1)
@@ -113,7 +113,7 @@ AnyFieldParams = Annotated[
 ]
 
 
-class LogParams(Params):
+class LogParams(Frozen):
     """`params:log`: what a raw log's files look like and which fields are made of them."""
 
     dataset: str = Field(pattern=r"^\w+$", description="Short name, as in paths below data/.")
@@ -155,7 +155,7 @@ class LogParams(Params):
         )
 
 
-class RecodingParams(Params):
+class RecodingParams(Frozen):
     """`recoding.x1`, `recoding.x2`: how a log written in that encoding is split."""
 
     valid_share: float = Field(ge=0, lt=1, description="Share of valid.csv; 0 for no such file.")
@@ -169,14 +169,14 @@ class RecodingParams(Params):
         return self
 
 
-class RecodingsParams(Params):
+class RecodingsParams(Frozen):
     """`params:recoding`: x1 and x2, where they are made of the log at hand."""
 
     x1: RecodingParams
     x2: RecodingParams
 
 
-class GeneratedLogParams(Params):
+class GeneratedLogParams(Frozen):
     """`params:generated_log`: the log that stands in where no raw log is given."""
 
     train_rows: int = Field(ge=1, description="Rows of the training split.")
@@ -186,7 +186,7 @@ class GeneratedLogParams(Params):
     click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
 
 
-class ArchiveParams(Params):
+class ArchiveParams(Frozen):
     """`download.archives`: a zip in a dataset repository of the Hugging Face hub."""
 
     repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the hub.")
@@ -195,7 +195,7 @@ class ArchiveParams(Params):
     md5: dict[str, str] = Field(min_length=1, description="MD5 by name of the raw files in it.")
 
 
-class DownloadParams(Params):
+class DownloadParams(Frozen):
     """`params:download`: which published raw logs are fetched."""
 
     datasets: str = Field(description="Names of archives, with spaces between them.")

@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from llm_ctr_pipeline.params.base import Params
+from llm_ctr_pipeline.frozen import Frozen
 
 
-class ModelParams(Params):
+class ModelParams(Frozen):
     """`params:model`: the parts before the language model, and the prompt."""
 
     embedding_dim: int = Field(ge=1, description="Embedding size D.")
@@ -18,7 +18,7 @@ class ModelParams(Params):
     prompt_suffix: str = Field(description="Text after the feature tokens.")
 
 
-class ArchitectureParams(Params):
+class ArchitectureParams(Frozen):
     """`llm.architecture`: a language model with random weights, by transformers' own names."""
 
     model_type: str = Field(description="An architecture of transformers: qwen3, llama.")
@@ -32,7 +32,7 @@ class ArchitectureParams(Params):
     tie_word_embeddings: bool
 
 
-class LlmParams(Params):
+class LlmParams(Frozen):
     """`params:llm`: the language model and its attention kernel."""
 
     pretrained: str | None = Field(description="Name on the hub, or a folder.")
@@ -49,7 +49,7 @@ class LlmParams(Params):
         return self
 
 
-class DeepFmParams(Params):
+class DeepFmParams(Frozen):
     """`params:deepfm.network`: DeepFM's own parts; what it shares is in `params:model`."""
 
     gen: bool = Field(description="Whether its FM term takes generated features.")

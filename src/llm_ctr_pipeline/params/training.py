@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
-from llm_ctr_pipeline.params.base import Params
+from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.training.settings import Execution, FitSettings
 
 # Names of the models' parts, here because reading parameters must not import torch.
@@ -14,7 +14,7 @@ LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
 DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
 
 
-class StageParams(Params):
+class StageParams(Frozen):
     """`PATH.stages.STAGE`: what a stage trains on what; settings it leaves out are training's.
 
     Datasets and components may be one string with spaces between the names, as `--params` carries
@@ -98,7 +98,7 @@ class TwoPhaseStagesParams(StagesParams):
     FEWEST = 2
 
 
-class TrainingParams(Params):
+class TrainingParams(Frozen):
     """`params:training`: how models are trained, unless a stage says otherwise, and where."""
 
     epochs: int = Field(ge=1, description="Most passes over the training rows.")
