@@ -24,8 +24,14 @@ def of_model(path: str, model: str) -> str:
     return path if model == "best_model" else f"{path}/{model}"
 
 
+def source_of(given: str, configured: str) -> str:
+    """What a raw folder holds: a log of its own, if the command line names the folder."""
+    return "folder" if given else configured
+
+
 RESOLVERS: dict[str, Callable[..., str]] = {
     "of_model": of_model,
     "project_root": project_root,
+    "source_of": source_of,
     "tracking_uri": tracking_uri,
 }

@@ -1,11 +1,12 @@
 """A raw log's rows in Parquet."""
 
-from llm_ctr_pipeline.data.raw.raw_log import RawRows
+from llm_ctr_pipeline.data.raw.raw_log import RawFiles, RawRows, open_raw_rows, write_raw_rows
+from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
 class RawRowsDataset(EngineDataset):
-    """A folder of a checked log's rows, one Parquet file for each raw file.
+    """A log's rows as they were read: Parquet files for each raw file, and a manifest.
 
     ```yaml
     raw_rows:
@@ -17,8 +18,13 @@ class RawRowsDataset(EngineDataset):
 
     def load(self) -> RawRows:
         """Name the rows; nothing is read yet."""
-        return RawRows(self._filepath, self.connection)
+        return open_raw_rows(self.connection, self._filepath)
 
-    def save(self, data: RawRows) -> None:
-        """Put a draft, all files of it, in place."""
-        data.put_in_place(self._filepath)
+    def save(self, data: RawFiles) -> None:
+        """Read the raw files, and put all their rows in place at once.
+
+        Raises:
+            RawLogError: If a file is no CSV, or no UTF-8; nothing is written then.
+        """
+        with drafted(self._filepath) as draft:
+            write_raw_rows(self.connection, data, draft)

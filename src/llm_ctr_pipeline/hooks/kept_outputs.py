@@ -8,7 +8,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from llm_ctr_pipeline.data.raw.raw_log import made_of
+from llm_ctr_pipeline.data.raw.raw_log import describe_files
 from llm_ctr_pipeline.data.storage.store_path import Place, changed_at, is_whole, place_of
 from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
 from llm_ctr_pipeline.data.synthetic import generated_log
@@ -31,58 +31,59 @@ def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
 
 
 def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
-    """The generated log has other settings now: Kedro passes over the node that writes it."""
+    """The generated log has other settings now, and Kedro passes over the node that names them."""
     if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
         return None
-    raw_folder, generated_folder, settings = (catalog.load(name) for name in node.inputs)
-    if settings is None or raw_folder.path != generated_folder:
+    preprocess, settings = (catalog.load(name) for name in node.inputs)
+    folder = catalog.load(node.outputs[0])
+    if settings is None or preprocess.raw_source != "generated":
         return None
-    card = generated_log.read_card(generated_folder)
+    card = generated_log.read_card(folder)
     if card is None or generated_log.is_of(card, GeneratedLogSettings(**settings.model_dump())):
         return None
-    return f"{generated_folder} is to be generated with other settings"
+    return f"{folder} is to be generated with other settings"
 
 
 def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
     """A log is to be recoded with other settings now, into the folder that holds what was made."""
     if "params:recoding" not in node.inputs:
         return None
-    folder, recodings = catalog.load("recoded_log_folder"), catalog.load("params:recoding")
-    for dataset, settings in recodings.model_dump().items():
-        if catalog.load(f"{dataset}.raw_folder").path != folder / dataset:
+    recodings = catalog.load("params:recoding")
+    for dataset in ("x1", "x2"):
+        folder = catalog.load(f"{dataset}.raw_folder")
+        card = recoded_log.read_card(folder)
+        if getattr(recodings, f"{dataset}_source") != "recoded" or card is None:
             continue
-        card = recoded_log.read_card(folder / dataset)
-        if card is not None and not recoded_log.is_of(card, Recoding(**settings)):
-            return f"{folder / dataset} is to be recoded with other settings"
+        if not recoded_log.is_of(card, Recoding(**getattr(recodings, dataset).model_dump())):
+            return f"{folder} is to be recoded with other settings"
     return None
 
 
 def _is_of_another_log(node: Node, catalog: DataCatalog) -> str | None:
-    written = {name.rpartition(".")[2]: name for name in node.outputs}
-    if "raw_log" in written and catalog.exists(written["raw_log"]):
-        folder, log, preprocess = (catalog.load(name) for name in node.inputs[1:])
-        now = made_of(folder, log.to_schema(), preprocess.every_nth_row)
-        then = catalog.load(written["raw_log"]).get("made_of")
-        if now != then:
+    written = {_without_namespace(name): name for name in node.outputs if catalog.exists(name)}
+    read = {_without_namespace(name): name for name in node.inputs}
+    if "raw_rows" in written:
+        folder, log = catalog.load(read["raw_folder"]), catalog.load(read["params:log"])
+        then = catalog.load(written["raw_rows"]).manifest
+        if not then.is_of(describe_files(folder, log)):
+            return f"{_place(written['raw_rows'], catalog)} is of other raw files or parameters"
+    if "raw_log" in written:
+        then = catalog.load(written["raw_log"]).every_nth_row
+        if catalog.load(read["params:preprocess"]).every_nth_row != then:
             return f"{_place(written['raw_log'], catalog)} is of other raw files or parameters"
-    if "feature_map" in written and catalog.exists(written["feature_map"]):
-        then = catalog.load(written["feature_map"])["min_count"]
-        for name in node.inputs:
-            now = getattr(catalog.load(name), "min_count", then) if "params:" in name else then
-            if now != then:
-                place = _place(written["feature_map"], catalog)
-                return f"{place} was made with preprocess.min_count {then}, now it is {now}"
+    if "feature_map" in written and "params:preprocess" in read:
+        then = catalog.load(written["feature_map"]).min_count
+        now = catalog.load(read["params:preprocess"]).min_count
+        if now != then:
+            place = _place(written["feature_map"], catalog)
+            return f"{place} was made with preprocess.min_count {then}, now it is {now}"
     return None
 
 
 def _is_older_than_its_inputs(node: Node, catalog: DataCatalog) -> str | None:
     """As make has it: what was written before what it is made of belongs to an earlier run."""
     places = [place for name in node.outputs if (place := _place(name, catalog)) is not None]
-    sources = [
-        place
-        for name in node.inputs
-        if not _is_raw(name, catalog) and (place := _place(name, catalog)) is not None
-    ]
+    sources = [place for name in node.inputs if (place := _place(name, catalog)) is not None]
     for source in sources:
         for place in places:
             if changed_at(place) < changed_at(source):
@@ -90,13 +91,14 @@ def _is_older_than_its_inputs(node: Node, catalog: DataCatalog) -> str | None:
     return None
 
 
-def _is_raw(name: str, catalog: DataCatalog) -> bool:
-    metadata = getattr(catalog.get(name), "metadata", None) or {}
-    return bool(metadata.get("kedro-viz", {}).get("layer") == "raw")
+def _without_namespace(name: str) -> str:
+    """`x1.raw_rows` as `raw_rows`, `params:x1.log` as `params:log`."""
+    kind, colon, own = name.rpartition(":")
+    return kind + colon + own.rpartition(".")[2]
 
 
 def _place(name: str, catalog: DataCatalog) -> Place | None:
-    """Where a dataset lies, if it does."""
+    """Where a dataset lies, if it does; a folder that is only named lies nowhere."""
     filepath = getattr(catalog.get(name), "_filepath", None)
     place = None if filepath is None else place_of(str(filepath))
     return place if place is not None and is_whole(place) else None

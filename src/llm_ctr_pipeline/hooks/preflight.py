@@ -80,7 +80,7 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where the pipeline cannot run with this catalog on this machine."""
     inputs = pipeline.inputs()
     for name in sorted(inputs):
-        if _is_made_by_a_pipeline(name, catalog) and not catalog.exists(name):
+        if not name.startswith("params:") and not catalog.exists(name):
             raise PreflightError(_missing_input(name, catalog))
     if "summary" in inputs:
         _check_source(catalog)
@@ -91,12 +91,14 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
 
 
 def _check_source(catalog: DataCatalog) -> None:
-    """Raise where the encoded splits are the generated log's and the settings ask for none."""
+    """Raise where the encoded splits are the generated log's and the settings are for a folder."""
     from llm_ctr_pipeline.data.storage.store_path import place_of
     from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE
 
     summary = catalog.load("summary")
-    if summary["source"] == SOURCE and catalog.load("params:generated_log") is None:
+    is_given = catalog.load("params:preprocess").raw_source == "folder"
+    is_given = is_given or catalog.load("params:generated_log") is None
+    if summary.source == SOURCE and is_given:
         place = place_of(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
         raise PreflightError(
             f"{place} holds the generated log, and these settings are for a raw log: run "
@@ -206,13 +208,6 @@ def _check_stores(settings: dict[str, Any]) -> None:
             place_of(str(settings[name]))
         except StoreError as error:
             raise PreflightError(f"{name}: {error}") from error
-
-
-def _is_made_by_a_pipeline(name: str, catalog: DataCatalog) -> bool:
-    """Whether a dataset is neither a parameter nor raw data, which preprocessing itself checks."""
-    metadata = getattr(catalog.get(name), "metadata", None) or {}
-    layer = metadata.get("kedro-viz", {}).get("layer")
-    return not name.startswith("params:") and layer != "raw"
 
 
 def _missing_input(name: str, catalog: DataCatalog) -> str:

@@ -68,9 +68,9 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         if self._running and dataset_name in {"summary", "evaluated_summary"}:
             mlflow.set_tags(
                 {
-                    "dataset": data["dataset"],
-                    "data_source": data["source"],
-                    "data_fingerprint": data["fingerprint"],
+                    "dataset": data.dataset,
+                    "data_source": data.source,
+                    "data_fingerprint": data.fingerprint,
                 }
             )
 

@@ -8,7 +8,6 @@ from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationP
 from llm_ctr_pipeline.params.logs import (
     DownloadParams,
     GeneratedLogParams,
-    LogParams,
     PreprocessParams,
     RecodingsParams,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "EvaluationParams",
     "GeneratedLogParams",
     "LlmParams",
-    "LogParams",
     "ModelParams",
     "PreprocessParams",
     "RecodingsParams",

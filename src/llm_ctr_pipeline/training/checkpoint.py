@@ -87,7 +87,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "training": checkpoint.training,
     }
     _write_json(unfinished / "config.json", config)
-    _write_json(unfinished / "feature_map.json", checkpoint.feature_map.to_dict())
+    _write_json(unfinished / "feature_map.json", checkpoint.feature_map.to_json())
     pq.write_table(checkpoint.vocabulary, unfinished / "vocabulary.parquet")
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save_pretrained(unfinished)
@@ -114,7 +114,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     if config["tokenizer"]:
         _check_files(folder, TOKENIZER_FILES)
-    feature_map = FeatureMap.from_dict(json.loads((folder / "feature_map.json").read_text()))
+    feature_map = FeatureMap.from_json(json.loads((folder / "feature_map.json").read_text()))
     weights = load_file(folder / "model.safetensors")
     vocabulary = pq.read_table(folder / "vocabulary.parquet")
     tokenizer = AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None

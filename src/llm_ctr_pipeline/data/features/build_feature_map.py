@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field, FitSource
-from llm_ctr_pipeline.data.features.joint import part_of
-from llm_ctr_pipeline.data.features.vocabulary import entries_by_field
+from llm_ctr_pipeline.data.features.vocabulary import entries_by_field, part_of
 
 JOINT = "joint"
 _BATCH_ROWS = 100_000
@@ -29,8 +28,15 @@ def build_feature_map(
     """
     digest = hashlib.sha256(f"min_count {min_count}\n".encode())
     known = _digest_fields(vocabulary, fields, digest)
-    sized = tuple(Field(name, known[name] + 1) for name in fields)  # one more for "unknown"
-    return FeatureMap(dataset, sized, min_count, fit_on, digest.hexdigest())
+    # One more for id 0, "unknown".
+    sized = tuple(Field(name=name, size=known[name] + 1) for name in fields)
+    return FeatureMap(
+        dataset=dataset,
+        fields=sized,
+        min_count=min_count,
+        fit_on=fit_on,
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def build_joint_map(
@@ -51,12 +57,15 @@ def build_joint_map(
     last_ids = dict(zip(last["field"].to_pylist(), last["id"].to_pylist(), strict=True))
     return FeatureMap(
         dataset=JOINT,
-        fields=tuple(Field(name, last_ids.get(name, 0) + 1) for name in first.names),
+        fields=tuple(Field(name=name, size=last_ids.get(name, 0) + 1) for name in first.names),
         min_count=first.min_count,
         fit_on=first.fit_on,
         fingerprint=digest.hexdigest(),
         extends=first.fingerprint,
-        extensions=tuple(Extension(own.dataset, own.fit_on, own.fingerprint) for own in others),
+        extensions=tuple(
+            Extension(dataset=own.dataset, fit_on=own.fit_on, fingerprint=own.fingerprint)
+            for own in others
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """Ids in the place of cells, found once for each cell in the dictionary of a block of rows.
 
-A raw file's rows are kept with dictionaries (`convert`): a block of 50,000 rows holds a few
+A raw file's rows are kept with dictionaries (`csv_to_parquet`): a block of 50,000 rows holds a few
 thousand cells that differ in most columns. Their ids are found, and put in the rows' place.
 """
 
@@ -194,7 +194,7 @@ class LookUp:
         return batch.filter(pa.array(self.chosen[block.first : block.first + block.rows]))
 
 
-def rows_in(rows: Place) -> int:
+def count_rows(rows: Place) -> int:
     """How many rows `convert_csv` wrote."""
     return sum(block.rows for block in _blocks_of(rows))
 

@@ -8,13 +8,12 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, rows_in
+from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, count_rows
 from llm_ctr_pipeline.data.features.vocabulary import entries_by_field
 from llm_ctr_pipeline.data.log.derived_fields import field_value
 from llm_ctr_pipeline.data.log.schema import (
     CATEGORICAL,
     LABEL,
-    POSITION,
     ROW,
     FieldSource,
     LogSchema,
@@ -73,13 +72,13 @@ def _ids_by_column(
 def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema) -> LookUp:
     chosen = None
     if split.is_part:
-        chosen = np.zeros(rows_in(split.source), dtype=np.bool_)
+        chosen = np.zeros(count_rows(split.source), dtype=np.bool_)
         is_in = in_split(split.marked)
         marked = split.marked.select(
-            POSITION, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
+            ROW, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
         )
         for batch in marked.to_pyarrow_batches():
-            chosen[batch[POSITION].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
+            chosen[batch[ROW].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
     return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
 
 
@@ -116,7 +115,7 @@ def encode(raw: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> ir.Table:
         for field in schema.fields
     }
     return joined.select(
-        **{ROW: joined[POSITION], LABEL: joined[schema.label].cast("int8")}, **encoded
+        **{ROW: joined[ROW], LABEL: joined[schema.label].cast("int8")}, **encoded
     ).order_by(ROW)
 
 

@@ -4,14 +4,15 @@ Importable without Ibis, so that a model can be loaded where only torch is.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError
+from llm_ctr_pipeline.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Frozen):
     """One categorical field.
 
     Attributes:
@@ -23,8 +24,7 @@ class Field:
     size: int
 
 
-@dataclass(frozen=True)
-class FitSource:
+class FitSource(Frozen):
     """The data that a vocabulary was fit on.
 
     Attributes:
@@ -42,8 +42,7 @@ class FitSource:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(Frozen):
     """A log whose values have the ids behind those of the map that a joint map extends.
 
     Attributes:
@@ -57,8 +56,7 @@ class Extension:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(Frozen):
     """What a model must know of the data it is made for.
 
     Attributes:
@@ -91,39 +89,28 @@ class FeatureMap:
         """The fields' numbers of ids, in order."""
         return tuple(field.size for field in self.fields)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the map as JSON types."""
-        content = {**asdict(self), "fields": [asdict(field) for field in self.fields]}
-        extensions = list(content.pop("extensions"))
-        extends = content.pop("extends")
-        return (
-            content
-            if extends is None
-            else {**content, "extends": extends, "extensions": extensions}
-        )
+    def to_json(self) -> dict[str, Any]:
+        """Return the map as JSON types; only a joint map names what it extends."""
+        content = super().to_json()
+        if self.extends is None:
+            del content["extends"], content["extensions"]
+        return content
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Build the map from what `to_dict` returned.
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Build the map from what `to_json` returned.
 
         Raises:
             EncodedDataError: If a key is missing or unknown.
         """
         try:
-            return cls(
-                **{
-                    **content,
-                    "fields": tuple(Field(**field) for field in content["fields"]),
-                    "fit_on": FitSource(**content["fit_on"]),
-                    "extensions": tuple(
-                        Extension(**(extension | {"fit_on": FitSource(**extension["fit_on"])}))
-                        for extension in content.get("extensions", ())
-                    ),
-                }
-            )
-        except (KeyError, TypeError) as error:
+            return super().from_json(content)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(map(str, fault["loc"]))
             raise EncodedDataError(
-                f"not a feature map ({error}): run `kedro run --pipeline=preprocess` again"
+                f"not a feature map ({key}: {fault['msg']}): run `kedro run --pipeline=preprocess` "
+                "again"
             ) from error
 
 

@@ -1,14 +1,12 @@
 """What an encoded split holds, counted in one scan."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import ibis
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
+from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.raw.splits import PRIME
 
 _UNKNOWN = "unknown__"
@@ -16,34 +14,8 @@ _POWERS = ("square_sum__", "cube_sum__")
 _GENERATOR = 48_271  # its powers modulo PRIME do not repeat before PRIME - 1 of them
 
 
-@dataclass(frozen=True)
-class SplitSummary:
-    """Counts of one encoded split.
-
-    Attributes:
-        rows: Its rows.
-        clicks: Rows with label 1.
-        click_rate: Share of them.
-        unknown_share: Share of ids that are 0, over all fields.
-        unknown_share_by_field: The same for each field.
-        ids_fingerprint: 16 hexadecimal digits that say which ids stand in which row, whatever
-            engine wrote them, in whatever order they lie.
-    """
-
-    rows: int
-    clicks: int
-    click_rate: float
-    unknown_share: float
-    unknown_share_by_field: Mapping[str, float]
-    ids_fingerprint: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the summary as JSON types."""
-        return asdict(self)
-
-
 def summarise_split(
-    split: str, encoded: ir.Table, fields: tuple[str, ...], rows: int
+    split: str, encoded: ir.Table, fields: tuple[str, ...], raw: SplitCounts
 ) -> SplitSummary:
     """Count an encoded split and see that it is whole.
 
@@ -51,7 +23,7 @@ def summarise_split(
         split: Its name, for the error.
         encoded: `row`, `label` and the fields' ids.
         fields: The fields in order.
-        rows: Rows of the raw split it comes from.
+        raw: What the raw split that it comes from holds.
 
     Raises:
         EncodedDataError: If it has another number of rows.
@@ -63,6 +35,7 @@ def summarise_split(
         **{_UNKNOWN + field: (encoded[field] == 0).sum() for field in fields},
     )
     counts = query.to_pyarrow().to_pylist()[0]
+    rows = raw.rows
     if counts["rows"] != rows:
         raise EncodedDataError(
             f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}: "
@@ -77,6 +50,7 @@ def summarise_split(
         unknown_share=sum(unknown.values()) / (rows * len(fields)),
         unknown_share_by_field={field: count / rows for field, count in unknown.items()},
         ids_fingerprint="".join(f"{int(counts[name]):08x}" for name in _POWERS),
+        raw_fingerprint=raw.fingerprint,
     )
 
 

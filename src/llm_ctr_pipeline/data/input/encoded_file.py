@@ -3,18 +3,19 @@
 Shape legend: N rows of a split, B rows of a batch, F fields.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.storage.store_path import Place, parquet_file, parts_of
@@ -220,7 +221,7 @@ class StreamedSplit:
         )
 
 
-def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: Mapping[str, Any]) -> None:
+def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSummary) -> None:
     """Refuse rows that are not those which a summary counted.
 
     A run that was cut off may have replaced them, and not yet the summary, which is written last.
@@ -228,16 +229,16 @@ def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: Mapping[st
     Args:
         rows: The encoded split, as it lies on disk.
         fields: The fields in order.
-        summary: What preprocessing counted, `rows`, `clicks` and `unknown_share_by_field`.
+        summary: What preprocessing counted.
 
     Raises:
         EncodedDataError: If rows, clicks or the unknown ids of a field are more or fewer.
     """
     unknown = len(rows) - rows.ids_NF.count_nonzero(dim=0)
     found = [len(rows), int(rows.labels_N.sum(dtype=torch.float64)), *unknown.tolist()]
-    shares = [summary["unknown_share_by_field"][field] for field in fields]
-    counted = [round(share * summary["rows"]) for share in shares]
-    if found != [summary["rows"], summary["clicks"], *counted]:
+    shares = [summary.unknown_share_by_field[field] for field in fields]
+    counted = [round(share * summary.rows) for share in shares]
+    if found != [summary.rows, summary.clicks, *counted]:
         raise EncodedDataError(
             "the encoded rows are not those that the summary beside them counted: preprocessing "
             "was interrupted; run `kedro run --pipeline=preprocess` again, or preprocess_all "

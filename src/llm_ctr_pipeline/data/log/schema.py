@@ -3,16 +3,25 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from llm_ctr_pipeline.frozen import Frozen
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
 
+# Columns of every table of rows: the 0-based position in the raw file, and the label.
 ROW = "row"
-# Named so that no raw column is likely to be called the same.
-POSITION = "position_in_file"
+LABEL = "label"
 # What a cell that holds a delimiter or a line break begins and ends with.
 QUOTE = '"'
-LABEL = "label"
 
 CATEGORICAL, NUMERIC, ABSENT = "categorical", "numeric", "absent"
 HOUR, DAY, WEEKDAY, WEEKEND = "hour", "day", "weekday", "weekend"
@@ -22,122 +31,147 @@ TIME_PARTS: Mapping[str, str] = {HOUR: HOUR, DAY: DAY, WEEKDAY: WEEKDAY, WEEKEND
 
 _FIELD_NAME = re.compile(r"[A-Za-z]\w*")
 _RESERVED = (ROW, LABEL)
-_NO_DELIMITERS = ('"', "\n", "\r")
+_NO_DELIMITERS = (QUOTE, "\n", "\r")
 
 
-@dataclass(frozen=True)
-class FieldSource:
-    """One field and where its values come from.
-
-    Attributes:
-        name: Its name in the unified schema.
-        kind: `categorical`, `numeric`, a part of a time (`hour`, `day`, `weekday`,
-            `weekend`), or `absent` where this log lacks the field: then every row has id 0.
-        column: The raw column; None for an absent field.
-        edges: Of a numeric field: its buckets' lower edges, ascending; None for the buckets
-            ⌊ln(x)²⌋ of the Criteo challenge.
-    """
+class FieldSource(Frozen):
+    """One field and where its values come from; a name alone is a categorical column's."""
 
     name: str
-    kind: str
-    column: str | None
-    edges: tuple[float, ...] | None = None
+    kind: Literal["categorical", "numeric", "hour", "day", "weekday", "weekend", "absent"] = (
+        "categorical"
+    )
+    column: str | None = Field(
+        default=None,
+        description="Raw column, by default the field's name; None for an absent field: then "
+        "every row has id 0.",
+    )
+    edges: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Lower edges of a numeric field's buckets, ascending; None for the buckets "
+        "⌊ln(x)²⌋ of the Criteo challenge.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_name(cls, given: Any) -> Any:
+        content = {"name": given} if isinstance(given, str) else given
+        if not isinstance(content, dict):
+            return content
+        is_absent = content.get("kind") == ABSENT
+        column = None if is_absent else content.get("column") or content.get("name")
+        return {**content, "column": column}
+
+    @model_validator(mode="after")
+    def _edges_of_numbers(self) -> Self:
+        if self.edges is not None and self.kind != NUMERIC:
+            raise ValueError("only a numeric field has edges")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_a_name(self, serialise: SerializerFunctionWrapHandler) -> Any:
+        is_plain = (self.kind, self.column) == (CATEGORICAL, self.name)
+        return self.name if is_plain else serialise(self)
 
 
-@dataclass(frozen=True)
-class TimeColumn:
-    """A raw column that holds a time as text.
-
-    Attributes:
-        column: Its name.
-        format: A name in `times.FORMATS`.
-    """
+class TimeColumn(Frozen):
+    """A raw column that holds a time as text, in one of `times.FORMATS`."""
 
     column: str
-    format: str
+    format: Literal["YYMMDDHH", "YYYY-MM-DD HH:MM:SS", "unix_seconds"]
 
 
-@dataclass(frozen=True)
-class CodeColumn:
-    """A raw column of integers that stand for a part of the time: value = code - offset.
-
-    Attributes:
-        column: Its name.
-        part: `hour`, `day` or `weekday` (0 or 7 for Sunday).
-        offset: What is taken from each code.
-        first: The lowest value.
-        last: The highest value.
-        first_weekday: Of a `day`: the weekday of the first one, against which the log's code
-            of the weekday is checked; None for no such check.
-    """
+class CodeColumn(Frozen):
+    """A raw column of integers that stand for a part of the time: value = code - offset."""
 
     column: str
-    part: str
-    offset: int
-    first: int
-    last: int
-    first_weekday: int | None = None
+    part: Literal["hour", "day", "weekday"] = Field(description="A weekday is 0 or 7 for Sunday.")
+    offset: int = Field(description="What is taken from each code.")
+    first: int = Field(description="The lowest value.")
+    last: int = Field(description="The highest value.")
+    first_weekday: int | None = Field(
+        default=None,
+        ge=0,
+        le=6,
+        description="Of a day: the weekday of the first one, 0 for Sunday, against which the "
+        "log's code of the weekday is checked; None for no such check.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError("first is above last")
+        if self.first_weekday is not None and self.part != DAY:
+            raise ValueError("only a code of the day has a first_weekday")
+        return self
 
 
-@dataclass(frozen=True)
-class Splitting:
-    """Where each split's rows come from.
+class Splitting(Frozen):
+    """For each split the name of its file, or the share of the training file held out for it."""
 
-    Attributes:
-        files: File names by split; always one for `train`.
-        shares: Share of the training file's rows that is held out, by split without a file.
-        by: The time column after which the last rows are held out; None for rows drawn at
-            random, the stated share of each class.
-        seed: Seed of the draw.
-    """
+    train: str = Field(min_length=1)
+    valid: str | float = Field(union_mode="left_to_right")
+    test: str | float = Field(union_mode="left_to_right")
+    by: str = Field(
+        description="`random`, the stated share of each class, or the time column after which "
+        "the last rows are held out."
+    )
+    seed: int = Field(ge=0, description="Seed of the draw.")
 
-    files: Mapping[str, str]
-    shares: Mapping[str, float]
-    by: str | None
-    seed: int
+    @field_validator("valid", "test")
+    @classmethod
+    def _file_or_share(cls, value: str | float) -> str | float:
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError("it should be a file name, or a share between 0 and 1")
+        return value
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File names by split; always one for `train`."""
+        return {split: value for split, value in self._given.items() if isinstance(value, str)}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the training file's rows that is held out, by split without a file."""
+        return {split: value for split, value in self._given.items() if isinstance(value, float)}
+
+    @property
+    def time_column(self) -> str | None:
+        """The column by which rows are held out; None for rows drawn at random."""
+        return None if self.by == "random" else self.by
+
+    @property
+    def _given(self) -> dict[str, str | float]:
+        return dict(zip(SPLITS, (self.train, self.valid, self.test), strict=True))
 
 
-@dataclass(frozen=True)
-class LogSchema:
-    """One log: the format of its files, their columns and the fields made of them.
+class LogSchema(Frozen):
+    """`params:log`: the format of a log's files, their columns and the fields made of them."""
 
-    Attributes:
-        dataset: Short name of the log, as in file and catalog names: `x4`.
-        delimiter: What stands between two cells, one ASCII character.
-        columns: The columns in order, for files without a header line; None for files with
-            one, which may hold the columns in any order.
-        label: Raw column of the label, `0` or `1`.
-        ignored: Raw columns that nothing is made of.
-        times: Raw columns that hold a time.
-        codes: Raw columns that hold a part of the time as an integer code. One that no field
-            uses is still checked.
-        fields: The fields in order.
-        splitting: Where each split's rows come from.
-    """
-
-    dataset: str
-    delimiter: str
-    columns: tuple[str, ...] | None
-    label: str
-    ignored: tuple[str, ...]
+    dataset: str = Field(pattern=r"^\w+$", description="Short name, as in file names: `x4`.")
+    delimiter: str = Field(min_length=1, max_length=1, description="An ASCII character.")
+    columns: tuple[str, ...] | None = Field(
+        description="The columns in order, for files without a header line; None for files with "
+        "one, which may hold the columns in any order."
+    )
+    label: str = Field(description="Raw column of the label, `0` or `1`.")
+    ignored: tuple[str, ...] = Field(description="Raw columns that nothing is made of.")
     times: tuple[TimeColumn, ...]
-    codes: tuple[CodeColumn, ...]
-    fields: tuple[FieldSource, ...]
-    splitting: Splitting
+    codes: tuple[CodeColumn, ...] = Field(description="One that no field uses is still checked.")
+    fields: tuple[FieldSource, ...] = Field(description="In the order of the encoded columns.")
+    splits: Splitting
 
-    def __post_init__(self) -> None:
-        """Refuse a description that contradicts itself.
-
-        Raises:
-            ValueError: What is wrong, in one line.
-        """
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
         if self.delimiter in _NO_DELIMITERS or not self.delimiter.isascii():
             raise ValueError(f"{self.delimiter!r} cannot stand between two cells")
         _check_names(self)
         _check_columns(self)
         for field in self.fields:
             _check_source(self, field)
-        _check_splitting(self)
+        _check_splits(self)
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -215,6 +249,12 @@ def _check_columns(schema: LogSchema) -> None:
         if times > 1:
             raise ValueError(f"the column {name!r} is described twice, as a time or as codes")
     _check_case("columns", schema.raw_columns)
+    kept = set(schema.raw_columns) - set(schema.ignored)
+    taken = next((name for name in kept if name.lower() == ROW), None)
+    if taken is not None:
+        raise ValueError(
+            f"the column {taken!r} cannot be used: rows are numbered under this name; rename it"
+        )
     if schema.columns is None:
         return
     if len(set(schema.columns)) < len(schema.columns):
@@ -230,8 +270,6 @@ def _check_columns(schema: LogSchema) -> None:
 
 
 def _check_source(schema: LogSchema, field: FieldSource) -> None:
-    if (field.column is None) != (field.kind == ABSENT):
-        raise ValueError(f"the field {field.name!r} needs a column, unless it is absent")
     if field.edges is not None and list(field.edges) != sorted(set(field.edges)):
         raise ValueError(f"the edges of the field {field.name!r} must ascend")
     if field.kind not in TIME_PARTS or field.column is None:
@@ -249,15 +287,15 @@ def _check_source(schema: LogSchema, field: FieldSource) -> None:
         )
 
 
-def _check_splitting(schema: LogSchema) -> None:
-    splitting = schema.splitting
-    for name, times in Counter(splitting.files.values()).items():
+def _check_splits(schema: LogSchema) -> None:
+    splits = schema.splits
+    for name, times in Counter(splits.files.values()).items():
         if times > 1:
             raise ValueError(f"the file {name!r} is given for {times} splits: give each its own")
-    if sum(splitting.shares.values()) >= 1:
+    if sum(splits.shares.values()) >= 1:
         raise ValueError("the shares held out of train leave no rows for it")
-    if splitting.by is not None and schema.time_of(splitting.by) is None:
+    if splits.time_column is not None and schema.time_of(splits.time_column) is None:
         raise ValueError(
-            f"the splits are by {splitting.by!r}, which is not among the times: "
+            f"the splits are by {splits.by!r}, which is not among the times: "
             "name one of them, or random"
         )

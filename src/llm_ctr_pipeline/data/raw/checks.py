@@ -1,8 +1,8 @@
 """Reading a raw log's files into Parquet and checking every row of them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from itertools import islice
 
 import ibis
 import ibis.expr.types as ir
@@ -13,7 +13,7 @@ from llm_ctr_pipeline.data.log.derived_fields import code_value
 from llm_ctr_pipeline.data.log.schema import (
     DAYS_OF_WEEK,
     NUMERIC,
-    POSITION,
+    ROW,
     WEEKDAY,
     CodeColumn,
     LogSchema,
@@ -21,7 +21,7 @@ from llm_ctr_pipeline.data.log.schema import (
 from llm_ctr_pipeline.data.log.times import FORMATS
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, records, shown
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
-from llm_ctr_pipeline.data.storage.engine import read_parquet
+from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.storage.store_path import Place
 
 _LONGEST_REASON = 500  # a reader may quote the whole row
@@ -38,36 +38,17 @@ class RawFile:
     """One split's raw rows, read once, their values not checked yet.
 
     Attributes:
-        csv: Where they come from.
+        path: The CSV file that they come from.
+        schema: The log's description.
         table: All columns that are not ignored, as strings (an empty cell is the value ""), and
-            `POSITION`, int64, the 0-based position in the file.
+            `row`, int64, the 0-based position in the file.
         fingerprint: SHA-256 of the file's bytes, in hexadecimal.
     """
 
-    csv: CsvFile
+    path: Place
+    schema: LogSchema
     table: ir.Table
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class RawFileFacts:
-    """What is known of one raw file once it passed the check.
-
-    Attributes:
-        file: Name of the file, without its folder.
-        rows: Data rows.
-        clicks: Rows with label 1.
-        fingerprint: SHA-256 of the file's bytes, in hexadecimal.
-    """
-
-    file: str
-    rows: int
-    clicks: int
-    fingerprint: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the facts as JSON types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -79,13 +60,16 @@ class _Rule:
     expected: str
 
 
-def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFile:
+def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
     """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
 
     Args:
         connection: Ibis backend.
         csv: The file, its first line checked.
         target: The folder of Parquet files to make.
+
+    Returns:
+        SHA-256 of the file's bytes, in hexadecimal.
 
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
@@ -94,7 +78,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
     """
     try:
         with told_if_short(target.parent):
-            fingerprint = convert_csv(connection, csv, target)
+            return convert_csv(connection, csv, target)
     except RefusedError:
         raise
     except Exception as error:
@@ -102,41 +86,40 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> RawFi
         _check_widths(csv)
         reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
         raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
-    return RawFile(csv, read_parquet(connection, target), fingerprint)
 
 
-def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, RawFileFacts]:
+def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, SplitCounts]:
     """Check every row of every file, and that no two splits are one file.
 
     Args:
         files: The raw file of each split that has one, by the split's name.
 
     Returns:
-        The facts of each file, in the order given.
+        What each file holds, in the order given.
 
     Raises:
         RawLogError: If a file has no rows, a row has too few or too many cells, a value is
             not what the log's description says, or two splits are identical.
     """
-    facts = {split: check_raw_file(file) for split, file in files.items()}
+    counts = {split: check_raw_file(file) for split, file in files.items()}
     first_with: dict[str, str] = {}
-    for split, found in facts.items():
+    for split, found in counts.items():
         twin = first_with.setdefault(found.fingerprint, split)
         if twin != split:
             raise RawLogError(
-                f"{files[split].csv.path} and {files[twin].csv.path} are identical: the {twin} and "
+                f"{files[split].path} and {files[twin].path} are identical: the {twin} and "
                 f"{split} splits must be different rows"
             )
-    return facts
+    return counts
 
 
-def check_raw_file(file: RawFile) -> RawFileFacts:
+def check_raw_file(file: RawFile) -> SplitCounts:
     """Check every row of one raw file; look for the first bad one only if there is any.
 
     Raises:
         RawLogError: See `check_raw_files`, except identical splits.
     """
-    schema, path = file.csv.schema, file.csv.path
+    schema, path = file.schema, file.path
     rules = [*_rules(file.table, schema)]
     counts = _scan(file, rules)
     rows = counts["rows"]
@@ -148,7 +131,9 @@ def check_raw_file(file: RawFile) -> RawFileFacts:
             raise _value_error(file, rule, counts[f"bad_{position}"])
     for code in schema.codes:
         _check_all_codes(file, code, rows, counts[f"codes_{code.column}"])
-    return RawFileFacts(path.name, rows, counts["clicks"], file.fingerprint)
+    return SplitCounts(
+        file=path.name, rows=rows, clicks=counts["clicks"], fingerprint=file.fingerprint
+    )
 
 
 def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
@@ -210,7 +195,7 @@ def _guarded_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColum
 
 def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
     """Count rows, clicks, violations and codes in one pass of the engine."""
-    table, schema = file.table, file.csv.schema
+    table, schema = file.table, file.schema
     query = table.aggregate(
         rows=table.count(),
         clicks=(table[schema.label] == "1").sum(),
@@ -229,7 +214,7 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
     codes = file.table[code.column].cast("int64")
     ends = file.table.aggregate(low=codes.min(), high=codes.max()).to_pyarrow().to_pylist()[0]
     raise RawLogError(
-        f"{file.csv.path}, column {code.column!r}: expected all {values} codes from "
+        f"{file.path}, column {code.column!r}: expected all {values} codes from "
         f"{code.offset + code.first} to {code.offset + code.last} ({code.part} {code.first} to "
         f"{code.last}) in {rows} rows, found {found} of them, from {ends['low']} to "
         f"{ends['high']}: is the offset {code.offset} right?"
@@ -252,22 +237,20 @@ def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
     """Say where the first of some bad values is."""
     found = (
         file.table.filter(rule.bad)
-        .select(row=file.table[POSITION], value=file.table[rule.column])
+        .select(row=file.table[ROW], value=file.table[rule.column])
         .order_by("row")
         .limit(1)
         .to_pyarrow()
         .to_pylist()[0]
     )
     return RawLogError(
-        f"{file.csv.path}, column {rule.column!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file.csv, found['row'])}): {shown(found['value'])} is not "
+        f"{file.path}, column {rule.column!r}, row {found['row'] + 1} "
+        f"(line {_line_of(file, found['row'])}): {shown(found['value'])} is not "
         f"{rule.expected}; {count} such row{'s' if count > 1 else ''} in all"
     )
 
 
-def _line_of(csv: CsvFile, row: int) -> int:
+def _line_of(file: RawFile, row: int) -> int:
     """Return the 1-based line on which a 0-based row begins."""
-    found = (
-        line for position, (line, _) in enumerate(records(csv.path, csv.schema)) if position == row
-    )
-    return next(found)
+    line, _ = next(islice(records(file.path, file.schema), row, None))
+    return line

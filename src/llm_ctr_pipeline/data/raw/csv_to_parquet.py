@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, QUOTE
+from llm_ctr_pipeline.data.log.schema import QUOTE, ROW
 from llm_ctr_pipeline.data.raw.csv_blocks import Bytes, CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile
 from llm_ctr_pipeline.data.storage.engine import DUCKDB, SPARK, EngineError, threads_of
@@ -32,7 +32,7 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
     Args:
         connection: Ibis backend.
         csv: The file, its first line checked.
-        target: The folder of Parquet files to make, with `POSITION`, int64: the 0-based position
+        target: The folder of Parquet files to make, with `ROW`, int64: the 0-based position
             in the file.
 
     Returns:
@@ -79,7 +79,7 @@ def _has_two_line_ends(csv: CsvFile) -> bool:
 def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:
     """Write each block's rows as a row group, dealt out to some files in turn."""
     cells = pa.dictionary(pa.int32(), pa.string())
-    types = {**dict.fromkeys(kept, cells), POSITION: pa.int64()}
+    types = {**dict.fromkeys(kept, cells), ROW: pa.int64()}
     # What cannot be null is written and read without its marks of where it is.
     schema = pa.schema([pa.field(name, types[name], nullable=False) for name in types])
     read = partial(_read_block, csv=blocks.csv, kept=kept)
@@ -109,7 +109,7 @@ class _File(AbstractContextManager["_File"]):
             write_statistics=False,
             use_dictionary=kept,
             dictionary_pagesize_limit=_LARGEST_DICTIONARY,
-            column_encoding={POSITION: "DELTA_BINARY_PACKED"},
+            column_encoding={ROW: "DELTA_BINARY_PACKED"},
         )
         self._writing: Future[Any] = self._thread.submit(bool)
 

@@ -1,75 +1,65 @@
-"""A raw log as a whole: its files, read once, checked, and the splits made of them."""
+"""A raw log as a whole: its files read once, checked, and the splits made of them."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
-from llm_ctr_pipeline.data.raw.checks import (
-    RawFile,
-    RawFileFacts,
-    check_raw_files,
-    read_raw_file,
-)
+from llm_ctr_pipeline.data.raw.checks import RawFile, check_raw_files, read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
-from llm_ctr_pipeline.data.raw.splits import (
-    Cuts,
-    find_cuts,
-    in_split,
-    mark_split,
-    rows_in_split,
-    sample,
+from llm_ctr_pipeline.data.raw.manifest import (
+    MANIFEST,
+    Provenance,
+    RawLog,
+    RawManifest,
+    ReadFile,
+    SplitCounts,
 )
-from llm_ctr_pipeline.data.storage.atomic import Scratch, StoreScratch, put_in_place, scratch_beside
+from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place, make_folder
+from llm_ctr_pipeline.data.storage.store_path import Place, make_folder, place_of
 
 
 @dataclass(frozen=True)
-class RawFolder:
-    """A folder of raw files and the engine that reads them.
+class RawFiles:
+    """A log's raw files, their first lines checked, their rows not read yet.
 
     Attributes:
-        path: The folder, which need not exist yet.
-        connection: Ibis backend.
-        rows: Where its rows will be in Parquet.
+        manifest: What they are, without fingerprints.
+        csv: The file of each split that has one.
     """
 
-    path: Place
-    connection: BaseBackend
-    rows: Place
+    manifest: RawManifest
+    csv: Mapping[str, CsvFile]
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """A folder of a raw log's rows in Parquet, a folder of files for each CSV file.
+    """A log's rows in Parquet, a folder of files for each CSV file.
 
     Attributes:
         path: The folder.
+        manifest: What they were read from.
         connection: Ibis backend.
-        scratch: What it lies in while it is a draft; None once it is in its place.
     """
 
     path: Place
+    manifest: RawManifest
     connection: BaseBackend
-    scratch: Scratch | StoreScratch | None = None
 
-    def of_file(self, split: str) -> Place:
+    def place(self, split: str) -> Place:
         """Where the rows of a split's own file are."""
         return self.path / f"{split}.parquet"
 
-    def put_in_place(self, target: Place) -> "RawRows":
-        """Rename a draft, all its files at once."""
-        put_in_place(self.path, target)
-        if self.scratch is not None:
-            self.scratch.drop()
-        return RawRows(target, self.connection)
+    def table(self, split: str) -> ir.Table:
+        """The rows of a split's own file."""
+        return read_parquet(self.connection, self.place(split))
 
 
 @dataclass(frozen=True)
@@ -92,144 +82,166 @@ class RawSplit:
     connection: BaseBackend
 
 
-def open_raw_files(folder: RawFolder, schema: LogSchema) -> dict[str, CsvFile]:
-    """Check the first lines of a log's files, by split.
+def describe_files(
+    folder: Place, log: LogSchema, provenance: Provenance | None = None
+) -> RawManifest:
+    """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
+
+    Args:
+        folder: The folder.
+        log: Its description.
+        provenance: Where the files come from; by default a source named as the folder.
+
+    Returns:
+        The manifest, without fingerprints and without files that are not there.
+    """
+    files = {}
+    for split, name in log.splits.files.items():
+        path = folder / name
+        if path.is_file():
+            stat = path.stat()
+            files[split] = ReadFile(file=name, size=stat.st_size, changed_ns=stat.st_mtime_ns)
+    provenance = provenance or Provenance(source=folder.name)
+    return RawManifest(**dict(provenance), log=log, folder=str(folder), files=files)
+
+
+def open_raw_files(folder: Place, log: LogSchema, provenance: Provenance | None = None) -> RawFiles:
+    """Check the first lines of a log's files.
+
+    Args:
+        folder: The folder.
+        log: Its description.
+        provenance: Where the files come from; by default a source named as the folder.
 
     Raises:
         RawLogError: If a file is missing or does not fit the description.
     """
-    files = schema.splitting.files
-    return {
-        split: open_csv(folder.path / files[split], schema) for split in SPLITS if split in files
-    }
+    csv = {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
+    return RawFiles(describe_files(folder, log, provenance), csv)
 
 
-def made_of(folder: RawFolder, schema: LogSchema, every_nth_row: int) -> dict[str, Any]:
-    """What says cheaply that the same files were read in the same way; JSON types.
-
-    Returns:
-        `description`, a hash of the log's description; `files`, by name the size in bytes and
-        the time of the last change in nanoseconds, None for a file that is not there.
-    """
-    described = json.dumps([asdict(schema), every_nth_row], sort_keys=True, default=list)
-    files = {}
-    for name in schema.splitting.files.values():
-        path = folder.path / name
-        files[name] = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
-    return {"description": hashlib.sha256(described.encode()).hexdigest(), "files": files}
-
-
-def read_raw_log(
-    folder: RawFolder, schema: LogSchema, every_nth_row: int
-) -> tuple[RawRows, dict[str, Any]]:
-    """Read a log once into a draft of its rows, check every row and count its splits.
+def write_raw_rows(connection: BaseBackend, files: RawFiles, folder: Place) -> None:
+    """Read each file once and write its rows, and what they were read from.
 
     Args:
-        folder: The log's folder.
-        schema: Its description.
-        every_nth_row: See `splits.sample`.
-
-    Returns:
-        The draft, beside the place that the rows are for, and what is known: `splits`, for each
-        split its `file`, `rows`, `clicks` and a `fingerprint` of its rows, the SHA-256 of the
-        file where they are all of it; `cuts`, where the training file is cut, None if it is not;
-        `made_of`, see there.
+        connection: Ibis backend.
+        files: The files.
+        folder: A folder that does not exist yet.
 
     Raises:
-        RawLogError: If there is a fault; the message says where. No draft is left then.
+        RawLogError: If a file is no CSV, or no UTF-8; the message says where.
     """
-    files = open_raw_files(folder, schema)
-    source = made_of(folder, schema, every_nth_row)
-    scratch = scratch_beside(folder.rows)
-    try:
-        draft = RawRows(scratch.path / folder.rows.name, folder.connection, scratch)
-        make_folder(draft.path)
-        read = {
-            split: read_raw_file(folder.connection, csv, draft.of_file(split))
-            for split, csv in files.items()
-        }
-        return draft, {**_check(folder, schema, read, every_nth_row), "made_of": source}
-    except BaseException:
-        scratch.drop()
-        raise
+    make_folder(folder)
+    read = {}
+    for split, csv in files.csv.items():
+        fingerprint = read_raw_file(connection, csv, folder / f"{split}.parquet")
+        read[split] = files.manifest.files[split].model_copy(update={"fingerprint": fingerprint})
+    manifest = files.manifest.model_copy(update={"files": read})
+    (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
-def raw_splits(
-    rows: RawRows, schema: LogSchema, every_nth_row: int, cuts: Mapping[str, Any] | None
-) -> dict[str, RawSplit]:
-    """Name the raw rows of each split of a checked log.
+def open_raw_rows(connection: BaseBackend, folder: Place) -> RawRows:
+    """Name the rows that `write_raw_rows` wrote; none of them is read yet."""
+    manifest = RawManifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    return RawRows(folder, manifest, connection)
+
+
+def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
+    """Check every row of a log and count its splits.
 
     Args:
         rows: The log's rows.
-        schema: Its description.
-        every_nth_row: As it was checked with.
-        cuts: As `read_raw_log` returned them.
+        every_nth_row: See `splits.sample`.
+
+    Raises:
+        RawLogError: If there is a fault; the message says where.
     """
-    where = Cuts.from_dict(cuts) if cuts else None
-    tables = {
-        split: read_parquet(rows.connection, rows.of_file(split))
-        for split in schema.splitting.files
+    log, folder = rows.manifest.log, place_of(rows.manifest.folder)
+    files = {
+        split: RawFile(folder / read.file, log, rows.table(split), read.fingerprint)
+        for split, read in rows.manifest.files.items()
     }
-    splits = {}
-    for split in SPLITS:
-        source = split if split in tables else "train"
-        marked = _marked(tables, split, schema, every_nth_row, where)
-        is_part = marked is not tables[source]
-        if is_part:
-            marked = named(rows.connection, marked)
-        chosen = rows_in_split(marked)
-        table = marked if chosen is marked else named(rows.connection, chosen)
-        splits[split] = RawSplit(table, marked, rows.of_file(source), is_part, rows.connection)
-    return splits
-
-
-def _check(
-    folder: RawFolder, schema: LogSchema, files: Mapping[str, RawFile], every_nth_row: int
-) -> dict[str, Any]:
-    facts = check_raw_files(files)
-    cuts = find_cuts(sample(files["train"].table, every_nth_row), schema)
-    splits = {
-        split: _split_facts(files, facts, split, every_nth_row, cuts).to_dict() for split in SPLITS
-    }
+    counts = check_raw_files(files)
+    cuts = find_cuts(sample(files["train"].table, every_nth_row), log)
+    checked = RawLog(**dict(rows.manifest), splits=counts, cuts=cuts, every_nth_row=every_nth_row)
+    opened = CheckedLog(rows, checked)
+    splits = {split: _count(opened, split) for split in SPLITS}
     for split, found in splits.items():
-        if found["clicks"] in (0, found["rows"]):
-            label = 1 if found["clicks"] else 0
+        if found.clicks in (0, found.rows):
+            label = 1 if found.clicks else 0
             raise RawLogError(
-                f"{folder.path / found['file']}: all {found['rows']} rows of the {split} split "
-                f"have the label {label} in column {schema.label!r}; both 0 and 1 are needed"
+                f"{folder / found.file}: all {found.rows} rows of the {split} split "
+                f"have the label {label} in column {log.label!r}; both 0 and 1 are needed"
             )
-    return {"splits": splits, "cuts": cuts.to_dict() if cuts else None}
+    return checked.model_copy(update={"splits": splits})
 
 
-def _marked(
-    tables: Mapping[str, ir.Table],
-    split: str,
-    schema: LogSchema,
-    every_nth_row: int,
-    cuts: Cuts | None,
-) -> ir.Table:
-    table = sample(tables.get(split, tables["train"]), every_nth_row)
-    return mark_split(table, split, schema, cuts)
+@dataclass(frozen=True)
+class CheckedLog:
+    """A checked log with its rows, from which its splits are taken.
+
+    Attributes:
+        rows: The rows.
+        raw_log: What the check found.
+    """
+
+    rows: RawRows
+    raw_log: RawLog
+
+    def __post_init__(self) -> None:
+        """Refuse rows that were read again since.
+
+        Raises:
+            RawLogError: The check was of other rows.
+        """
+        if self.rows.manifest.files != self.raw_log.files:
+            raise RawLogError(
+                f"{self.rows.path} holds other rows than those that were checked: the raw log was "
+                "read again, and refused or not checked to the end"
+            )
+
+    def split(self, name: str) -> RawSplit:
+        """The raw rows of a split."""
+        source = self._source(name)
+        marked = self.marked(name)
+        is_part = marked is not self._tables[source]
+        if is_part:
+            marked = named(self.rows.connection, marked)
+        chosen = rows_in_split(marked)
+        table = marked if chosen is marked else named(self.rows.connection, chosen)
+        return RawSplit(table, marked, self.rows.place(source), is_part, self.rows.connection)
+
+    def marked(self, name: str) -> ir.Table:
+        """The rows of the file that a split is made of, those of the split marked."""
+        table = sample(self._tables[self._source(name)], self.raw_log.every_nth_row)
+        return mark_split(table, name, self.raw_log.log, self.raw_log.cuts)
+
+    @cached_property
+    def _tables(self) -> dict[str, ir.Table]:
+        return {split: self.rows.table(split) for split in self.rows.manifest.files}
+
+    def _source(self, split: str) -> str:
+        """The split whose file a split's rows are in."""
+        return split if split in self.rows.manifest.files else "train"
 
 
-def _split_facts(
-    files: Mapping[str, RawFile],
-    facts: Mapping[str, RawFileFacts],
-    split: str,
-    every_nth_row: int,
-    cuts: Cuts | None,
-) -> RawFileFacts:
-    of_file = facts.get(split, facts["train"])
-    cut = cuts.to_dict() if cuts is not None and split in cuts.parts else None
-    if every_nth_row == 1 and cut is None:
+def _count(checked: CheckedLog, split: str) -> SplitCounts:
+    """What a split holds: what its file holds, if it is all of one."""
+    raw_log = checked.raw_log
+    of_file = raw_log.splits.get(split, raw_log.splits["train"])
+    cuts = raw_log.cuts
+    cut = cuts.to_json() if cuts is not None and split in cuts.parts else None
+    if raw_log.every_nth_row == 1 and cut is None:
         return of_file
-    schema = files["train"].csv.schema
-    tables = {name: file.table for name, file in files.items()}
-    marked = _marked(tables, split, schema, every_nth_row, cuts)
+    marked = checked.marked(split)
     is_in = in_split(marked)
-    clicks = (marked[schema.label] == "1").sum(where=is_in)
+    clicks = (marked[raw_log.log.label] == "1").sum(where=is_in)
     counts = marked.aggregate(rows=marked.count(where=is_in), clicks=clicks)
     found = counts.to_pyarrow().to_pylist()[0]
-    made_of = [of_file.fingerprint, every_nth_row, split, cut]
-    fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
-    return RawFileFacts(of_file.file, found["rows"], int(found["clicks"] or 0), fingerprint)
+    part = [of_file.fingerprint, raw_log.every_nth_row, split, cut]
+    return SplitCounts(
+        file=of_file.file,
+        rows=found["rows"],
+        clicks=int(found["clicks"] or 0),
+        fingerprint=hashlib.sha256(json.dumps(part).encode()).hexdigest(),
+    )

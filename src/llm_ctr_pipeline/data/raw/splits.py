@@ -6,18 +6,17 @@ number of threads gives the same splits.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from operator import and_, or_
-from typing import Any, Self
 
 import ibis
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, SPLITS, LogSchema
 from llm_ctr_pipeline.data.log.times import FORMATS
+from llm_ctr_pipeline.data.raw.manifest import Cuts, Key
 
 # A prime below 2^31: products of two remainders fit an int64. Raising to the 5th power
 # permutes the remainders, as 5 does not divide PRIME - 1.
@@ -27,42 +26,10 @@ _ROUNDS = 2
 # Named so that no raw column is likely to be called the same.
 IN_SPLIT = "is_in_split"
 
-Key = tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Where the training file is cut into train and what is held out.
-
-    Attributes:
-        parts: The splits made of it, in the order of their rows' keys.
-        last_keys: For each group of rows (a class, or all), the key of the last row of each
-            part but the last.
-    """
-
-    parts: tuple[str, ...]
-    last_keys: Mapping[str, tuple[Key, ...]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the cuts as JSON types, alike in whatever order an engine returned the groups."""
-        groups = {
-            group: [list(key) for key in keys] for group, keys in sorted(self.last_keys.items())
-        }
-        return {"parts": list(self.parts), "last_keys": groups}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Build the cuts from what `to_dict` returned."""
-        groups = content["last_keys"].items()
-        return cls(
-            tuple(content["parts"]),
-            {group: tuple(tuple(key) for key in keys) for group, keys in groups},
-        )
-
 
 def sample(table: ir.Table, every_nth_row: int) -> ir.Table:
     """Keep the first of every `every_nth_row` rows of a raw file."""
-    return table if every_nth_row == 1 else table.filter(table[POSITION] % every_nth_row == 0)
+    return table if every_nth_row == 1 else table.filter(table[ROW] % every_nth_row == 0)
 
 
 def shuffled(row: ir.IntegerColumn, seed: int) -> ir.IntegerColumn:
@@ -97,8 +64,8 @@ def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
     Raises:
         RawLogError: If the shares leave a split without rows.
     """
-    splitting = schema.splitting
-    held_out = [split for split in SPLITS if split in splitting.shares]
+    splits = schema.splits
+    held_out = [split for split in SPLITS if split in splits.shares]
     if not held_out:
         return None
     keys = _keys(table, schema)
@@ -112,7 +79,7 @@ def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
     for part, (before, end) in _totals(ends, ("train", *held_out)).items():
         if before == end:
             raise RawLogError(
-                f"{splitting.files['train']} has {sum(sizes.values())} rows: the shares held out "
+                f"{splits.files['train']} has {sum(sizes.values())} rows: the shares held out "
                 f"of it leave no row for {part}"
             )
     by_rank = ibis.window(group_by="group", order_by=names)
@@ -127,9 +94,9 @@ def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
     nothing: Key = (-1,)
     last_keys = {
         group: tuple(key_at.get((group, end), nothing) for end in group_ends[:-1])
-        for group, group_ends in ends.items()
+        for group, group_ends in sorted(ends.items())  # alike in whatever order an engine had them
     }
-    return Cuts(("train", *held_out), last_keys)
+    return Cuts(parts=("train", *held_out), last_keys=last_keys)
 
 
 def mark_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None) -> ir.Table:
@@ -169,21 +136,21 @@ def rows_in_split(marked: ir.Table) -> ir.Table:
 
 def _keys(table: ir.Table, schema: LogSchema) -> list[ir.Column]:
     """What rows are sorted by before the file is cut."""
-    splitting = schema.splitting
-    time = schema.time_of(splitting.by) if splitting.by is not None else None
+    splits = schema.splits
+    time = None if splits.time_column is None else schema.time_of(splits.time_column)
     if time is None:
-        return [shuffled(table[POSITION], splitting.seed)]
-    return [FORMATS[time.format].sort_key(table[time.column]), table[POSITION]]
+        return [shuffled(table[ROW], splits.seed)]
+    return [FORMATS[time.format].sort_key(table[time.column]), table[ROW]]
 
 
 def _group(table: ir.Table, schema: LogSchema) -> ir.StringColumn:
     """Which rows are cut apart from the others: those of a class, unless the cut is by time."""
-    return table[schema.label] if schema.splitting.by is None else ibis.literal("all")
+    return table[schema.label] if schema.splits.time_column is None else ibis.literal("all")
 
 
 def _part_ends(rows: int, held_out: list[str], schema: LogSchema) -> list[int]:
     """How many of a group's rows stand before the end of each part; shares rounded to a row."""
-    sizes = [round(Fraction(str(schema.splitting.shares[split])) * rows) for split in held_out]
+    sizes = [round(Fraction(str(schema.splits.shares[split])) * rows) for split in held_out]
     ends = [rows - sum(sizes)]
     for size in sizes:
         ends.append(ends[-1] + size)

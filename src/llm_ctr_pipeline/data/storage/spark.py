@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import SettingsError
-from llm_ctr_pipeline.data.log.schema import POSITION, QUOTE
+from llm_ctr_pipeline.data.log.schema import QUOTE, ROW
 from llm_ctr_pipeline.data.storage.store_path import Place, remove
 
 
@@ -74,7 +74,7 @@ def convert_csv_with_spark(
         .na.fill("")
     )
     numbered = _numbered(read, spark_functions)
-    numbered.select(*kept, POSITION).write.mode("overwrite").parquet(str(target))
+    numbered.select(*kept, ROW).write.mode("overwrite").parquet(str(target))
 
 
 def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) -> None:
@@ -108,5 +108,5 @@ def _numbered(rows: Any, functions: Any) -> Any:
         starts += [functions.lit(number), functions.lit(start).cast("bigint")]
         start += sizes[number]
     if not starts:
-        return rows.withColumn(POSITION, functions.lit(0).cast("bigint"))
-    return rows.withColumn(POSITION, place + functions.create_map(*starts)[part])
+        return rows.withColumn(ROW, functions.lit(0).cast("bigint"))
+    return rows.withColumn(ROW, place + functions.create_map(*starts)[part])

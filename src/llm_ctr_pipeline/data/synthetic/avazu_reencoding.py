@@ -20,11 +20,9 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.features.encode import encode
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
 from llm_ctr_pipeline.data.log.schema import (
-    CATEGORICAL,
     DAY,
     HOUR,
     LABEL,
-    POSITION,
     ROW,
     WEEKDAY,
     FieldSource,
@@ -32,7 +30,6 @@ from llm_ctr_pipeline.data.log.schema import (
     Splitting,
 )
 from llm_ctr_pipeline.data.log.times import FORMATS
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder
 from llm_ctr_pipeline.data.raw.splits import PRIME, shuffled
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet, write_csv, write_parquet
@@ -58,8 +55,8 @@ _COLUMNS = LogSchema(
     ignored=(),
     times=(),
     codes=(),
-    fields=tuple(FieldSource(name, CATEGORICAL, name) for name in AVAZU_FIELDS),
-    splitting=Splitting({}, {}, None, 0),
+    fields=tuple(FieldSource(name=name, column=name) for name in AVAZU_FIELDS),
+    splits=Splitting(train="-", valid="--", test="---", by="random", seed=0),
 )
 # The values of feat_21, of which nobody says what they are.
 _X1_UNKNOWN_VALUES = 38
@@ -109,7 +106,7 @@ def rows_of_log(splits: Mapping[str, ir.Table], starts: Mapping[str, int]) -> ir
                 f"x1 and x2 can be made of a log in Avazu's raw columns alone, and {missing[0]!r} "
                 "is missing: point x1_raw_dir and x2_raw_dir to folders of their own"
             )
-        numbered = {LOG_ROW: (table[POSITION] + starts[split]).cast("int64")}
+        numbered = {LOG_ROW: (table[ROW] + starts[split]).cast("int64")}
         parts.append(table.select(**numbered, click="click", hour="hour", **_same(AVAZU_FIELDS)))
     return reduce(lambda first, second: first.union(second), parts)
 
@@ -165,7 +162,8 @@ ENCODERS = {"x1": encode_as_x1, "x2": encode_as_x2}
 
 
 def provide_recoded_log(
-    folder: RawFolder,
+    folder: Place,
+    connection: BaseBackend,
     dataset: str,
     rows: ir.Table,
     recoding: Recoding,
@@ -179,6 +177,7 @@ def provide_recoded_log(
 
     Args:
         folder: Where to write.
+        connection: Ibis backend.
         dataset: `x1` or `x2`.
         rows: As `rows_of_log` returns them.
         recoding: How it is split.
@@ -197,7 +196,7 @@ def provide_recoded_log(
         "settings": asdict(recoding),
         "made_from": dict(made_from),
     }
-    path, card = folder.path, read_card(folder.path)
+    path, card = folder, read_card(folder)
     if card is None and path.exists() and any(path.iterdir()):
         raise RawLogError(
             f"{path} holds files but no {CARD_NAME}, so it was not written by this program and "
@@ -207,7 +206,6 @@ def provide_recoded_log(
     complete = complete and is_whole(path)
     if card is not None and complete and {name: card[name] for name in wanted} == wanted:
         return card
-    connection = folder.connection
     with drafted(path) as draft:
         make_folder(draft)
         rows = named(connection, rows)
@@ -276,7 +274,7 @@ def _consecutive_codes(
 ) -> tuple[ir.Table, int]:
     """Number every field's values from where the field before ends; say how many there are."""
     sizes = _sizes(vocabulary)
-    coded = encode(rows.rename({POSITION: LOG_ROW}), vocabulary, _COLUMNS)
+    coded = encode(rows.rename({ROW: LOG_ROW}), vocabulary, _COLUMNS)
     ends = itertools.accumulate(sizes[field] for field in fields)
     starts = {field: end - sizes[field] for field, end in zip(fields, ends, strict=True)}
     times = rows.select(time_row=LOG_ROW, hour="hour")

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
 from llm_ctr_pipeline.data.input.batches import with_known_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, check_counted
@@ -25,17 +26,17 @@ CHANCE_AUC = 0.5
 def predict(
     checkpoint: Checkpoint,
     rows: EncodedFile,
-    summary: dict[str, Any],
+    summary: DatasetSummary,
     evaluation: EvaluationParams,
     llm: LlmParams,
     training: TrainingParams,
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order."""
     known = checkpoint.feature_map
-    check_ids(known, summary["fingerprint"], summary["extends"])
+    check_ids(known, summary.fingerprint, summary.extends)
     limit_cpu_threads(training.cpu_threads)
     split = rows.read(known.names)
-    check_counted(split, known.names, summary["splits"][evaluation.split])
+    check_counted(split, known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
@@ -47,7 +48,7 @@ def predict(
 def measure(
     predictions: pd.DataFrame,
     checkpoint: Checkpoint,
-    summary: dict[str, Any],
+    summary: DatasetSummary,
     evaluation: EvaluationParams,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute the metrics over the whole split: the report, and the figures for MLflow.
@@ -56,7 +57,7 @@ def measure(
     """
     name = f"{evaluation.dataset} {evaluation.split}"
     metrics = asdict(classification_metrics(predictions["label"], predictions["probability"], name))
-    best_possible = (summary["best_auc"] or {}).get(evaluation.split)
+    best_possible = (summary.best_auc or {}).get(evaluation.split)
     if best_possible is not None:
         closed = (metrics["auc"] - CHANCE_AUC) / (best_possible - CHANCE_AUC)
     report = {
@@ -65,8 +66,8 @@ def measure(
         **metrics,
         "best_possible_auc": best_possible,
         "share_of_best": None if best_possible is None else closed,
-        "source": summary["source"],
-        "data_fingerprint": summary["splits"][evaluation.split]["raw_fingerprint"],
+        "source": summary.source,
+        "data_fingerprint": summary.splits[evaluation.split].raw_fingerprint,
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
         "trained": checkpoint.training,
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

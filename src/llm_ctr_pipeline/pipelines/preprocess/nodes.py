@@ -1,100 +1,88 @@
 """What the preprocess pipeline does, step by step."""
 
-from typing import Any
-
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.encode import Encoded
 from llm_ctr_pipeline.data.features.encode import encode_splits as encode
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
-from llm_ctr_pipeline.data.features.joint import part_of
 from llm_ctr_pipeline.data.features.split_summary import summarise_split
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawRows, raw_splits
-from llm_ctr_pipeline.data.raw.raw_log import read_raw_log as read_log
+from llm_ctr_pipeline.data.features.vocabulary import part_of
+from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawFiles, RawRows, open_raw_files
+from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
 from llm_ctr_pipeline.data.storage.store_path import Place
-from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, GeneratedLogSettings
-from llm_ctr_pipeline.data.synthetic.generated_log import provide_generated_log as provide_log
-from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
+from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
+from llm_ctr_pipeline.data.synthetic.raw_source import (
+    GeneratedLog,
+    GivenFolder,
+    RawSource,
+    provenance_of,
+)
+from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
 
 
-def provide_generated_log(
-    raw_folder: RawFolder, generated_folder: Place, generated_log: GeneratedLogParams | None
-) -> dict[str, Any]:
-    """Write the generated log where it is the raw log asked for; say what the source is."""
-    if generated_log is None or raw_folder.path != generated_folder:
-        return {"source": raw_folder.path.name, "best_auc": None}
-    card = provide_log(raw_folder.path, GeneratedLogSettings(**generated_log.model_dump()))
-    return {"source": SOURCE, "best_auc": card["best_auc"]}
+def provide_raw_log(
+    preprocess: PreprocessParams, generated_log: GeneratedLogParams | None
+) -> RawSource:
+    """Say what the raw folder is to hold: its own log, or the generated one."""
+    if preprocess.raw_source == "folder" or generated_log is None:
+        return GivenFolder()
+    return GeneratedLog(GeneratedLogSettings(**generated_log.model_dump()))
 
 
-def read_raw_log(
-    source: dict[str, Any], raw_folder: RawFolder, log: LogParams, preprocess: PreprocessParams
-) -> tuple[RawRows, dict[str, Any]]:
-    """Read a raw log into Parquet, or refuse it for a fault; return its rows and data card."""
-    rows, facts = read_log(raw_folder, log.to_schema(), preprocess.every_nth_row)
-    return rows, {**source, **facts}
+def read_raw_log(raw_folder: Place, log: LogSchema) -> RawFiles:
+    """Check the first line of each raw file; the rows are read when they are saved."""
+    return open_raw_files(raw_folder, log, provenance_of(raw_folder))
 
 
-def fit_vocabulary(
-    raw_rows: RawRows, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
-) -> ir.Table:
+def check_raw_log(raw_rows: RawRows, preprocess: PreprocessParams) -> RawLog:
+    """Check every row, or refuse the log for a fault; count the splits."""
+    return check(raw_rows, preprocess.every_nth_row)
+
+
+def fit_vocabulary(raw_rows: RawRows, raw_log: RawLog, preprocess: PreprocessParams) -> ir.Table:
     """Number the values that the training split holds often enough."""
-    schema = log.to_schema()
-    splits = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    return fit(splits["train"].marked, schema, preprocess.min_count)
+    train = CheckedLog(raw_rows, raw_log).split("train")
+    return fit(train.marked, raw_log.log, preprocess.min_count)
 
 
 def make_feature_map(
-    vocabulary: ir.Table, raw_log: dict[str, Any], log: LogParams, preprocess: PreprocessParams
-) -> dict[str, Any]:
+    vocabulary: ir.Table, raw_log: RawLog, preprocess: PreprocessParams
+) -> FeatureMap:
     """Describe the fields, and the data that the vocabulary was fit on."""
-    fit_on = FitSource(source=raw_log["source"], **raw_log["splits"]["train"])
-    names = log.to_schema().names
-    return build_feature_map(vocabulary, log.dataset, names, preprocess.min_count, fit_on).to_dict()
+    fit_on = FitSource(source=raw_log.source, **dict(raw_log.splits["train"]))
+    log = raw_log.log
+    return build_feature_map(vocabulary, log.dataset, log.names, preprocess.min_count, fit_on)
 
 
 def encode_splits(
-    raw_rows: RawRows,
-    raw_log: dict[str, Any],
-    vocabulary: ir.Table,
-    log: LogParams,
-    preprocess: PreprocessParams,
+    raw_rows: RawRows, raw_log: RawLog, vocabulary: ir.Table
 ) -> tuple[Encoded, Encoded, Encoded]:
     """Replace all values by their ids, in this log's part of the vocabulary: train, valid, test."""
-    schema = log.to_schema()
-    own = part_of(vocabulary, log.dataset)
-    raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    encoded = encode(raw, own, schema)
+    checked, log = CheckedLog(raw_rows, raw_log), raw_log.log
+    raw = {split: checked.split(split) for split in SPLITS}
+    encoded = encode(raw, part_of(vocabulary, log.dataset), log)
     return encoded["train"], encoded["valid"], encoded["test"]
 
 
 def summarise(
-    raw_log: dict[str, Any],
-    feature_map: dict[str, Any],
-    log: LogParams,
-    train: ir.Table,
-    valid: ir.Table,
-    test: ir.Table,
-) -> dict[str, Any]:
+    raw_log: RawLog, feature_map: FeatureMap, train: ir.Table, valid: ir.Table, test: ir.Table
+) -> DatasetSummary:
     """Count the encoded splits: written last, so that it vouches for all the others."""
-    names = FeatureMap.from_dict(feature_map).names
     encoded = {"train": train, "valid": valid, "test": test}
-    raw = raw_log["splits"]
-    summaries = {
-        split: summarise_split(split, table, names, raw[split]["rows"]).to_dict()
-        for split, table in encoded.items()
-    }
-    return {
-        "dataset": log.dataset,
-        "feature_map": feature_map["dataset"],
-        "fingerprint": feature_map["fingerprint"],
-        "extends": feature_map.get("extends"),
-        "source": raw_log["source"],
-        "best_auc": raw_log["best_auc"],
-        "splits": {
-            split: {**summary, "raw_fingerprint": raw[split]["fingerprint"]}
-            for split, summary in summaries.items()
+    return DatasetSummary(
+        dataset=raw_log.log.dataset,
+        feature_map=feature_map.dataset,
+        fingerprint=feature_map.fingerprint,
+        extends=feature_map.extends,
+        source=raw_log.source,
+        best_auc=raw_log.best_auc,
+        splits={
+            split: summarise_split(split, table, feature_map.names, raw_log.splits[split])
+            for split, table in encoded.items()
         },
-    }
+    )

@@ -3,10 +3,11 @@
 from kedro.pipeline import Node, Pipeline
 
 from llm_ctr_pipeline.pipelines.preprocess.nodes import (
+    check_raw_log,
     encode_splits,
     fit_vocabulary,
     make_feature_map,
-    provide_generated_log,
+    provide_raw_log,
     read_raw_log,
     summarise,
 )
@@ -22,10 +23,10 @@ def create_source() -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=provide_generated_log,
-                inputs=["raw_folder", "generated_log_folder", "params:generated_log"],
-                outputs="raw_source",
-                name="provide_generated_log",
+                func=provide_raw_log,
+                inputs=["params:preprocess", "params:generated_log"],
+                outputs="raw_folder",
+                name="provide_raw_log",
             ),
         ]
     )
@@ -37,19 +38,25 @@ def create_fit() -> Pipeline:
         [
             Node(
                 func=read_raw_log,
-                inputs=["raw_source", "raw_folder", "params:log", "params:preprocess"],
-                outputs=["raw_rows", "raw_log"],
+                inputs=["raw_folder", "params:log"],
+                outputs="raw_rows",
                 name="read_raw_log",
             ),
             Node(
+                func=check_raw_log,
+                inputs=["raw_rows", "params:preprocess"],
+                outputs="raw_log",
+                name="check_raw_log",
+            ),
+            Node(
                 func=fit_vocabulary,
-                inputs=["raw_rows", "raw_log", "params:log", "params:preprocess"],
+                inputs=["raw_rows", "raw_log", "params:preprocess"],
                 outputs="vocabulary",
                 name="fit_vocabulary",
             ),
             Node(
                 func=make_feature_map,
-                inputs=["vocabulary", "raw_log", "params:log", "params:preprocess"],
+                inputs=["vocabulary", "raw_log", "params:preprocess"],
                 outputs="feature_map",
                 name="make_feature_map",
             ),
@@ -63,13 +70,7 @@ def create_encode() -> Pipeline:
         [
             Node(
                 func=encode_splits,
-                inputs=[
-                    "raw_rows",
-                    "raw_log",
-                    "vocabulary",
-                    "params:log",
-                    "params:preprocess",
-                ],
+                inputs=["raw_rows", "raw_log", "vocabulary"],
                 outputs=["train_encoded@table", "valid_encoded@table", "test_encoded@table"],
                 name="encode_splits",
             ),
@@ -78,7 +79,6 @@ def create_encode() -> Pipeline:
                 inputs=[
                     "raw_log",
                     "feature_map",
-                    "params:log",
                     "train_encoded@table",
                     "valid_encoded@table",
                     "test_encoded@table",

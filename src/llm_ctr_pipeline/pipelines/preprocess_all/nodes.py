@@ -1,97 +1,60 @@
 """What preprocess_all does beside preprocess: x1 and x2, and the joint vocabulary."""
 
-from typing import Any
-
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.build_feature_map import build_joint_map
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
-from llm_ctr_pipeline.data.features.joint import join_vocabularies as join
-from llm_ctr_pipeline.data.log.schema import SPLITS
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawRows, raw_splits
-from llm_ctr_pipeline.data.storage.store_path import Place
-from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
-    Recoding,
-    provide_recoded_log,
-    rows_of_log,
-)
-from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, first_rows, read_truth
-from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
+from llm_ctr_pipeline.data.features.vocabulary import join_vocabularies as join
+from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
+from llm_ctr_pipeline.data.synthetic.raw_source import GivenFolder, RawSource, RecodedLog
+from llm_ctr_pipeline.params import RecodingsParams
 
 
 def provide_recoded_logs(
-    raw_folder: RawFolder,
-    raw_rows: RawRows,
-    raw_log: dict[str, Any],
-    log: LogParams,
-    preprocess: PreprocessParams,
-    recoded_folder: Place,
-    x1_folder: RawFolder,
-    x2_folder: RawFolder,
-    recoding: RecodingsParams,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write x1 and x2 where no folders of their own are given; say what the sources are.
-
-    Of the generated log they hold all rows, split anew; of another log its training rows
-    alone, since rows of its test split must not be trained on.
-    """
-    folders = {"x1": (x1_folder, recoding.x1), "x2": (x2_folder, recoding.x2)}
-    is_generated = raw_log["source"] == SOURCE
-    used = SPLITS if is_generated else SPLITS[:1]
-    schema = log.to_schema()
-    raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    facts = {split: raw_log["splits"][split] for split in used}
-    made_from = {split: found["fingerprint"] for split, found in facts.items()}
-    begin = first_rows(raw_folder.path) if is_generated else {"train": 0}
-    # What is held out of train has positions in the training file.
-    starts = {split: begin[split if split in schema.splitting.files else "train"] for split in used}
-    source = SOURCE if is_generated else f"re-encoded from {log.dataset}'s training rows"
-    sources = []
-    for dataset, (folder, split_as) in folders.items():
-        if folder.path != recoded_folder / dataset:
-            sources.append({"source": folder.path.name, "best_auc": None})
-            continue
-        card = provide_recoded_log(
-            folder,
-            dataset,
-            rows_of_log({split: raw[split].table for split in used}, starts),
-            Recoding(**split_as.model_dump()),
-            {"source": source, "splits": made_from},
-            read_truth(raw_folder.connection, raw_folder.path) if is_generated else None,
-        )
-        sources.append({"source": source, "best_auc": card["best_auc"]})
-    return sources[0], sources[1]
+    raw_rows: RawRows, raw_log: RawLog, recoding: RecodingsParams
+) -> tuple[RawSource, RawSource]:
+    """Say what the folders of x1 and x2 are to hold: their own logs, or the one at hand."""
+    checked = CheckedLog(raw_rows, raw_log)
+    x1 = RecodedLog("x1", checked, Recoding(**recoding.x1.model_dump()))
+    x2 = RecodedLog("x2", checked, Recoding(**recoding.x2.model_dump()))
+    return (
+        x1 if recoding.x1_source == "recoded" else GivenFolder(),
+        x2 if recoding.x2_source == "recoded" else GivenFolder(),
+    )
 
 
 def join_vocabularies(
     vocabulary: ir.Table,
     x1_vocabulary: ir.Table,
     x2_vocabulary: ir.Table,
-    log: LogParams,
-    x1_log: LogParams,
-    x2_log: LogParams,
+    raw_log: RawLog,
+    x1_raw_log: RawLog,
+    x2_raw_log: RawLog,
 ) -> ir.Table:
     """Number the values of the three logs together; the first keeps its ids."""
-    schema = log.to_schema()
-    for other in (x1_log.to_schema(), x2_log.to_schema()):
-        if other.names != schema.names:
+    log = raw_log.log
+    for other in (x1_raw_log.log, x2_raw_log.log):
+        if other.names != log.names:
             raise SettingsError(
-                f"the {schema.dataset} log has the fields {', '.join(schema.names)}, but "
+                f"the {log.dataset} log has the fields {', '.join(log.names)}, but "
                 f"{other.dataset} has {', '.join(other.names)}: a joint vocabulary needs the same"
             )
-    logs = {log.dataset: vocabulary, x1_log.dataset: x1_vocabulary, x2_log.dataset: x2_vocabulary}
-    return join(logs, schema.names, schema.time_fields)
+    logs = {
+        log.dataset: vocabulary,
+        x1_raw_log.log.dataset: x1_vocabulary,
+        x2_raw_log.log.dataset: x2_vocabulary,
+    }
+    return join(logs, log.names, log.time_fields)
 
 
 def make_joint_map(
     joint_vocabulary: ir.Table,
-    feature_map: dict[str, Any],
-    x1_feature_map: dict[str, Any],
-    x2_feature_map: dict[str, Any],
-) -> dict[str, Any]:
+    feature_map: FeatureMap,
+    x1_feature_map: FeatureMap,
+    x2_feature_map: FeatureMap,
+) -> FeatureMap:
     """Describe the joint vocabulary, the map that it extends and the data of all three."""
-    first, *others = (
-        FeatureMap.from_dict(content) for content in (feature_map, x1_feature_map, x2_feature_map)
-    )
-    return build_joint_map(joint_vocabulary, first, others).to_dict()
+    return build_joint_map(joint_vocabulary, feature_map, [x1_feature_map, x2_feature_map])

@@ -27,40 +27,23 @@ def create_pipeline() -> Pipeline:
         + Pipeline(create_fit(), namespace="x1", parameters=shared)
         + Pipeline(create_fit(), namespace="x2", parameters=shared)
         + _create_joint()
-        + Pipeline(
-            create_encode(),
-            namespace="joint_x1",
-            inputs={
-                "raw_rows": "x1.raw_rows",
-                "raw_log": "x1.raw_log",
-                "vocabulary": "joint.vocabulary",
-                "feature_map": "joint.feature_map",
-            },
-            outputs={
-                "train_encoded": "x1.train_encoded",
-                "valid_encoded": "x1.valid_encoded",
-                "test_encoded": "x1.test_encoded",
-                "summary": "x1.summary",
-            },
-            parameters={"params:log": "params:x1.log", "params:preprocess": "params:preprocess"},
-        )
-        + Pipeline(
-            create_encode(),
-            namespace="joint_x2",
-            inputs={
-                "raw_rows": "x2.raw_rows",
-                "raw_log": "x2.raw_log",
-                "vocabulary": "joint.vocabulary",
-                "feature_map": "joint.feature_map",
-            },
-            outputs={
-                "train_encoded": "x2.train_encoded",
-                "valid_encoded": "x2.valid_encoded",
-                "test_encoded": "x2.test_encoded",
-                "summary": "x2.summary",
-            },
-            parameters={"params:log": "params:x2.log", "params:preprocess": "params:preprocess"},
-        )
+        + _create_joint_encode("x1")
+        + _create_joint_encode("x2")
+    )
+
+
+def _create_joint_encode(dataset: str) -> Pipeline:
+    own = ("raw_rows", "raw_log", "train_encoded", "valid_encoded", "test_encoded", "summary")
+    names = {name: f"{dataset}.{name}" for name in own}
+    return Pipeline(
+        create_encode(),
+        namespace=f"joint_{dataset}",
+        inputs={
+            **{name: names[name] for name in ("raw_rows", "raw_log")},
+            "vocabulary": "joint.vocabulary",
+            "feature_map": "joint.feature_map",
+        },
+        outputs={name: names[name] for name in own[2:]},
     )
 
 
@@ -69,18 +52,8 @@ def _create_recoding() -> Pipeline:
         [
             Node(
                 func=provide_recoded_logs,
-                inputs=[
-                    "raw_folder",
-                    "raw_rows",
-                    "raw_log",
-                    "params:log",
-                    "params:preprocess",
-                    "recoded_log_folder",
-                    "x1.raw_folder",
-                    "x2.raw_folder",
-                    "params:recoding",
-                ],
-                outputs=["x1.raw_source", "x2.raw_source"],
+                inputs=["raw_rows", "raw_log", "params:recoding"],
+                outputs=["x1.raw_folder", "x2.raw_folder"],
                 name="provide_recoded_logs",
             ),
         ]
@@ -96,9 +69,9 @@ def _create_joint() -> Pipeline:
                     "vocabulary",
                     "x1.vocabulary",
                     "x2.vocabulary",
-                    "params:log",
-                    "params:x1.log",
-                    "params:x2.log",
+                    "raw_log",
+                    "x1.raw_log",
+                    "x2.raw_log",
                 ],
                 outputs="joint.vocabulary",
                 name="join_vocabularies",

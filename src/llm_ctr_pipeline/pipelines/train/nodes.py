@@ -7,8 +7,10 @@ import ibis.expr.types as ir
 import plotly.graph_objects as go
 from transformers import PreTrainedTokenizerBase
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.params import LlmParams, ModelParams, StagesParams, TrainingParams
@@ -26,9 +28,9 @@ def train_single_phase(
     train: EncodedFile,
     valid: EncodedFile,
     vocabulary: ir.Table,
-    feature_map: dict[str, Any],
-    raw_log: dict[str, Any],
-    summary: dict[str, Any],
+    feature_map: FeatureMap,
+    raw_log: RawLog,
+    summary: DatasetSummary,
     state_folder: Path,
     stages: StagesParams,
     model: ModelParams,
@@ -36,16 +38,15 @@ def train_single_phase(
     training: TrainingParams,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train all components together, end to end; keep the weights of the best validation."""
-    mapped = FeatureMap.from_dict(feature_map)
-    check_preprocessed(mapped, raw_log, summary)
-    network, tokenizer = create_llm_ctr(mapped, model, llm, training)
+    check_preprocessed(feature_map, raw_log, summary)
+    network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
     path = TrainingPath(
         name="single_phase",
         model=network,
         tokenizer=tokenizer,
-        feature_map=mapped,
+        feature_map=feature_map,
         vocabulary=vocabulary.to_pyarrow(),
-        datasets={mapped.dataset: EncodedDataset(train, valid, summary)},
+        datasets={feature_map.dataset: EncodedDataset(train, valid, summary)},
         settings=(model, llm),
     )
     checkpoints, results = path.train(stages, training, state_folder)

@@ -15,9 +15,11 @@ from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline import __version__
 from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.models.registry import CtrModel, describe_model
 from llm_ctr_pipeline.params import StagesParams, TrainingParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
@@ -61,7 +63,7 @@ class EncodedDataset:
 
     train: EncodedFile
     valid: EncodedFile
-    summary: dict[str, Any]
+    summary: DatasetSummary
 
     def open(
         self, fields: tuple[str, ...], training: TrainingParams
@@ -134,7 +136,7 @@ class TrainingPath:
                 "path": self.name,
                 "stage": stage,
                 "dataset": left.run.dataset,
-                "source": self.datasets[left.run.dataset].summary["source"],
+                "source": self.datasets[left.run.dataset].summary.source,
                 "seed": training.seed,
                 "best": asdict(left.fit.best),
                 "origin": self.origin,
@@ -150,7 +152,7 @@ class TrainingPath:
         return {
             "path": self.name,
             "dataset": last.run.dataset,
-            "source": self.datasets[last.run.dataset].summary["source"],
+            "source": self.datasets[last.run.dataset].summary.source,
             "seed": training.seed,
             "stopped_early": last.fit.stopped_early,
             "best": asdict(last.fit.best),
@@ -208,7 +210,9 @@ class TrainingPath:
         for name, stage in stages.root.items():
             settings = shared | stage.model_dump(exclude={"datasets"}, exclude_unset=True)
             for dataset in stage.datasets:
-                key = _digest([key, name, settings, dataset, self.datasets[dataset].summary])
+                key = _digest(
+                    [key, name, settings, dataset, self.datasets[dataset].summary.to_json()]
+                )
                 keys.append(key)
         return tuple(keys)
 
@@ -237,15 +241,15 @@ def plan_stages(
     return planned
 
 
-def stage_summary(result: StageResult, data: dict[str, Any]) -> dict[str, Any]:
+def stage_summary(result: StageResult, data: DatasetSummary) -> dict[str, Any]:
     """One stage on one dataset, of which preprocessing counted `data`, as JSON types."""
     history = result.fit.history
     return {
         "stage": result.run.stage,
         "dataset": result.run.dataset,
         "trained_on": {
-            "rows": data["splits"]["train"]["raw_fingerprint"],
-            "feature_map": data["fingerprint"],
+            "rows": data.splits["train"].raw_fingerprint,
+            "feature_map": data.fingerprint,
         },
         "components": None if result.components is None else list(result.components),
         "trained_parameters": result.trained_parameters,
@@ -270,9 +274,7 @@ def log_validation(run: StageRun, record: ValidationRecord) -> None:
     mlflow.log_metrics(figures, step=record.step)
 
 
-def check_preprocessed(
-    feature_map: FeatureMap, raw_log: dict[str, Any], summary: dict[str, Any]
-) -> None:
+def check_preprocessed(feature_map: FeatureMap, raw_log: RawLog, summary: DatasetSummary) -> None:
     """Refuse what an interrupted preprocessing left, and a split that misses a class.
 
     The summary is written last, so it vouches for encoded splits only while the feature map and
@@ -281,9 +283,9 @@ def check_preprocessed(
     Raises:
         EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
     """
-    encoded_from = {name: split["raw_fingerprint"] for name, split in summary["splits"].items()}
-    checked = {name: split["fingerprint"] for name, split in raw_log["splits"].items()}
-    if summary["fingerprint"] != feature_map.fingerprint or encoded_from != checked:
+    encoded_from = {name: split.raw_fingerprint for name, split in summary.splits.items()}
+    checked = {name: split.fingerprint for name, split in raw_log.splits.items()}
+    if summary.fingerprint != feature_map.fingerprint or encoded_from != checked:
         raise EncodedDataError(
             f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
             "that lie beside them: preprocessing was interrupted; run "
@@ -292,19 +294,19 @@ def check_preprocessed(
     check_encoded(feature_map, summary)
 
 
-def check_encoded(feature_map: FeatureMap, summary: dict[str, Any]) -> None:
+def check_encoded(feature_map: FeatureMap, summary: DatasetSummary) -> None:
     """Refuse ids of another feature map, and a validation or test split that misses a class.
 
     Raises:
         FingerprintError: The ids come from another feature map.
         EncodedDataError: A split has one class alone.
     """
-    check_ids(feature_map, summary["fingerprint"], None)
-    dataset = summary["dataset"]
+    check_ids(feature_map, summary.fingerprint, None)
+    dataset = summary.dataset
     for split in ("valid", "test"):
-        counted = summary["splits"][split]
-        if not 0 < counted["clicks"] < counted["rows"]:
+        counted = summary.splits[split]
+        if not 0 < counted.clicks < counted.rows:
             raise EncodedDataError(
-                f"the {split} split of {dataset} has {counted['clicks']:,} clicks in "
-                f"{counted['rows']:,} rows, so one class alone and no AUC: give it rows of both"
+                f"the {split} split of {dataset} has {counted.clicks:,} clicks in "
+                f"{counted.rows:,} rows, so one class alone and no AUC: give it rows of both"
             )

@@ -5,8 +5,10 @@ from typing import Any
 
 import ibis.expr.types as ir
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.params import DeepFmParams, DeepFmStagesParams, ModelParams, TrainingParams
 from llm_ctr_pipeline.pipelines.train.path import (
@@ -21,9 +23,9 @@ def train_deepfm(
     train: EncodedFile,
     valid: EncodedFile,
     vocabulary: ir.Table,
-    feature_map: dict[str, Any],
-    raw_log: dict[str, Any],
-    summary: dict[str, Any],
+    feature_map: FeatureMap,
+    raw_log: RawLog,
+    summary: DatasetSummary,
     state_folder: Path,
     stages: DeepFmStagesParams,
     model: ModelParams,
@@ -31,19 +33,18 @@ def train_deepfm(
     training: TrainingParams,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train DeepFM; keep the weights of the best validation."""
-    mapped = FeatureMap.from_dict(feature_map)
-    check_preprocessed(mapped, raw_log, summary)
+    check_preprocessed(feature_map, raw_log, summary)
     config = DeepFmConfig(
         **model.model_dump(include={"embedding_dim", "embedding_init_std", "gen_gamma"}),
         **network.model_dump(),
     )
     path = TrainingPath(
         name="deepfm",
-        model=DeepFm.create(config, mapped.sizes, training.seed),
+        model=DeepFm.create(config, feature_map.sizes, training.seed),
         tokenizer=None,
-        feature_map=mapped,
+        feature_map=feature_map,
         vocabulary=vocabulary.to_pyarrow(),
-        datasets={mapped.dataset: EncodedDataset(train, valid, summary)},
+        datasets={feature_map.dataset: EncodedDataset(train, valid, summary)},
         settings=(model, network),
     )
     checkpoints, results = path.train(stages, training, state_folder)
