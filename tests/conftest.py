@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.data.log.derived_fields import field_value
-from llm_ctr_pipeline.data.log.schema import POSITION, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.comparison import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
@@ -50,7 +50,7 @@ def normalise() -> Normalise:
 
     def make(table: ir.Table, schema: LogSchema) -> ir.Table:
         return table.select(
-            row=table[POSITION],
+            row=table[ROW],
             label=table[schema.label].cast("int8"),
             **{field.name: field_value(table, field, schema) for field in schema.fields},
         )

@@ -11,8 +11,8 @@ from ibis.backends.duckdb import Backend
 from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile, read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import open_csv
+from llm_ctr_pipeline.data.storage.engine import read_parquet
 from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS
-from llm_ctr_pipeline.params import LogParams
 
 WriteRaw = Callable[..., Path]
 
@@ -24,7 +24,7 @@ _DEFAULTS = {**dict.fromkeys(AVAZU_COLUMNS, "0"), "hour": "14102100"}
 def x4() -> LogSchema:
     """The shipped description of Avazu x4."""
     described = yaml.safe_load(_SHIPPED.read_text())["log"]
-    return LogParams(**(described | {"dataset": "x4"})).to_schema()
+    return LogSchema(**(described | {"dataset": "x4"}))
 
 
 @pytest.fixture
@@ -37,8 +37,10 @@ def open_x4(connection: Backend, x4: LogSchema) -> Callable[[Path], RawFile]:
     """Read a raw file of the x4 log."""
 
     def read(path: Path) -> RawFile:
+        csv = open_csv(path, x4)
         target = path.with_name(f"{path.stem}-{uuid4()}.parquet")
-        return read_raw_file(connection, open_csv(path, x4), target)
+        fingerprint = read_raw_file(connection, csv, target)
+        return RawFile(path, x4, read_parquet(connection, target), fingerprint)
 
     return read
 

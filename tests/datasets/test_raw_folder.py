@@ -3,19 +3,20 @@ from pathlib import Path
 import pytest
 from kedro.io import DatasetError
 
+from llm_ctr_pipeline.data.synthetic.raw_source import GivenFolder
 from llm_ctr_pipeline.datasets.raw_folder import RawFolderDataset
 
 
 def test_it_names_a_folder_that_need_not_exist(tmp_path: Path) -> None:
-    folder = RawFolderDataset(
-        str(tmp_path / "avazu_x4"), rows={"path": str(tmp_path / "rows")}
-    ).load()
-    assert folder.path == tmp_path / "avazu_x4"
-    assert folder.connection.name == "duckdb"
+    assert RawFolderDataset(str(tmp_path / "avazu_x4")).load() == tmp_path / "avazu_x4"
 
 
-def test_raw_data_is_never_written(tmp_path: Path) -> None:
-    dataset = RawFolderDataset(str(tmp_path / "avazu_x4"), rows={"path": str(tmp_path / "rows")})
-    with pytest.raises(DatasetError, match="never written"):
-        dataset.save("anything")
+def test_a_log_that_is_given_is_never_written(tmp_path: Path) -> None:
+    RawFolderDataset(str(tmp_path / "avazu_x4")).save(GivenFolder())
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_nothing_but_a_log_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError):
+        RawFolderDataset(str(tmp_path / "avazu_x4")).save("anything")  # type: ignore[arg-type]
     assert [*tmp_path.iterdir()] == []

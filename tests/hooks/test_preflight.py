@@ -46,7 +46,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no kind of field": (
         "preprocess",
         {"log": {"fields": ["C14", {"name": "C15", "kind": "number"}]}},
-        "log.fields.1.field.kind is 'number': it should be 'categorical', ",
+        "log.fields.1.kind is 'number': it should be 'categorical', ",
     ),
     "two sources of weights": (
         "train",

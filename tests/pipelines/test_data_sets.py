@@ -17,7 +17,6 @@ import yaml
 
 from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.raw_log import RawRows, raw_splits
-from llm_ctr_pipeline.params import LogParams
 
 TRAINING: dict[str, Any] = {
     "model": {"embedding_dim": 4, "projector_dim": 16},
@@ -137,7 +136,7 @@ def test_the_values_of_a_made_up_log(
     run_here(project, "preprocess", env="clubs")
     rows = pd.read_csv(raw / "clubs.txt", sep=";", header=None, names=CLUBS["columns"], dtype=str)
     whole = {"dataset": "clubs", "splits": CLUBS["splits"] | {"seed": 42}}
-    schema = LogParams(**(CLUBS | whole)).to_schema()
+    schema = LogSchema(**(CLUBS | whole))
     raw_rows = RawRows(project / "data/02_intermediate/clubs/raw_rows", ibis.duckdb.connect())
     raw = raw_splits(
         raw_rows, schema, 1, read(project, "02_intermediate/clubs/raw_log.json")["cuts"]

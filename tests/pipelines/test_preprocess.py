@@ -17,10 +17,10 @@ from kedro.runner import SequentialRunner
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
-from llm_ctr_pipeline.data.log.schema import SPLITS
+from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings, write_generated_log
-from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
+from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
@@ -58,16 +58,18 @@ def run_preprocess(
     for entry in entries.values():
         for key in {"filepath", "path"} & set(entry):
             entry[key] = str(project / entry[key])
-        if "rows" in entry:
-            entry["rows"]["path"] = str(project / entry["rows"]["path"])
         if "connection" in entry:
             entry["connection"]["threads"] = threads
             del entry["connection"]["temp_directory"]  # it is in the folder of the project
     catalog = DataCatalog.from_config(entries)
     catalog["params:generated_log"] = MemoryDataset(generated_log)
-    preprocess = PreprocessParams(min_count=min_count, every_nth_row=every_nth_row)
+    preprocess = PreprocessParams(
+        min_count=min_count,
+        every_nth_row=every_nth_row,
+        raw_source="folder" if raw_folder else "generated",
+    )
     catalog["params:preprocess"] = MemoryDataset(preprocess)
-    catalog["params:log"] = MemoryDataset(LogParams(**loader["parameters"]["log"]))
+    catalog["params:log"] = MemoryDataset(LogSchema(**loader["parameters"]["log"]))
     SequentialRunner().run(create_pipeline(), catalog)
     return project / "data"
 
@@ -104,7 +106,7 @@ def test_the_generated_log_goes_through(generated: Path) -> None:
     raw_folder = generated / "01_raw" / "generated_log"
     card = read_json(raw_folder / "generated_log.json")
     raw_log = read_json(generated / "02_intermediate" / "x4" / "raw_log.json")
-    feature_map = FeatureMap.from_dict(
+    feature_map = FeatureMap.from_json(
         read_json(generated / "04_feature" / "x4" / "feature_map.json")
     )
     summary = read_json(generated / "05_model_input" / "x4" / "summary.json")
@@ -123,7 +125,7 @@ def test_the_generated_log_goes_through(generated: Path) -> None:
 
 def test_encoded_splits_have_the_raw_order_and_the_maps_sizes(generated: Path) -> None:
     raw_folder = generated / "01_raw" / "generated_log"
-    feature_map = FeatureMap.from_dict(
+    feature_map = FeatureMap.from_json(
         read_json(generated / "04_feature" / "x4" / "feature_map.json")
     )
     for split in SPLITS:

@@ -131,7 +131,7 @@ STALE: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
     "another raw file": (
         lambda project: touch(project, "01_raw/generated_log/train.csv"),
         {},
-        r"raw_log\.json is of other raw files or parameters",
+        r"raw_rows is of other raw files or parameters",
     ),
     "another generated log": (
         lambda _: None,

@@ -38,7 +38,7 @@ def read_json(project: Path, name: str) -> dict[str, Any]:
 
 
 def read_map(project: Path, dataset: str) -> FeatureMap:
-    return FeatureMap.from_dict(read_json(project, f"04_feature/{dataset}/feature_map.json"))
+    return FeatureMap.from_json(read_json(project, f"04_feature/{dataset}/feature_map.json"))
 
 
 def read_encoded(project: Path, dataset: str, split: str) -> pa.Table:

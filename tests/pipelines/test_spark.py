@@ -135,7 +135,7 @@ def test_spark_gives_the_ids_and_rows_that_duckdb_gives(
         path = f"data/{name}.parquet"
         assert (spark / path).is_dir()
         assert_same_rows(spark, duckdb, path)
-    fields = FeatureMap.from_dict(read_json(spark, "04_feature/x4/feature_map.json")).names
+    fields = FeatureMap.from_json(read_json(spark, "04_feature/x4/feature_map.json")).names
     rows = [
         EncodedFile(folder / "data/05_model_input/x4/train.parquet").read(fields)
         for folder in (spark, duckdb)

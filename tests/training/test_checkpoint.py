@@ -41,9 +41,11 @@ FILES = [
 ]
 FEATURE_MAP = FeatureMap(
     dataset="x4",
-    fields=(Field("a", 3), Field("b", 5), Field("c", 4)),
+    fields=(Field(name="a", size=3), Field(name="b", size=5), Field(name="c", size=4)),
     min_count=2,
-    fit_on=FitSource("generated log", "train.csv", 100, 17, "ab" * 32),
+    fit_on=FitSource(
+        source="generated log", file="train.csv", rows=100, clicks=17, fingerprint="ab" * 32
+    ),
     fingerprint="cd" * 32,
 )
 
@@ -151,8 +153,8 @@ def test_another_format_is_refused(folder: Path) -> None:
 
 
 def test_a_feature_map_that_is_not_the_models_is_refused(folder: Path) -> None:
-    other = replace(FEATURE_MAP, fingerprint="ef" * 32)
-    (folder / "feature_map.json").write_text(json.dumps(other.to_dict()))
+    other = FEATURE_MAP.model_copy(update={"fingerprint": "ef" * 32})
+    (folder / "feature_map.json").write_text(json.dumps(other.to_json()))
     with pytest.raises(FingerprintError, match=r"efefefefefef .* encoded with cdcdcdcdcdcd"):
         load_checkpoint(folder)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -25,7 +26,7 @@ from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.state import DiskSpaceError, StateMismatchError, load_state
+from llm_ctr_pipeline.training.state import StateMismatchError, load_state
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -381,7 +382,7 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
         save(content, file)
 
     monkeypatch.setattr(torch, "save", fail_at_third)
-    with pytest.raises(DiskSpaceError, match="is full: make room and run this again"):
+    with pytest.raises(StorageError, match="is full: make room and run this again"):
         train(point)
     monkeypatch.undo()
     assert list(point.file.parent.iterdir()) == [point.file]

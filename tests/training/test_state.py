@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.filesize import decimal
 from torch import Tensor, nn
 
+from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.training.fit import ResumePoint, fit
 from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.stages import KeptStates, Stage, train_stages
-from llm_ctr_pipeline.training.state import DiskSpaceError, state_bytes
+from llm_ctr_pipeline.training.state import state_bytes
 
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., FitSettings]
@@ -78,11 +80,11 @@ def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
         assert len(train_stages(model, stages, datasets, None, states)) == 3
         return
     before = model.table.weight.clone()
-    with pytest.raises(DiskSpaceError) as error:
+    with pytest.raises(StorageError) as error:
         train_stages(model, stages, datasets, None, states)
     assert torch.equal(model.table.weight, before)
     assert not states.folder.exists()
-    assert f"take {NEEDED / 1e9:.1f} GB in {states.folder}" in str(error.value)
+    assert f"take {decimal(NEEDED)} in {states.folder}" in str(error.value)
     assert "set training.keep_state_every to 0" in str(error.value)
 
 

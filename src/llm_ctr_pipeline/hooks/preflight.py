@@ -1,7 +1,6 @@
 """Checks before a run."""
 
 import difflib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from llm_ctr_pipeline.cli import in_environment
+from llm_ctr_pipeline.data.errors import StorageError
+from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # MLflow's database takes 1 MB before anything is logged.
@@ -37,7 +38,7 @@ class PreflightHook:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse a full disk, names of nothing (environment, pipeline) and unfit parameters."""
-        _check_room(Path(context.project_path))
+        _check_space(Path(context.project_path))
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         _check_environment(loader)
@@ -66,14 +67,15 @@ class PreflightHook:
             raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
 
 
-def _check_room(project: Path) -> None:
+def _check_space(project: Path) -> None:
     """Raise where the disk is as good as full: MLflow would leave half of its database."""
-    free = shutil.disk_usage(project).free
-    if free < LEAST_ROOM:
-        raise PreflightError(
-            f"the disk of {project} has {free / 1e6:.1f} MB free, and {LEAST_ROOM / 1e6:.0f} MB "
-            "are needed at the very least: make room"
-        )
+    message = (
+        "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
+    )
+    try:
+        check_space(project, LEAST_ROOM, message)
+    except StorageError as error:
+        raise PreflightError(str(error)) from error
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -96,7 +98,7 @@ def _check_source(catalog: DataCatalog) -> None:
     from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE
 
     summary = catalog.load("summary")
-    is_given = catalog.load("params:preprocess").raw_source == "folder"
+    is_given = catalog.load("params:preprocess.raw_source") == "folder"
     is_given = is_given or catalog.load("params:generated_log") is None
     if summary.source == SOURCE and is_given:
         place = place_of(str(getattr(catalog.get("summary"), "_filepath", ""))).parent

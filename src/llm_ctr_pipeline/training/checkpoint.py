@@ -9,7 +9,6 @@
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.models.registry import CtrModel, build_model
 
 FORMAT_VERSION = 2
@@ -67,18 +67,16 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint beside its place, then move it there: it is never half-written.
+    """Write a checkpoint whole or not at all.
 
     Args:
-        folder: Its place; what lies there is replaced.
+        folder: Where to; what lies there is replaced.
         checkpoint: What to write.
+
+    Raises:
+        StorageError: If the disk is full; what lay there is as it was.
     """
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    replaced = folder.with_name(folder.name + ".replaced")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
-    save_file(weights, unfinished / "model.safetensors")
     config = {
         "format_version": FORMAT_VERSION,
         "model": checkpoint.model,
@@ -86,16 +84,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
         "training": checkpoint.training,
     }
-    _write_json(unfinished / "config.json", config)
-    _write_json(unfinished / "feature_map.json", checkpoint.feature_map.to_json())
-    pq.write_table(checkpoint.vocabulary, unfinished / "vocabulary.parquet")
-    if checkpoint.tokenizer is not None:
-        checkpoint.tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with drafted(folder) as draft:
+        draft.mkdir()
+        save_file(weights, draft / "model.safetensors")
+        _write_json(draft / "config.json", config)
+        _write_json(draft / "feature_map.json", checkpoint.feature_map.to_json())
+        pq.write_table(checkpoint.vocabulary, draft / "vocabulary.parquet")
+        if checkpoint.tokenizer is not None:
+            checkpoint.tokenizer.save_pretrained(draft)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

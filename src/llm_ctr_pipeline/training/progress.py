@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich import get_console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from llm_ctr_pipeline.progress import progress_bar
 from llm_ctr_pipeline.training.history import ValidationRecord
 
 
@@ -34,15 +34,7 @@ class TrainingProgress:
 
 @contextmanager
 def training_progress(steps_an_epoch: int, epochs: int) -> Iterator[TrainingProgress]:
-    """Draw the bar on a terminal; in a log file there is none."""
-    # The console that Rich's log handler prints to, so that log lines appear above the bar.
-    console = get_console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[auc]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    """Draw the bar of steps."""
+    auc = TextColumn("{task.fields[auc]}")
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn(), auc) as progress:
         yield TrainingProgress(progress, steps_an_epoch, epochs)

@@ -10,11 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import check_components
 from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.state import check_space, state_bytes
+from llm_ctr_pipeline.training.state import state_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +101,15 @@ class KeptStates:
             sizes: Bytes of each run's state. A state is replaced by one written beside it.
 
         Raises:
-            DiskSpaceError: There is too little space.
+            StorageError: There is too little space.
         """
         if self.every > 0:
             there = sum(file.stat().st_size for file in self.own())
-            check_space(self.folder, sum(sizes) + max(sizes) - there)
+            message = (
+                "the states from which an interrupted training goes on take {needed} in {folder}, "
+                "and {free} are free: make room, or set training.keep_state_every to 0 to keep none"
+            )
+            check_space(self.folder, sum(sizes) + max(sizes) - there, message)
 
     def own(self) -> list[Path]:
         """The states of these settings."""
@@ -154,7 +159,7 @@ def train_stages(
 
     Raises:
         UnknownComponentError: A stage trains what is no part of the model; found before any trains.
-        DiskSpaceError: The disk does not hold the states; found before any stage trains.
+        StorageError: The disk does not hold the states; found before any stage trains.
         Exception: What `fit` raises.
     """
     for stage in stages:

@@ -3,10 +3,7 @@
 Frozen weights are not in it: they are those that the run starts from.
 """
 
-import errno
 import hashlib
-import os
-import shutil
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,15 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.training.history import ValidationRecord
 
 
 class StateMismatchError(RefusedError, ValueError):
     """The state on disk is of a run with other settings or other data."""
-
-
-class DiskSpaceError(RefusedError, OSError):
-    """The disk does not hold the training state."""
 
 
 @dataclass
@@ -97,26 +91,6 @@ def state_bytes(model: nn.Module, components: Collection[str] | None) -> int:
     return 4 * trained  # the weights, the best ones, the optimiser's two moments
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Args:
-        folder: Where states will be kept; need not exist yet.
-        needed: Bytes that they will take.
-
-    Raises:
-        DiskSpaceError: Fewer bytes are free.
-    """
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise DiskSpaceError(
-            f"the states from which an interrupted training goes on take {needed / 1e9:.1f} GB in "
-            f"{folder}, and {free / 1e9:.1f} GB are free: make room, or set "
-            "training.keep_state_every to 0 to keep none"
-        )
-
-
 def random_states(device: torch.device) -> list[Tensor]:
     """States of the CPU's generator and, for a CUDA device, of its own."""
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
@@ -143,26 +117,18 @@ def save_state(
         optimizer: The optimiser's state.
 
     Raises:
-        DiskSpaceError: The disk is full; the old file is as it was.
+        StorageError: The disk is full; the old file is as it was.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     # Not `asdict` of the whole, which would copy the best weights.
     fields = {**vars(state), "history": [asdict(record) for record in state.history]}
     content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
-    unfinished = file.with_name(file.name + ".unfinished")
-    try:
-        # A file, not its name: with a name PyTorch does not say that the disk is full.
-        with unfinished.open("wb") as target:
-            torch.save(content, target)
-    except OSError as error:
-        unfinished.unlink()
-        if error.errno == errno.ENOSPC:
-            raise DiskSpaceError(
-                f"the disk of {file.parent} is full: make room and run this again, which goes on "
-                "from the last state that was kept; training.keep_state_every=0 keeps none"
-            ) from error
-        raise
-    os.replace(unfinished, file)
+    if_full = (
+        f"the disk of {file.parent} is full: make room and run this again, which goes on from the "
+        "last state that was kept; training.keep_state_every=0 keeps none"
+    )
+    # A file, not its name: with a name PyTorch does not say that the disk is full.
+    with drafted(file, if_full) as draft, draft.open("wb") as target:
+        torch.save(content, target)
 
 
 def load_state(file: Path, key: str) -> tuple[TrainingState, dict[str, Tensor], dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Ids looked up in dictionaries are those that joins give, whatever the blocks and the split."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +12,31 @@ from llm_ctr_pipeline.data.features import dictionary_encoder
 from llm_ctr_pipeline.data.features.dictionary_encoder import LookUp
 from llm_ctr_pipeline.data.features.encode import Encoded, encode, encode_splits, write_encoded
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
-from llm_ctr_pipeline.data.log.schema import SPLITS, FieldSource, LogSchema, Splitting, TimeColumn
+from llm_ctr_pipeline.data.log.schema import SPLITS, FieldSource, LogSchema, TimeColumn
 from llm_ctr_pipeline.data.raw import csv_blocks
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawSplit, raw_splits, read_raw_log
+from llm_ctr_pipeline.data.raw.raw_log import RawSplit
+from tests.data.logs import changed, checked_log, splitting
 
-FILES = {split: f"{split}.csv" for split in SPLITS}
 LOG = LogSchema(
     dataset="small",
     delimiter=",",
     columns=None,
     label="click",
     ignored=("id",),
-    times=(TimeColumn("hour", "YYMMDDHH"),),
+    times=(TimeColumn(column="hour", format="YYMMDDHH"),),
     codes=(),
     fields=(
-        FieldSource("site", "categorical", "site"),
-        FieldSource("hour", "hour", "hour"),
-        FieldSource("weekend", "weekend", "hour"),
-        FieldSource("lacking", "absent", None),
-        FieldSource("ip", "categorical", "ip"),
-        FieldSource("age", "numeric", "age"),
+        FieldSource(name="site", kind="categorical", column="site"),
+        FieldSource(name="hour", kind="hour", column="hour"),
+        FieldSource(name="weekend", kind="weekend", column="hour"),
+        FieldSource(name="lacking", kind="absent", column=None),
+        FieldSource(name="ip", kind="categorical", column="ip"),
+        FieldSource(name="age", kind="numeric", column="age"),
     ),
-    splitting=Splitting(FILES, {}, None, 0),
+    splits=splitting(),
 )
-HELD_OUT = Splitting({"train": "train.csv"}, {"valid": 0.2, "test": 0.3}, None, 0)
-LAST_HELD_OUT = replace(HELD_OUT, by="hour")
+HELD_OUT = splitting(valid=0.2, test=0.3)
+LAST_HELD_OUT = splitting("hour", valid=0.2, test=0.3)
 
 
 def write_raw(folder: Path, rows: int) -> None:
@@ -54,10 +53,8 @@ def write_raw(folder: Path, rows: int) -> None:
 def splits_of(
     tmp_path: Path, connection: Backend, schema: LogSchema, every_nth_row: int = 1
 ) -> dict[str, RawSplit]:
-    raw = RawFolder(tmp_path, connection, tmp_path / "rows")
-    draft, found = read_raw_log(raw, schema, every_nth_row)
-    rows = draft.put_in_place(raw.rows)
-    return raw_splits(rows, schema, every_nth_row, found["cuts"])
+    checked = checked_log(connection, tmp_path, schema, tmp_path / "rows", every_nth_row)
+    return {split: checked.split(split) for split in SPLITS}
 
 
 def written(connection: Backend, encoded: Encoded, path: Path) -> pa.Table:
@@ -71,8 +68,8 @@ def written(connection: Backend, encoded: Encoded, path: Path) -> pa.Table:
     [
         (LOG, 1),
         (LOG, 3),
-        (replace(LOG, splitting=HELD_OUT), 1),
-        (replace(LOG, splitting=LAST_HELD_OUT), 2),
+        (changed(LOG, splits=HELD_OUT), 1),
+        (changed(LOG, splits=LAST_HELD_OUT), 2),
     ],
     ids=["files", "every third row", "held out", "the last of every other row held out"],
 )
@@ -108,7 +105,7 @@ def test_looked_up_ids_are_the_joined_ones(
 
 def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Backend) -> None:
     """To look them up for each split would reckon each row's split anew, for each column."""
-    schema = replace(LOG, splitting=HELD_OUT)
+    schema = changed(LOG, splits=HELD_OUT)
     write_raw(tmp_path, 400)
     splits = splits_of(tmp_path, connection, schema)
     vocabulary = fit_vocabulary(splits["train"].marked, schema, min_count=2)

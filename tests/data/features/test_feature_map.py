@@ -1,7 +1,5 @@
 """Which ids may be read with which feature map."""
 
-from dataclasses import replace
-
 import pytest
 
 from llm_ctr_pipeline.data.features.feature_map import (
@@ -11,15 +9,18 @@ from llm_ctr_pipeline.data.features.feature_map import (
     FitSource,
     check_ids,
 )
+from tests.data.logs import changed
 
 OWN = FeatureMap(
     dataset="x4",
-    fields=(Field("a", 3),),
+    fields=(Field(name="a", size=3),),
     min_count=2,
-    fit_on=FitSource("generated log", "train.csv", 100, 17, "ab" * 32),
+    fit_on=FitSource(
+        source="generated log", file="train.csv", rows=100, clicks=17, fingerprint="ab" * 32
+    ),
     fingerprint="cd" * 32,
 )
-JOINT = replace(OWN, dataset="joint", fingerprint="ef" * 32, extends=OWN.fingerprint)
+JOINT = changed(OWN, dataset="joint", fingerprint="ef" * 32, extends=OWN.fingerprint)
 
 
 @pytest.mark.parametrize("known", [OWN, JOINT])

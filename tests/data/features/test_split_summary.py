@@ -4,6 +4,11 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.features.split_summary import summarise_split
+from llm_ctr_pipeline.data.raw.manifest import SplitCounts
+
+
+def raw_of(rows: int) -> SplitCounts:
+    return SplitCounts(file="train.csv", rows=rows, clicks=1, fingerprint="ab" * 32)
 
 
 def by_hand(table: ir.Table, fields: tuple[str, ...]) -> str:
@@ -23,8 +28,8 @@ def test_counts_of_a_split(connection: Backend) -> None:
     table = ibis.memtable(
         {"row": [0, 1, 2, 3], "label": [0, 1, 0, 0], "a": [0, 0, 0, 1], "b": [1] * 4}
     )
-    summary = summarise_split("train", connection.create_table("t", table), ("a", "b"), rows=4)
-    counts = summary.to_dict()
+    summary = summarise_split("train", connection.create_table("t", table), ("a", "b"), raw_of(4))
+    counts = summary.to_json()
     assert counts.pop("ids_fingerprint") == by_hand(table, ("a", "b"))
     assert counts == {
         "rows": 4,
@@ -32,13 +37,14 @@ def test_counts_of_a_split(connection: Backend) -> None:
         "click_rate": 0.25,
         "unknown_share": 3 / 8,
         "unknown_share_by_field": {"a": 0.75, "b": 0.0},
+        "raw_fingerprint": "ab" * 32,
     }
 
 
 def test_a_split_with_rows_missing_is_refused(connection: Backend) -> None:
     table = ibis.memtable({"row": [0, 2], "label": [0, 1], "a": [0, 0]})
     with pytest.raises(ValueError, match="encoded valid split has 2 rows, the raw one 3"):
-        summarise_split("valid", connection.create_table("t", table), ("a",), rows=3)
+        summarise_split("valid", connection.create_table("t", table), ("a",), raw_of(3))
 
 
 def test_the_fingerprint_follows_every_id_and_not_the_order(connection: Backend) -> None:
@@ -52,7 +58,7 @@ def test_the_fingerprint_follows_every_id_and_not_the_order(connection: Backend)
 
     def fingerprint(name: str, **changes: list[int]) -> str:
         table = connection.create_table(name, ibis.memtable(content | changes))
-        found = summarise_split("train", table, ("a", "b"), rows).ids_fingerprint
+        found = summarise_split("train", table, ("a", "b"), raw_of(rows)).ids_fingerprint
         assert found == by_hand(table, ("a", "b"))
         return found
 

@@ -8,16 +8,16 @@ from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
 from llm_ctr_pipeline.data.features.encode import encode
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
-from llm_ctr_pipeline.data.log.schema import POSITION
+from llm_ctr_pipeline.data.log.schema import ROW
 from tests.data.logs import log_of
 
-FIT_ON = FitSource("generated log", "train.csv", 3, 1, "0" * 64)
+FIT_ON = FitSource(source="generated log", file="train.csv", rows=3, clicks=1, fingerprint="0" * 64)
 
 
 def split(connection: Backend, name: str, **columns: list[str]) -> ir.Table:
     rows = len(next(iter(columns.values())))
-    table = {POSITION: list(range(rows)), "label": ["0"] * rows, **columns}
-    schema = {POSITION: "int64", "label": "string", **dict.fromkeys(columns, "string")}
+    table = {ROW: list(range(rows)), "label": ["0"] * rows, **columns}
+    schema = {ROW: "int64", "label": "string", **dict.fromkeys(columns, "string")}
     return connection.create_table(name, ibis.memtable(table, schema=schema), overwrite=True)
 
 
@@ -85,10 +85,10 @@ def test_feature_map_sizes_and_round_trip(connection: Backend) -> None:
     train = split(connection, "train", site=["a", "b", "b"], app=["x", "x", "x"])
     vocabulary = fit_vocabulary(train, log_of("site", "app"), min_count=1)
     feature_map = build_feature_map(vocabulary, "x4", ("site", "app"), 1, FIT_ON)
-    assert feature_map.fields == (Field("site", 3), Field("app", 2))
+    assert feature_map.fields == (Field(name="site", size=3), Field(name="app", size=2))
     assert feature_map.names == ("site", "app")
     assert feature_map.sizes == (3, 2)
-    assert FeatureMap.from_dict(feature_map.to_dict()) == feature_map
+    assert FeatureMap.from_json(feature_map.to_json()) == feature_map
 
 
 def test_the_fingerprint_follows_fields_min_count_and_vocabulary(connection: Backend) -> None:
@@ -110,4 +110,4 @@ def test_the_fingerprint_follows_fields_min_count_and_vocabulary(connection: Bac
 
 def test_what_is_no_feature_map_is_refused() -> None:
     with pytest.raises(ValueError, match="not a feature map"):
-        FeatureMap.from_dict({"fields": []})
+        FeatureMap.from_json({"fields": []})

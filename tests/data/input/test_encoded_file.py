@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.input import encoded_file
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, StreamedSplit, check_counted
@@ -206,11 +207,15 @@ def test_rows_are_those_that_were_counted(fault: str | None) -> None:
     ids_NF = torch.tensor([[0, 1], [0, 0], [2, 3]], dtype=torch.int32)
     rows = EncodedSplit(ids_NF, torch.tensor([1.0, 0.0, 0.0]))
     unknown = {"a": 2 / 3, "b": (2 if fault == "ids" else 1) / 3}
-    counted = {
-        "rows": 4 if fault == "rows" else 3,
-        "clicks": 2 if fault == "clicks" else 1,
-        "unknown_share_by_field": unknown,
-    }
+    counted = SplitSummary(
+        rows=4 if fault == "rows" else 3,
+        clicks=2 if fault == "clicks" else 1,
+        click_rate=1 / 3,
+        unknown_share=0.5,
+        unknown_share_by_field=unknown,
+        ids_fingerprint="",
+        raw_fingerprint="",
+    )
     if fault is None:
         check_counted(rows, FIELDS, counted)
         return

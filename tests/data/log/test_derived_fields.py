@@ -1,7 +1,6 @@
 import datetime
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import ibis
@@ -10,13 +9,14 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.log.schema import (
-    POSITION,
+    ROW,
     CodeColumn,
     FieldSource,
     LogSchema,
     TimeColumn,
 )
 from llm_ctr_pipeline.data.raw.checks import RawFile
+from tests.data.logs import changed
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
@@ -30,7 +30,7 @@ def values(connection: Backend, normalise: Normalise) -> Values:
 
     def make(schema: LogSchema, **columns: list[str]) -> dict[str, list[str]]:
         rows = len(next(iter(columns.values())))
-        raw = {POSITION: [*range(rows)], "label": ["0"] * rows, **columns}
+        raw = {ROW: [*range(rows)], "label": ["0"] * rows, **columns}
         table = connection.create_table("raw", ibis.memtable(raw), overwrite=True)
         found = normalise(table, schema).order_by("row").to_pyarrow().to_pydict()
         return {name: found[name] for name in schema.names}
@@ -42,7 +42,7 @@ def test_the_unified_schema(
     open_x4: OpenRaw, write_raw: WriteRaw, x4: LogSchema, normalise: Normalise
 ) -> None:
     raw = open_x4(write_raw([{"click": "1", "site_id": "1e5"}]))
-    table = normalise(raw.table, raw.csv.schema)
+    table = normalise(raw.table, raw.schema)
     assert len(x4.names) == 24
     assert x4.names[0] == "C1"
     assert x4.names[-3:] == ("hour", "weekday", "weekend")
@@ -73,13 +73,13 @@ def test_21_october_2014_is_a_tuesday(
 
 def described(x4: LogSchema, **changes: object) -> LogSchema:
     """A log of some columns, the rest as in x4."""
-    return replace(x4, label="label", ignored=(), times=(), **changes)
+    return changed(x4, label="label", ignored=(), times=(), **changes)
 
 
 def test_numbers_go_to_the_criteo_buckets(values: Values, x4: LogSchema) -> None:
     given = ["", "-2", "-0.5", "0", "1", "2", "2.5", "3", "4", "5", "1000", "00012", "1000000"]
     given += ["1e-05", "-2.5e0", "1E+20", "9" * 200 + "e99"]
-    schema = described(x4, fields=(FieldSource("I1", "numeric", "I1"),))
+    schema = described(x4, fields=(FieldSource(name="I1", kind="numeric", column="I1"),))
     buckets = values(schema, I1=given)["I1"]
     expected = [
         ""
@@ -94,13 +94,16 @@ def test_numbers_go_to_the_criteo_buckets(values: Values, x4: LogSchema) -> None
 
 
 def test_the_lowest_numbers_share_a_bucket(values: Values, x4: LogSchema) -> None:
-    schema = described(x4, fields=(FieldSource("I1", "numeric", "I1"),))
+    schema = described(x4, fields=(FieldSource(name="I1", kind="numeric", column="I1"),))
     buckets = values(schema, I1=["-1e50", "-1e19", "-9e17"])["I1"]
     assert buckets[0] == buckets[1] != buckets[2]
 
 
 def test_numbers_go_to_the_stated_buckets(values: Values, x4: LogSchema) -> None:
-    schema = described(x4, fields=(FieldSource("age", "numeric", "age", (18.0, 25.0, 65.0)),))
+    schema = described(
+        x4,
+        fields=(FieldSource(name="age", kind="numeric", column="age", edges=(18.0, 25.0, 65.0)),),
+    )
     given = ["17.9", "18", "24", "25", "64", "65", "", "-3"]
     assert values(schema, age=given)["age"] == ["0", "1", "1", "2", "2", "3", "", "0"]
 
@@ -113,12 +116,12 @@ def test_the_parts_of_a_time(values: Values, x4: LogSchema, format_: str) -> Non
     moments = [datetime.datetime.fromisoformat(f"{moment}+00:00") for moment in MOMENTS]
     given = MOMENTS if format_ != "unix_seconds" else [str(int(m.timestamp())) for m in moments]
     kinds = ("hour", "day", "weekday", "weekend")
-    schema = replace(
+    schema = changed(
         x4,
         label="label",
         ignored=(),
-        times=(TimeColumn("at", format_),),
-        fields=tuple(FieldSource(kind, kind, "at") for kind in kinds),
+        times=(TimeColumn(column="at", format=format_),),
+        fields=tuple(FieldSource(name=kind, kind=kind, column="at") for kind in kinds),
     )
     found = values(schema, at=given)
     assert found["hour"] == [str(moment.hour) for moment in moments]
@@ -128,16 +131,16 @@ def test_the_parts_of_a_time(values: Values, x4: LogSchema, format_: str) -> Non
 
 
 def test_codes_and_fields_that_the_log_lacks(values: Values, x4: LogSchema) -> None:
-    schema = replace(
+    schema = changed(
         x4,
         label="label",
         ignored=(),
         times=(),
-        codes=(CodeColumn("wday", "weekday", 645_188, 0, 6),),
+        codes=(CodeColumn(column="wday", part="weekday", offset=645_188, first=0, last=6),),
         fields=(
-            FieldSource("weekday", "weekday", "wday"),
-            FieldSource("weekend", "weekend", "wday"),
-            FieldSource("C21", "absent", None),
+            FieldSource(name="weekday", kind="weekday", column="wday"),
+            FieldSource(name="weekend", kind="weekend", column="wday"),
+            FieldSource(name="C21", kind="absent", column=None),
         ),
     )
     assert values(schema, wday=["645188", "645190", "645194"]) == {

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.params import LogParams
+from llm_ctr_pipeline.data.log.schema import LogSchema
 
 CONF = Path(__file__).parents[3] / "conf"
 LOG: dict[str, Any] = {
@@ -23,17 +23,17 @@ NO_HEADER: dict[str, Any] = {
 
 def refused(**changes: Any) -> str:
     with pytest.raises(ValidationError) as error:
-        LogParams(**(LOG | changes))
+        LogSchema(**(LOG | changes))
     return str(error.value)
 
 
 def test_the_shipped_log_is_avazu_x4() -> None:
-    schema = LogParams(**LOG).to_schema()
+    schema = LogSchema(**LOG)
     assert len(schema.names) == 24
     assert schema.time_fields == ("hour", "weekday", "weekend")
     assert len(schema.raw_columns) == 24
     assert {"id", "click", "hour", "C1", "C21"} <= set(schema.raw_columns)
-    assert dict(schema.splitting.files) == {
+    assert dict(schema.splits.files) == {
         "train": "train.csv",
         "valid": "valid.csv",
         "test": "test.csv",
@@ -41,7 +41,7 @@ def test_the_shipped_log_is_avazu_x4() -> None:
 
 
 def test_a_file_without_a_header_names_its_columns() -> None:
-    schema = LogParams(**(LOG | NO_HEADER)).to_schema()
+    schema = LogSchema(**(LOG | NO_HEADER))
     assert schema.raw_columns == ("label", "a", "b")
 
 
@@ -54,7 +54,7 @@ def test_a_file_without_a_header_names_its_columns() -> None:
         ({"fields": ["C14"], "ignored": ["ID", "id"]}, "the columns 'ID' and 'id' differ by case"),
         ({"fields": ["row"]}, "'row' cannot be a field's name"),
         ({"fields": ["Label"]}, "'Label' cannot be a field's name"),
-        ({"fields": [{"name": "x", "kind": "number"}]}, "fields.0.field.kind\n  Input should be"),
+        ({"fields": [{"name": "x", "kind": "number"}]}, "fields.0.kind\n  Input should be"),
         ({"fields": ["my field"]}, "'my field' cannot be a field's name"),
         ({"fields": ["id"]}, "the column 'id' is both ignored and used"),
         ({"fields": [{"name": "clicked", "column": "click"}]}, "'click' cannot be a field"),
@@ -85,7 +85,7 @@ def test_a_description_that_contradicts_itself_is_refused(
 def test_codes_must_stand_for_what_the_field_is() -> None:
     code = {"column": "wday", "part": "weekday", "offset": 5, "first": 0, "last": 6}
     fields = ["C1", {"name": "weekend", "kind": "weekend", "column": "wday"}]
-    schema = LogParams(**(LOG | {"codes": [code], "fields": fields})).to_schema()
+    schema = LogSchema(**(LOG | {"codes": [code], "fields": fields}))
     assert "wday" in schema.raw_columns
     hour = {"name": "hour", "kind": "hour", "column": "wday"}
     assert "the codes of its column 'wday' stand for the weekday" in refused(
@@ -101,7 +101,7 @@ def test_the_shipped_logs_are_described(env: str, fields: int, columns: int) -> 
     own = yaml.safe_load((CONF / env / "parameters.yml").read_text())
     merged = LOG | own["log"] | {"dataset": env}
     merged["splits"] = LOG["splits"] | own["log"].get("splits", {})
-    schema = LogParams(**merged).to_schema()
+    schema = LogSchema(**merged)
     assert len(schema.names) == fields
     assert len(schema.raw_columns) == columns
     assert own["model"]["prompt"]

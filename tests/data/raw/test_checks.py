@@ -1,6 +1,5 @@
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,15 +8,17 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, CodeColumn, FieldSource, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, CodeColumn, FieldSource, LogSchema
 from llm_ctr_pipeline.data.raw.checks import (
     RawFile,
-    RawFileFacts,
+    SplitCounts,
     check_raw_file,
     check_raw_files,
     read_raw_file,
 )
 from llm_ctr_pipeline.data.raw.csv_text import open_csv
+from llm_ctr_pipeline.data.storage.engine import read_parquet
+from tests.data.logs import changed
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
@@ -25,11 +26,13 @@ Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 
 
 def read_raw(connection: Backend, path: Path, schema: LogSchema) -> RawFile:
+    csv = open_csv(path, schema)
     target = path.with_name(f"{path.stem}-{uuid4()}.parquet")
-    return read_raw_file(connection, open_csv(path, schema), target)
+    fingerprint = read_raw_file(connection, csv, target)
+    return RawFile(path, schema, read_parquet(connection, target), fingerprint)
 
 
-def check(open_x4: OpenRaw, path: Path) -> RawFileFacts:
+def check(open_x4: OpenRaw, path: Path) -> SplitCounts:
     return check_raw_file(open_x4(path))
 
 
@@ -42,7 +45,12 @@ def refused(open_x4: OpenRaw, path: Path) -> str:
 def test_the_facts_of_a_good_file(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
     path = write_raw([{"click": "1"}, {"click": "0", "C14": "a,b"}, {"click": "1"}])
     facts = check(open_x4, path)
-    assert facts == RawFileFacts("train.csv", 3, 2, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert facts == SplitCounts(
+        file="train.csv",
+        rows=3,
+        clicks=2,
+        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
 
 
 def test_a_header_without_rows_is_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
@@ -139,7 +147,7 @@ def test_identical_splits_are_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> 
         check_raw_files(files)
 
 
-HOUR_CODES = CodeColumn("hour", "hour", 1000, 0, 23)
+HOUR_CODES = CodeColumn(column="hour", part="hour", offset=1000, first=0, last=23)
 
 
 def open_coded(
@@ -149,13 +157,13 @@ def open_coded(
     path = tmp_path / "train.csv"
     lines = [f"{row % 2},{code}\n" for row, code in enumerate(codes)]
     path.write_text("".join(["label,hour\n", *lines]))
-    schema = replace(
+    schema = changed(
         x4,
         label="label",
         ignored=(),
         times=(),
         codes=(HOUR_CODES,),
-        fields=(FieldSource("hour", "hour", "hour"),),
+        fields=(FieldSource(name="hour", kind="hour", column="hour"),),
     )
     return read_raw(connection, path, schema)
 
@@ -193,14 +201,14 @@ def test_what_is_no_number_is_refused(
 ) -> None:
     path = tmp_path / "train.txt"
     path.write_text(f"0\t-1.5\n1\t\n0\t{cell}\n")
-    schema = replace(
+    schema = changed(
         x4,
         delimiter="\t",
         columns=("label", "I1"),
         label="label",
         ignored=(),
         times=(),
-        fields=(FieldSource("I1", "numeric", "I1"),),
+        fields=(FieldSource(name="I1", kind="numeric", column="I1"),),
     )
     with pytest.raises(RawLogError, match=r"row 3 \(line 3\): .* is not a number or empty"):
         check_raw_file(read_raw(connection, path, schema))
@@ -209,20 +217,23 @@ def test_what_is_no_number_is_refused(
 def test_the_first_line_without_a_header_must_have_every_column(
     connection: Backend, tmp_path: Path, x4: LogSchema
 ) -> None:
-    schema = replace(
+    schema = changed(
         x4,
         delimiter="\t",
         columns=("label", "a", "b"),
         label="label",
         ignored=(),
         times=(),
-        fields=(FieldSource("a", "categorical", "a"), FieldSource("b", "categorical", "b")),
+        fields=(
+            FieldSource(name="a", kind="categorical", column="a"),
+            FieldSource(name="b", kind="categorical", column="b"),
+        ),
     )
     path = tmp_path / "train.txt"
     path.write_text("0\tx\t\n1\t00012\ty\n")
     file = read_raw(connection, path, schema)
     assert check_raw_file(file).rows == 2
-    assert file.table.order_by(POSITION).a.to_pyarrow().to_pylist() == ["x", "00012"]
+    assert file.table.order_by(ROW).a.to_pyarrow().to_pylist() == ["x", "00012"]
     path.write_text("0,x,\n")
     with pytest.raises(RawLogError, match=r"1 cells between '\\t', but the x4 log has the 3"):
         read_raw(connection, path, schema)
@@ -234,14 +245,14 @@ def test_the_first_line_without_a_header_must_have_every_column(
 def test_a_weekday_must_be_that_of_the_day(
     connection: Backend, tmp_path: Path, x4: LogSchema, normalise: Normalise
 ) -> None:
-    day = CodeColumn("mday", "day", 100, 0, 9, first_weekday=2)
-    schema = replace(
+    day = CodeColumn(column="mday", part="day", offset=100, first=0, last=9, first_weekday=2)
+    schema = changed(
         x4,
         label="label",
         ignored=(),
         times=(),
-        codes=(day, CodeColumn("wday", "weekday", 200, 0, 6)),
-        fields=(FieldSource("weekday", "weekday", "wday"),),
+        codes=(day, CodeColumn(column="wday", part="weekday", offset=200, first=0, last=6)),
+        fields=(FieldSource(name="weekday", kind="weekday", column="wday"),),
     )
     path = tmp_path / "train.csv"
     lines = [
@@ -259,10 +270,8 @@ def test_a_weekday_must_be_that_of_the_day(
         "column 'wday', row 1 (line 2): '201' is not the weekday of the day in column 'mday', of "
         "which code 100 is a weekday 2 (0 for Sunday); 10 such rows in all"
     ) in str(error.value)
-    from_monday = CodeColumn("wday", "weekday", 199, 1, 7)
-    file = read_raw(connection, path, replace(schema, codes=(day, from_monday)))
+    from_monday = CodeColumn(column="wday", part="weekday", offset=199, first=1, last=7)
+    file = read_raw(connection, path, changed(schema, codes=(day, from_monday)))
     assert check_raw_file(file).rows == 10
-    weekdays = (
-        normalise(file.table, file.csv.schema).order_by("row").weekday.to_pyarrow().to_pylist()
-    )
+    weekdays = normalise(file.table, file.schema).order_by("row").weekday.to_pyarrow().to_pylist()
     assert weekdays == [str((row + 2) % 7) for row in range(10)]

@@ -7,7 +7,7 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile
 from llm_ctr_pipeline.data.raw.csv_text import open_csv, records
 from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS as COLUMNS
@@ -18,7 +18,7 @@ OpenRaw = Callable[[Path], RawFile]
 
 def column(open_x4: OpenRaw, path: Path, name: str) -> list[str]:
     table = open_x4(path).table
-    return table.order_by(POSITION)[name].to_pyarrow().to_pylist()
+    return table.order_by(ROW)[name].to_pyarrow().to_pylist()
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -56,8 +56,8 @@ def test_row_is_the_position_in_the_file_with_many_threads(
     path = write_raw([{"C14": str(row)} for row in range(150_000)])
     connection.raw_sql("SET threads = 4")
     table = open_x4(path).table
-    assert table.filter(table.C14.cast("int64") != table[POSITION]).count().execute() == 0
-    assert table[POSITION].max().execute() == 149_999
+    assert table.filter(table.C14.cast("int64") != table[ROW]).count().execute() == 0
+    assert table[ROW].max().execute() == 149_999
 
 
 def refused(open_x4: OpenRaw, path: Path) -> str:

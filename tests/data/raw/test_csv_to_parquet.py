@@ -11,12 +11,13 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, SPLITS, FieldSource, LogSchema, Splitting
+from llm_ctr_pipeline.data.log.schema import ROW, FieldSource, LogSchema
 from llm_ctr_pipeline.data.raw import csv_blocks, csv_text
 from llm_ctr_pipeline.data.raw.csv_blocks import CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
 from llm_ctr_pipeline.data.storage.engine import EngineError
+from tests.data.logs import splitting
 
 COLUMNS = ("id", "label", "a", "b")
 
@@ -30,8 +31,11 @@ def schema_of(delimiter: str = ",", *, header: bool = True) -> LogSchema:
         ignored=("id",),
         times=(),
         codes=(),
-        fields=(FieldSource("a", "categorical", "a"), FieldSource("b", "categorical", "b")),
-        splitting=Splitting({split: f"{split}.csv" for split in SPLITS}, {}, None, 0),
+        fields=(
+            FieldSource(name="a", kind="categorical", column="a"),
+            FieldSource(name="b", kind="categorical", column="b"),
+        ),
+        splits=splitting(),
     )
 
 
@@ -44,9 +48,9 @@ def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
     target = file.path.with_suffix(".parquet")
     fingerprint = convert_csv(connection, file, target)
     assert fingerprint == hashlib.sha256(file.path.read_bytes()).hexdigest()
-    rows = pq.read_table(target).sort_by(POSITION)
-    assert rows[POSITION].to_pylist() == [*range(rows.num_rows)]
-    return [tuple(row.values()) for row in rows.drop_columns(POSITION).to_pylist()]
+    rows = pq.read_table(target).sort_by(ROW)
+    assert rows[ROW].to_pylist() == [*range(rows.num_rows)]
+    return [tuple(row.values()) for row in rows.drop_columns(ROW).to_pylist()]
 
 
 @pytest.fixture(params=[7, 64, 1 << 23])

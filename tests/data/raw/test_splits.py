@@ -1,7 +1,6 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import replace
 
 import ibis
 import ibis.expr.types as ir
@@ -10,25 +9,23 @@ import pytest
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import POSITION, LogSchema, Splitting
+from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
+from llm_ctr_pipeline.data.raw.manifest import Cuts
 from llm_ctr_pipeline.data.raw.splits import (
-    Cuts,
     find_cuts,
     mark_split,
     rows_in_split,
     sample,
     shuffled,
 )
+from tests.data.logs import changed, splitting
 
 ROWS = 1000
 CLICKS = 173
 
 
-def with_splits(
-    schema: LogSchema, by: str | None = None, seed: int = 1, **shares: float
-) -> LogSchema:
-    files = {split: f"{split}.csv" for split in ("train", "valid", "test") if split not in shares}
-    return replace(schema, splitting=Splitting(files, shares, by, seed))
+def with_splits(schema: LogSchema, by: str = "random", seed: int = 1, **shares: float) -> LogSchema:
+    return changed(schema, splits=splitting(by, seed, **shares))
 
 
 @pytest.fixture
@@ -36,7 +33,7 @@ def table(connection: Backend) -> ir.Table:
     """Rows with the clicks scattered, in ten hours that do not follow the file's order."""
     clicks = np.random.default_rng(3).permutation(ROWS) < CLICKS
     hours = [f"141021{(7 * row) % 10:02d}" for row in range(ROWS)]
-    columns = {POSITION: [*range(ROWS)], "click": [*np.where(clicks, "1", "0")], "hour": hours}
+    columns = {ROW: [*range(ROWS)], "click": [*np.where(clicks, "1", "0")], "hour": hours}
     return connection.create_table("raw", ibis.memtable(columns))
 
 
@@ -44,10 +41,7 @@ def rows_of(
     table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None
 ) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = (
-        rows_in_split(mark_split(table, split, schema, cuts))
-        .order_by(POSITION)
-        .to_pyarrow()
-        .to_pylist()
+        rows_in_split(mark_split(table, split, schema, cuts)).order_by(ROW).to_pyarrow().to_pylist()
     )
     return rows
 
@@ -60,7 +54,7 @@ def test_each_class_gives_its_share_to_a_row(table: ir.Table, x4: LogSchema) -> 
     assert clicks == {"train": 173 - 17 - 43, "valid": 17, "test": 43}
     assert len(parts["valid"]) - 17 == round(0.1 * (ROWS - CLICKS))
     assert len(parts["test"]) - 43 == round(0.25 * (ROWS - CLICKS))
-    positions = [row[POSITION] for rows in parts.values() for row in rows]
+    positions = [row[ROW] for rows in parts.values() for row in rows]
     assert sorted(positions) == [*range(ROWS)]
 
 
@@ -76,7 +70,9 @@ def test_cuts_are_written_alike_whichever_class_an_engine_counts_first() -> None
     # The fingerprint of a part is made of how its cuts are written.
     parts, last_keys = ("train", "valid"), {"0": ((7,),), "1": ((5,),)}
     backwards = dict(reversed(last_keys.items()))
-    written = [json.dumps(Cuts(parts, keys).to_dict()) for keys in (last_keys, backwards)]
+    written = [
+        json.dumps(Cuts(parts=parts, last_keys=keys).to_json()) for keys in (last_keys, backwards)
+    ]
     assert written[0] == written[1]
 
 
@@ -85,7 +81,7 @@ def test_the_draw_follows_the_seed_and_nothing_else(
 ) -> None:
     def held_out(seed: int) -> list[str]:
         schema = with_splits(x4, seed=seed, valid=0.2)
-        return [row[POSITION] for row in rows_of(table, "valid", schema, find_cuts(table, schema))]
+        return [row[ROW] for row in rows_of(table, "valid", schema, find_cuts(table, schema))]
 
     first = held_out(1)
     connection.raw_sql("SET threads = 1")
@@ -104,7 +100,7 @@ def test_the_draw_is_fixed_for_all_time(x4: LogSchema, table: ir.Table) -> None:
             row = pow(row * factor + shift, 5, prime)
         return row
 
-    numbers = table.select(number=shuffled(table[POSITION], 42), row=table[POSITION])
+    numbers = table.select(number=shuffled(table[ROW], 42), row=table[ROW])
     given = numbers.order_by("row").to_pyarrow()["number"].to_pylist()
     assert given == [by_hand(row) for row in range(ROWS)]
     assert len({*given}) == ROWS
@@ -135,15 +131,15 @@ def test_by_time_the_last_rows_are_held_out(table: ir.Table, x4: LogSchema) -> N
     # The hour in which the cut falls is cut in the file's order.
     cut_hour = Counter(row["hour"] for row in parts["train"])["14102106"]
     assert cut_hour == 50
-    last_of_train = max(row[POSITION] for row in parts["train"] if row["hour"] == "14102106")
-    assert all(row[POSITION] > last_of_train for row in parts["valid"] if row["hour"] == "14102106")
+    last_of_train = max(row[ROW] for row in parts["train"] if row["hour"] == "14102106")
+    assert all(row[ROW] > last_of_train for row in parts["valid"] if row["hour"] == "14102106")
 
 
 def test_cuts_survive_json(table: ir.Table, x4: LogSchema) -> None:
     for schema in (with_splits(x4, valid=0.1), with_splits(x4, by="hour", valid=0.1, test=0.2)):
         cuts = find_cuts(table, schema)
         assert cuts is not None
-        assert Cuts.from_dict(json.loads(json.dumps(cuts.to_dict()))) == cuts
+        assert Cuts.from_json(json.loads(json.dumps(cuts.to_json()))) == cuts
 
 
 def test_a_share_that_leaves_no_row_is_refused(table: ir.Table, x4: LogSchema) -> None:
@@ -152,7 +148,7 @@ def test_a_share_that_leaves_no_row_is_refused(table: ir.Table, x4: LogSchema) -
 
 
 def test_a_class_too_rare_for_a_part_is_left_out_of_it(table: ir.Table, x4: LogSchema) -> None:
-    rare = table.mutate(click=ibis.ifelse(table[POSITION] < 2, "1", "0"))
+    rare = table.mutate(click=ibis.ifelse(table[ROW] < 2, "1", "0"))
     schema = with_splits(x4, valid=0.5, test=0.4)
     cuts = find_cuts(rare, schema)
     parts = {split: rows_of(rare, split, schema, cuts) for split in ("train", "valid", "test")}
@@ -162,6 +158,6 @@ def test_a_class_too_rare_for_a_part_is_left_out_of_it(table: ir.Table, x4: LogS
 
 
 def test_every_nth_row_is_kept(table: ir.Table) -> None:
-    kept = sample(table, 5).order_by(POSITION).to_pyarrow()[POSITION].to_pylist()
+    kept = sample(table, 5).order_by(ROW).to_pyarrow()[ROW].to_pylist()
     assert kept == [*range(0, ROWS, 5)]
     assert sample(table, 1) is table

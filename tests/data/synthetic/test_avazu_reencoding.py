@@ -29,7 +29,6 @@ from llm_ctr_pipeline.data.synthetic.generated_log import (
     read_truth,
     write_generated_log,
 )
-from llm_ctr_pipeline.params import LogParams
 
 SETTINGS = GeneratedLogSettings(
     train_rows=3000, valid_rows=500, test_rows=1000, seed=7, click_rate=0.17
@@ -44,7 +43,7 @@ Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 @pytest.fixture(scope="module")
 def schemas() -> dict[str, LogSchema]:
     described = yaml.safe_load(SHIPPED.read_text())
-    return {name: LogParams(**described[name]["log"]).to_schema() for name in RECODINGS}
+    return {name: LogSchema(**described[name]["log"]) for name in RECODINGS}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """A published zip of raw files: what it must hold, and unpacking it whole or not at all."""
 
-import errno
 import hashlib
 import json
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rich import get_console
-from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
-
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.disk import check_space
+from llm_ctr_pipeline.progress import bytes_bar
 
 CARD_NAME = "download.json"
+TOO_SMALL = (
+    "the disk of {folder} has {free} free and {needed} are needed: make room, or put the folder on "
+    "another disk; nothing was begun"
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -103,45 +105,28 @@ def unpack(path: Path, archive: Archive, folder: Path) -> None:
 
     Raises:
         BadArchiveError: If the zip is truncated or corrupt or not the published one.
-        DownloadError: If the disk is too small.
+        StorageError: If the disk is too small.
     """
-    draft = folder.parent / f".{folder.name}.unpacking"
-    if draft.exists():  # of a run that was killed
-        shutil.rmtree(draft)
-    try:
-        with _refused_if_corrupt(path), zipfile.ZipFile(path) as zip_file:
-            members = find_members(zip_file, archive)
-            check_space(folder.parent, sum(member.file_size for member in members.values()))
-            draft.mkdir(parents=True)
+    if_full = (
+        f"the disk of {folder} became full while unpacking: make room and run this again; what was "
+        "unpacked is removed, the zip is kept"
+    )
+    with _refused_if_corrupt(path), zipfile.ZipFile(path) as zip_file:
+        members = find_members(zip_file, archive)
+        size = sum(member.file_size for member in members.values())
+        check_space(folder.parent, size, TOO_SMALL)
+        with drafted(folder, if_full) as draft:
+            draft.mkdir()
             _unpack_members(zip_file, members, archive, draft)
-        _write_card(draft, _card(archive, _sizes(archive, draft)))
-        if folder.exists():
-            folder.rmdir()  # empty, or it would have been refused
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Raises:
-        DownloadError: If fewer than `needed` bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DownloadError(
-            f"the disk of {folder} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are "
-            "needed: make room, or put the folder on another disk; nothing was begun"
-        )
+            _write_card(draft, _card(archive, _sizes(archive, draft)))
+            if folder.exists():
+                folder.rmdir()  # empty, or it would have been refused
 
 
 def _unpack_members(
     zip_file: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive: Archive, draft: Path
 ) -> None:
-    console = get_console()
-    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with bytes_bar() as progress:
         for name, member in members.items():
             task = progress.add_task(f"unpacking {name}", total=member.file_size)
             # Not a security measure: MD5 is what the publisher states.
@@ -162,13 +147,6 @@ def _unpack_members(
 def _refused_if_corrupt(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise DownloadError(
-            f"the disk of {path} became full while unpacking: make room and run this again; "
-            "what was unpacked is removed, the zip is kept"
-        ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise BadArchiveError(f"{path} is truncated or corrupt ({error})") from error
 

@@ -4,7 +4,6 @@ huggingface_hub's own `hf_hub_download` starts over when a transfer was cut off 
 the process, so the transfer is kept in a file of ours and handed to its `http_get`.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -18,15 +17,17 @@ from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.hub.archive import (
+    TOO_SMALL,
     Archive,
     BadArchiveError,
     DownloadError,
-    check_space,
     find_members,
     is_provided,
     unpack,
 )
+from llm_ctr_pipeline.data.storage.disk import check_space, told_if_short
 
 STORE_NAME = ".download"
 _SHA256_DIGITS = 64
@@ -49,8 +50,9 @@ def provide_raw_files(archive: Archive, folder: Path, endpoint: str | None = Non
         endpoint: The hub's address; by default HF_ENDPOINT, or the public hub.
 
     Raises:
-        DownloadError: If the files cannot be had, or the disk is too small. What was
-            transferred is kept, and the next call goes on from there.
+        DownloadError: If the files cannot be had. What was transferred is kept, and the next call
+            goes on from there.
+        StorageError: If the disk is too small.
     """
     if is_provided(archive, folder):
         logger.info("%s is in %s already", archive.repo_id, folder)
@@ -100,7 +102,7 @@ def _fetch(archive: Archive, folder: Path, endpoint: str | None) -> Path:
         done = part.stat().st_size if part.exists() else 0
         if done < found.size:
             unpacked = _unpacked_size(url, found.size, archive, store)
-            check_space(folder, found.size - done + unpacked)
+            check_space(folder, found.size - done + unpacked, TOO_SMALL)
             logger.info("Fetching %s of %s", archive.file, archive.repo_id)
             _transfer(url, part, found.size, archive.file)
     _check_sum(part, found, archive)
@@ -160,17 +162,17 @@ def _check_sum(part: Path, found: HfFileMetadata, archive: Archive) -> None:
 @contextmanager
 def _told_what_to_do(archive: Archive, folder: Path) -> Iterator[None]:
     """Turn what the client raises into one line with the ways on."""
+    if_full = (
+        f"the disk of {folder} is full: make room and run this again, which goes on with "
+        f"{archive.file} where it stopped"
+    )
     try:
-        yield
-    except DownloadError:
+        with told_if_short(folder, if_full):
+            yield
+    except RefusedError:
         raise
     # The client's errors are those of whatever HTTP library it uses.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise DownloadError(
-                f"the disk of {folder} is full: make room and run this again, which goes on with "
-                f"{archive.file} where it stopped"
-            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DownloadError(
             f"{archive.file} could not be fetched from the Hugging Face hub ({reason}). Run this "

@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, told_if_short
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError
 from llm_ctr_pipeline.data.log.derived_fields import code_value
 from llm_ctr_pipeline.data.log.schema import (
     DAYS_OF_WEEK,
@@ -22,6 +22,7 @@ from llm_ctr_pipeline.data.log.times import FORMATS
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, records, shown
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
+from llm_ctr_pipeline.data.storage.disk import told_if_short
 from llm_ctr_pipeline.data.storage.store_path import Place
 
 _LONGEST_REASON = 500  # a reader may quote the whole row

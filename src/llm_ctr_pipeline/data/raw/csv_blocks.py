@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-from rich import get_console
-from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
-
 from llm_ctr_pipeline.data.log.schema import QUOTE
 from llm_ctr_pipeline.data.raw.csv_text import LONGEST_ROW, CsvFile, records, text_lines
+from llm_ctr_pipeline.progress import bytes_bar
 
 _BLOCK_BYTES = 1 << 23
 _QUOTE = QUOTE.encode()
@@ -51,12 +49,10 @@ class CsvBlocks:
         Raises:
             RawLogError: If there is a fault; the message names the line.
         """
-        console = get_console()
-        columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn())
         with (
             self.csv.path.open("rb") as file,
             ThreadPoolExecutor(max_workers=1) as hashing,
-            Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+            bytes_bar() as progress,
         ):
             size = self.csv.path.stat().st_size
             task = progress.add_task(f"reading {self.csv.path.name}", total=size)

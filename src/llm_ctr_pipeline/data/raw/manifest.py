@@ -3,6 +3,8 @@
 Importable without Ibis, so that a model can be trained where only torch is.
 """
 
+from pydantic import field_validator
+
 from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.frozen import Frozen
 
@@ -91,6 +93,12 @@ class Cuts(Frozen):
 
     parts: tuple[str, ...]
     last_keys: dict[str, tuple[Key, ...]]
+
+    @field_validator("last_keys")
+    @classmethod
+    def _sorted(cls, last_keys: dict[str, tuple[Key, ...]]) -> dict[str, tuple[Key, ...]]:
+        # Written alike in whatever order an engine returned the groups.
+        return dict(sorted(last_keys.items()))
 
 
 class RawLog(RawManifest):

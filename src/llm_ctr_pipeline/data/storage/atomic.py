@@ -12,7 +12,8 @@ from typing import TypeVar, cast
 
 from fsspec import AbstractFileSystem
 
-from llm_ctr_pipeline.data.errors import StoreError, told_if_short
+from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.storage.disk import told_if_short
 from llm_ctr_pipeline.data.storage.store_path import SUCCESS, Place, StorePath, remove
 
 PlaceT = TypeVar("PlaceT", bound=Place)
@@ -77,13 +78,14 @@ def scratch_beside(target: Place) -> Scratch | StoreScratch:
 
 
 @contextmanager
-def drafted(target: PlaceT) -> Iterator[PlaceT]:
+def drafted(target: PlaceT, if_full: str | None = None) -> Iterator[PlaceT]:
     """Give a path to write to, and put what was written there in the target's place at the end.
 
     If the block fails, the target stays as it was and nothing of the draft is left.
 
     Args:
         target: A file or a folder, which may exist.
+        if_full: What to say of a full disk, if not what `told_if_short` does.
 
     Yields:
         A path of the same kind that does not exist yet.
@@ -92,7 +94,7 @@ def drafted(target: PlaceT) -> Iterator[PlaceT]:
         StorageError: If the disk is full.
         EngineMemoryError: If an engine that writes may take too little memory.
     """
-    with told_if_short(target.parent):
+    with told_if_short(target.parent, if_full):
         scratch = scratch_beside(target)
         try:
             draft = scratch.path / target.name

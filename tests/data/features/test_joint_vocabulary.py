@@ -7,9 +7,8 @@ from ibis.backends.duckdb import Backend
 from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map, build_joint_map
 from llm_ctr_pipeline.data.features.encode import encode
 from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field, FitSource
-from llm_ctr_pipeline.data.features.joint import join_vocabularies, part_of
-from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
-from llm_ctr_pipeline.data.log.schema import POSITION
+from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary, join_vocabularies, part_of
+from llm_ctr_pipeline.data.log.schema import ROW
 from tests.data.logs import log_of
 
 FIELDS = ("site", "hour")
@@ -21,15 +20,17 @@ SPLITS = {
 
 
 def fit_on(dataset: str) -> FitSource:
-    return FitSource(f"folder of {dataset}", "train.csv", 6, 3, "0" * 64)
+    return FitSource(
+        source=f"folder of {dataset}", file="train.csv", rows=6, clicks=3, fingerprint="0" * 64
+    )
 
 
 @pytest.fixture
 def splits(connection: Backend) -> dict[str, ir.Table]:
     tables = {}
     for name, columns in SPLITS.items():
-        content = {POSITION: [*range(6)], "label": ["0", "1"] * 3, **columns}
-        schema = {POSITION: "int64", "label": "string", **dict.fromkeys(columns, "string")}
+        content = {ROW: [*range(6)], "label": ["0", "1"] * 3, **columns}
+        schema = {ROW: "int64", "label": "string", **dict.fromkeys(columns, "string")}
         tables[name] = connection.create_table(name, ibis.memtable(content, schema=schema))
     return tables
 
@@ -97,14 +98,15 @@ def test_the_joint_map_says_what_it_joins(own: dict[str, ir.Table]) -> None:
     joint = join_vocabularies(own, FIELDS, ["hour"])
     described = build_joint_map(joint, maps["x4"], [maps["x1"], maps["x2"]])
     assert described.dataset == "joint"
-    assert described.fields == (Field("site", 9), Field("hour", 7))
+    assert described.fields == (Field(name="site", size=9), Field(name="hour", size=7))
     assert described.extends == maps["x4"].fingerprint
     assert described.fit_on == fit_on("x4")
     assert described.extensions == tuple(
-        Extension(name, fit_on(name), maps[name].fingerprint) for name in ("x1", "x2")
+        Extension(dataset=name, fit_on=fit_on(name), fingerprint=maps[name].fingerprint)
+        for name in ("x1", "x2")
     )
-    assert FeatureMap.from_dict(described.to_dict()) == described
-    assert "extends" not in maps["x4"].to_dict()
+    assert FeatureMap.from_json(described.to_json()) == described
+    assert "extends" not in maps["x4"].to_json()
 
 
 def test_its_fingerprint_follows_every_part(
@@ -145,7 +147,7 @@ def test_the_same_ids_on_any_number_of_threads(connection: Backend) -> None:
     tables = {}
     for name in SPLITS:
         values = {field: [str(v) for v in rng.integers(3000, size=60_000)] for field in FIELDS}
-        content = {POSITION: [*range(60_000)], "label": ["0"] * 60_000, **values}
+        content = {ROW: [*range(60_000)], "label": ["0"] * 60_000, **values}
         tables[name] = connection.create_table(f"big_{name}", ibis.memtable(content))
     results = []
     for threads in (1, 4):

@@ -1,12 +1,15 @@
 import errno
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 
-from llm_ctr_pipeline.data.errors import EngineMemoryError, RawLogError, StorageError, told_if_short
+from llm_ctr_pipeline.data.errors import EngineMemoryError, RawLogError, StorageError
 from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.disk import check_space, told_if_short
 
 FULL = [
     OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -51,3 +54,24 @@ def test_an_engine_with_too_little_memory_names_its_setting(tmp_path: Path) -> N
     with pytest.raises(EngineMemoryError, match=r"memory_limit in globals\.yml is too low: Out of"):
         write()
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(("needed", "told"), [(5_000_000, "5.0 MB"), (7_640_000_000, "7.6 GB")])
+def test_what_the_disk_does_not_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int, told: str
+) -> None:
+    room = SimpleNamespace(free=needed)
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: asked.append(place) or room)
+    folder = tmp_path / "not" / "{there}"
+    check_space(folder, needed, "never told")
+    assert asked == [tmp_path]
+    room.free = 4_999_999
+    with pytest.raises(StorageError) as error:
+        check_space(folder, needed, "{needed} in {folder}, {free} free: make room")
+    assert str(error.value) == f"{told} in {folder}, 5.0 MB free: make room"
+
+
+def test_a_writer_may_say_what_to_do_about_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"^set this$"), drafted(tmp_path / "a", "set this"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
