@@ -49,7 +49,7 @@ class PreflightHook:
         for name in _unknown(runtime, configured | dict.fromkeys(RUNTIME_ONLY)):
             raise PreflightError(
                 f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
-                f"the groups are {groups}; the README has a table of settings"
+                f"the groups are {groups}; docs/settings.md lists the settings"
             )
         _check_values(loader["parameters"])
         _check_stores(loader["globals"] | runtime)
@@ -185,7 +185,7 @@ def _check_values(parameters: dict[str, Any]) -> None:
             explained = (
                 "docs/data_sets.md explains each key of a log"
                 if group == "log" or group.endswith("_log")
-                else "the README has a table of settings"
+                else "docs/settings.md lists the settings"
             )
             raise PreflightError(f"{faults}; {explained}") from error
 
