@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def save_state(
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     # Not `asdict` of the whole, which would copy the best weights.
-    fields = {**vars(state), "history": [asdict(record) for record in state.history]}
+    fields = {**vars(state), "history": [record.to_json() for record in state.history]}
     content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
     unfinished = file.with_name(file.name + ".unfinished")
     try:
