@@ -61,7 +61,7 @@ def one_field(ids: list[int], labels: list[int]) -> EncodedSplit:
 
 def untimed(history: list[ValidationRecord]) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in asdict(record).items() if name not in TIMED}
+        {name: value for name, value in record.to_json().items() if name not in TIMED}
         for record in history
     ]
 

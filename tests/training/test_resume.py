@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,7 +42,7 @@ VALIDATED = [3, 6, 7, 10, 13, 14, 17, 20, 21]
 def without_timing(result: FitResult) -> list[dict[str, Any]]:
     timed = {"seconds", "rows_per_second"}
     return [
-        {name: value for name, value in asdict(record).items() if name not in timed}
+        {name: value for name, value in record.to_json().items() if name not in timed}
         for record in result.history
     ]
 

@@ -1,9 +1,9 @@
-"""Records as JSON that readers never see half-written."""
+"""Records of ours as JSON that readers never see half-written."""
 
 import json
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
@@ -12,22 +12,24 @@ from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.training.history import TrainingResults
 
 RECORDS: dict[str, type[Frozen]] = {
     "feature_map": FeatureMap,
     "raw_log": RawLog,
     "summary": DatasetSummary,
+    "training_results": TrainingResults,
 }
 
 
 class RecordDataset(AbstractDataset[Frozen, Frozen]):
-    """A record in a JSON file that is put in place as a whole, on this machine or on a store.
+    """A record in a JSON file, put in place as a whole, on this machine or on a store.
 
     ```yaml
-    raw_log:
+    training_results:
       type: llm_ctr_pipeline.datasets.record.RecordDataset
-      record: raw_log
-      filepath: data/02_intermediate/x4/raw_log.json
+      record: training_results
+      filepath: data/08_reporting/single_phase/training_results.json
     ```
     """
 
@@ -38,28 +40,39 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
 
         Args:
             filepath: Where it is or will be: a path, or an address on a store.
-            record: What it holds, a name in `RECORDS`.
+            record: What it holds, by its name in `RECORDS`.
             metadata: For other tools; Kedro ignores it.
+
+        Raises:
+            DatasetError: There is no such record.
         """
+        if record not in RECORDS:
+            raise DatasetError(f"no record is called {record}: choose one of {', '.join(RECORDS)}")
         self._filepath = place_of(filepath)
         self._record = RECORDS[record]
         self.metadata = metadata
 
     def load(self) -> Frozen:
-        """Read the file."""
+        """Read the file and check it.
+
+        Raises:
+            pydantic.ValidationError: It does not hold such a record.
+        """
         return self._record.from_json(json.loads(self._filepath.read_text(encoding="utf-8")))
 
     def save(self, data: Frozen) -> None:
         """Write the file beside its place, then move it there."""
+        if not isinstance(data, self._record):
+            raise DatasetError(f"{self._filepath} holds a {self._record.__name__}, not {data!r}")
         with drafted(self._filepath) as draft:
             draft.write_text(json.dumps(data.to_json(), indent=2), encoding="utf-8")
 
     def preview(self) -> JSONPreview:
         """What Kedro-Viz shows."""
-        return JSONPreview(json.dumps(self.load().to_json()))
+        return JSONPreview(self._filepath.read_text(encoding="utf-8"))
 
     def _exists(self) -> bool:
         return is_whole(self._filepath)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": str(self._filepath), "record": self._record.__name__}

@@ -1,10 +1,11 @@
-"""What training reports: one record a validation."""
+"""What training reports: its validations, and what trained a checkpoint."""
 
-from dataclasses import dataclass
+from pydantic import Field
+
+from llm_ctr_pipeline.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class ValidationRecord:
+class ValidationRecord(Frozen):
     """One validation and the training since the one before.
 
     Attributes:
@@ -32,3 +33,111 @@ class ValidationRecord:
     seconds: float
     rows_per_second: float
     improved: bool
+
+
+class Provenance(Frozen):
+    """What trained a checkpoint.
+
+    Attributes:
+        path: The training path.
+        stage: The stage that left it.
+        dataset: The dataset that this stage trained on last.
+        source: Where that dataset's rows come from.
+        seed: Of the training.
+        best: The validation whose weights it holds.
+        origin: What trained the checkpoint that the path started from, if it did.
+    """
+
+    path: str
+    stage: str
+    dataset: str
+    source: str
+    seed: int
+    best: ValidationRecord
+    origin: "Provenance | None"
+
+
+class TrainedOn(Frozen):
+    """Which training rows a stage met, and under which ids.
+
+    Attributes:
+        rows: Fingerprint of the raw training split.
+        feature_map: Fingerprint of the feature map.
+    """
+
+    rows: str
+    feature_map: str
+
+
+class _StageOnDataset(Frozen):
+    stage: str
+    dataset: str
+
+
+class StageSummary(_StageOnDataset):
+    """One stage on one dataset.
+
+    Attributes:
+        stage: The stage's name.
+        dataset: The dataset's.
+        trained_on: Its rows and ids.
+        components: The model's parts that it trained; None for all.
+        trained_parameters: How many weights these hold.
+        stopped_early: Whether patience ended it.
+        best: Its best validation.
+        seconds: Training time, validation not included.
+    """
+
+    trained_on: TrainedOn
+    components: tuple[str, ...] | None
+    trained_parameters: int
+    stopped_early: bool
+    best: ValidationRecord
+    seconds: float
+
+
+class StageValidation(ValidationRecord, _StageOnDataset):
+    """A validation, with the stage and the dataset that it belongs to.
+
+    Attributes:
+        best: Whether it is the best of this stage on this dataset.
+    """
+
+    best: bool
+
+
+class TrainingResults(Frozen):
+    """What training a path gave: `training_results.json`.
+
+    Attributes:
+        path: The training path.
+        dataset: The dataset trained on last.
+        source: Where its rows come from.
+        seed: Of the training.
+        stopped_early: Whether patience ended the last stage.
+        best: The last stage's best validation.
+        seconds: Training time of all stages, validation not included.
+        rows_per_second: Rows trained on a second, over all stages.
+        parameters: Weights of the whole model.
+        trained_parameters: Those that some stage trained.
+        stages: One summary for each dataset of each stage, in order.
+        epochs: All validations, in order.
+    """
+
+    path: str
+    dataset: str
+    source: str
+    seed: int
+    stopped_early: bool
+    best: ValidationRecord
+    seconds: float
+    rows_per_second: float
+    parameters: int
+    trained_parameters: int
+    stages: tuple[StageSummary, ...]
+    epochs: tuple[StageValidation, ...] = Field(min_length=1)
+
+    def is_of(self, trained: Provenance) -> bool:
+        """Whether a checkpoint comes from this training."""
+        shared = ("path", "dataset", "source", "seed", "best")
+        return all(getattr(self, key) == getattr(trained, key) for key in shared)

@@ -5,7 +5,7 @@ Frozen weights are not in it: they are those that the run starts from.
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def save_state(
         StorageError: The disk is full; the old file is as it was.
     """
     # Not `asdict` of the whole, which would copy the best weights.
-    fields = {**vars(state), "history": [asdict(record) for record in state.history]}
+    fields = {**vars(state), "history": [record.to_json() for record in state.history]}
     content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
     if_full = (
         f"the disk of {file.parent} is full: make room and run this again, which goes on from the "

@@ -16,7 +16,7 @@ BestAuc = dict[str, float | None]
 Key = tuple[int | str, ...]
 
 
-class Provenance(Frozen):
+class LogOrigin(Frozen):
     """Where a raw log comes from.
 
     Attributes:
@@ -44,7 +44,7 @@ class ReadFile(Frozen):
     fingerprint: str = ""
 
 
-class RawManifest(Provenance):
+class RawManifest(LogOrigin):
     """What a log's rows in Parquet were read from; lies among them.
 
     Attributes:

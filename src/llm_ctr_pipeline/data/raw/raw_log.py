@@ -15,7 +15,7 @@ from llm_ctr_pipeline.data.raw.checks import RawFile, check_raw_files, read_raw_
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.manifest import (
     MANIFEST,
-    Provenance,
+    LogOrigin,
     RawLog,
     RawManifest,
     ReadFile,
@@ -83,7 +83,7 @@ class RawSplit:
 
 
 def describe_files(
-    folder: Place, log: LogSchema, provenance: Provenance | None = None
+    folder: Place, log: LogSchema, provenance: LogOrigin | None = None
 ) -> RawManifest:
     """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
 
@@ -101,11 +101,11 @@ def describe_files(
         if path.is_file():
             stat = path.stat()
             files[split] = ReadFile(file=name, size=stat.st_size, changed_ns=stat.st_mtime_ns)
-    provenance = provenance or Provenance(source=folder.name)
+    provenance = provenance or LogOrigin(source=folder.name)
     return RawManifest(**dict(provenance), log=log, folder=str(folder), files=files)
 
 
-def open_raw_files(folder: Place, log: LogSchema, provenance: Provenance | None = None) -> RawFiles:
+def open_raw_files(folder: Place, log: LogSchema, provenance: LogOrigin | None = None) -> RawFiles:
     """Check the first lines of a log's files.
 
     Args:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llm_ctr_pipeline.data.log.schema import SPLITS
-from llm_ctr_pipeline.data.raw.manifest import Provenance
+from llm_ctr_pipeline.data.raw.manifest import LogOrigin
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog
 from llm_ctr_pipeline.data.storage.store_path import Place, place_of
 from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
@@ -96,12 +96,12 @@ class RecodedLog:
         )
 
 
-def provenance_of(folder: Place) -> Provenance | None:
+def provenance_of(folder: Place) -> LogOrigin | None:
     """What a log that was made here says of itself; None for another folder."""
     card = generated_log.read_card(folder)
     if card is not None:
-        return Provenance(source=SOURCE, best_auc=card["best_auc"])
+        return LogOrigin(source=SOURCE, best_auc=card["best_auc"])
     card = recoded_log.read_card(folder)
     if card is not None:
-        return Provenance(source=card["made_from"]["source"], best_auc=card["best_auc"])
+        return LogOrigin(source=card["made_from"]["source"], best_auc=card["best_auc"])
     return None

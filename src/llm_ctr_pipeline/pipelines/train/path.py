@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ class TrainingPath:
                 "dataset": left.run.dataset,
                 "source": self.datasets[left.run.dataset].summary.source,
                 "seed": training.seed,
-                "best": asdict(left.fit.best),
+                "best": left.fit.best.to_json(),
                 "origin": self.origin,
             },
         )
@@ -155,7 +155,7 @@ class TrainingPath:
             "source": self.datasets[last.run.dataset].summary.source,
             "seed": training.seed,
             "stopped_early": last.fit.stopped_early,
-            "best": asdict(last.fit.best),
+            "best": last.fit.best.to_json(),
             "seconds": seconds,
             "rows_per_second": rows / seconds,
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
@@ -167,7 +167,7 @@ class TrainingPath:
                 {
                     "stage": result.run.stage,
                     "dataset": result.run.dataset,
-                    **asdict(record),
+                    **record.to_json(),
                     "best": record is result.fit.best,
                 }
                 for result in done
@@ -254,7 +254,7 @@ def stage_summary(result: StageResult, data: DatasetSummary) -> dict[str, Any]:
         "components": None if result.components is None else list(result.components),
         "trained_parameters": result.trained_parameters,
         "stopped_early": result.fit.stopped_early,
-        "best": asdict(result.fit.best),
+        "best": result.fit.best.to_json(),
         "seconds": sum(record.seconds for record in history),
     }
 
@@ -269,7 +269,9 @@ def log_validation(run: StageRun, record: ValidationRecord) -> None:
         return
     prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
     figures = {
-        f"{prefix}{key}": value for key, value in asdict(record).items() if isinstance(value, float)
+        f"{prefix}{key}": value
+        for key, value in record.to_json().items()
+        if isinstance(value, float)
     }
     mlflow.log_metrics(figures, step=record.step)
 
