@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.data.log.schema import (
     ABSENT,
     CATEGORICAL,
@@ -186,21 +187,12 @@ class GeneratedLogParams(Frozen):
     click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
 
 
-class ArchiveParams(Frozen):
-    """`download.archives`: a zip in a dataset repository of the Hugging Face hub."""
-
-    repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the hub.")
-    file: str = Field(pattern=r"^[\w.-]+$", description="The zip's name in the repository.")
-    folder: str = Field(pattern=r"^\w[\w.-]*$", description="Where it goes below data/01_raw.")
-    md5: dict[str, str] = Field(min_length=1, description="MD5 by name of the raw files in it.")
-
-
 class DownloadParams(Frozen):
     """`params:download`: which published raw logs are fetched."""
 
     datasets: str = Field(description="Names of archives, with spaces between them.")
     endpoint: str | None = Field(description="The hub's address; None for HF_ENDPOINT's.")
-    archives: dict[str, ArchiveParams]
+    archives: dict[str, Archive]
 
     @property
     def names(self) -> list[str]:
