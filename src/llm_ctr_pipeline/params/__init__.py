@@ -9,6 +9,7 @@ from llm_ctr_pipeline.params.logs import (
     DownloadParams,
     GeneratedLogParams,
     PreprocessParams,
+    RawParams,
     RecodingsParams,
 )
 from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
@@ -32,6 +33,7 @@ __all__ = [
     "LlmParams",
     "ModelParams",
     "PreprocessParams",
+    "RawParams",
     "RecodingsParams",
     "StageParams",
     "StagesParams",

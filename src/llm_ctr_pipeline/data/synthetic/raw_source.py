@@ -96,7 +96,7 @@ class RecodedLog:
         )
 
 
-def provenance_of(folder: Place) -> LogOrigin | None:
+def origin_of(folder: Place) -> LogOrigin | None:
     """What a log that was made here says of itself; None for another folder."""
     card = generated_log.read_card(folder)
     if card is not None:

@@ -20,23 +20,22 @@ from llm_ctr_pipeline.data.synthetic.raw_source import (
     GeneratedLog,
     GivenFolder,
     RawSource,
-    provenance_of,
+    origin_of,
 )
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams, RawParams
 
 
-def provide_raw_log(
-    preprocess: PreprocessParams, generated_log: GeneratedLogParams | None
-) -> RawSource:
+def provide_raw_log(raw: RawParams, generated_log: GeneratedLogParams | None) -> RawSource:
     """Say what the raw folder is to hold: its own log, or the generated one."""
-    if preprocess.raw_source == "folder" or generated_log is None:
+    if raw.source == "folder" or generated_log is None:
         return GivenFolder()
     return GeneratedLog(GeneratedLogSettings(**generated_log.model_dump()))
 
 
-def read_raw_log(raw_folder: Place, log: LogSchema) -> RawFiles:
+def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawFiles:
     """Check the first line of each raw file; the rows are read when they are saved."""
-    return open_raw_files(raw_folder, log, provenance_of(raw_folder))
+    origin = None if raw.source == "folder" else origin_of(raw_folder)
+    return open_raw_files(raw_folder, log, origin)
 
 
 def check_raw_log(raw_rows: RawRows, preprocess: PreprocessParams) -> RawLog:
