@@ -10,10 +10,9 @@ from kedro.pipeline.node import Node
 
 from llm_ctr_pipeline.data.raw.raw_log import made_of
 from llm_ctr_pipeline.data.storage.store_path import Place, changed_at, is_whole, place_of
-from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
-from llm_ctr_pipeline.data.synthetic import generated_log
-from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
-from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import RecodedLog
+from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLog
+from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
@@ -37,8 +36,8 @@ def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
     raw_folder, generated_folder, settings = (catalog.load(name) for name in node.inputs)
     if settings is None or raw_folder.path != generated_folder:
         return None
-    card = generated_log.read_card(generated_folder)
-    if card is None or generated_log.is_of(card, GeneratedLogSettings(**settings.model_dump())):
+    manifest = read_manifest(generated_folder, GeneratedLog)
+    if manifest is None or manifest.log == GeneratedLog(settings=settings):
         return None
     return f"{generated_folder} is to be generated with other settings"
 
@@ -48,11 +47,11 @@ def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
     if "params:recoding" not in node.inputs:
         return None
     folder, recodings = catalog.load("recoded_log_folder"), catalog.load("params:recoding")
-    for dataset, settings in recodings.model_dump().items():
+    for dataset, settings in recodings:
         if catalog.load(f"{dataset}.raw_folder").path != folder / dataset:
             continue
-        card = recoded_log.read_card(folder / dataset)
-        if card is not None and not recoded_log.is_of(card, Recoding(**settings)):
+        manifest = read_manifest(folder / dataset, RecodedLog)
+        if manifest is not None and (manifest.log is None or manifest.log.settings != settings):
             return f"{folder / dataset} is to be recoded with other settings"
     return None
 

@@ -5,13 +5,7 @@ value or an unknown key before any node runs.
 """
 
 from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
-from llm_ctr_pipeline.params.logs import (
-    DownloadParams,
-    GeneratedLogParams,
-    LogParams,
-    PreprocessParams,
-    RecodingsParams,
-)
+from llm_ctr_pipeline.params.logs import DownloadParams, LogParams, PreprocessParams
 from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
 from llm_ctr_pipeline.params.training import (
     DeepFmStagesParams,
@@ -29,12 +23,10 @@ __all__ = [
     "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
-    "GeneratedLogParams",
     "LlmParams",
     "LogParams",
     "ModelParams",
     "PreprocessParams",
-    "RecodingsParams",
     "StageParams",
     "StagesParams",
     "TrainingParams",

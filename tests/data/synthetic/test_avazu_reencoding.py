@@ -16,28 +16,33 @@ from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.checks import read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import open_csv
 from llm_ctr_pipeline.data.raw.raw_log import RawFolder, raw_splits, read_raw_log
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
+    RecodedLog,
+    RecodedRows,
     Recoding,
     provide_recoded_log,
-    read_card,
     rows_of_log,
 )
 from llm_ctr_pipeline.data.synthetic.generated_log import (
+    AVAZU_FIELDS,
     GeneratedLogSettings,
     first_rows,
+    provide_generated_log,
     read_truth,
-    write_generated_log,
 )
+from llm_ctr_pipeline.data.synthetic.manifest import Manifest, read_manifest
 from llm_ctr_pipeline.params import LogParams
 
 SETTINGS = GeneratedLogSettings(
     train_rows=3000, valid_rows=500, test_rows=1000, seed=7, click_rate=0.17
 )
-RECODINGS = {"x1": Recoding(0.1, 0.2, 1), "x2": Recoding(0.0, 0.2, 2)}
+RECODINGS = {
+    "x1": Recoding(valid_share=0.1, test_share=0.2, seed=1),
+    "x2": Recoding(valid_share=0.0, test_share=0.2, seed=2),
+}
 SHIPPED = Path(__file__).parents[3] / "conf" / "base" / "parameters_preprocess_all.yml"
 
-Recode = Callable[..., dict[str, Any]]
+Recode = Callable[..., Manifest[RecodedLog]]
 Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 
 
@@ -50,8 +55,14 @@ def schemas() -> dict[str, LogSchema]:
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / "generated_log"
-    write_generated_log(folder, SETTINGS)
+    provide_generated_log(folder, SETTINGS)
     return folder
+
+
+def made_with(dataset: str, source: str = "here", **changes: Any) -> RecodedLog:
+    settings = Recoding(**(RECODINGS[dataset].model_dump() | changes))
+    made_from = RecodedRows(source=source, splits={})
+    return RecodedLog(dataset=dataset, settings=settings, made_from=made_from)
 
 
 def folder_of(path: Path, connection: Backend) -> RawFolder:
@@ -74,9 +85,9 @@ def recoded(generated: Path, x4: LogSchema) -> Path:
     raw = splits_of(generated, connection, x4)
     rows = rows_of_log(raw, first_rows(generated))
     truth = read_truth(connection, generated)
-    for dataset, recoding in RECODINGS.items():
+    for dataset in RECODINGS:
         folder = folder_of(generated.parent / dataset, connection)
-        provide_recoded_log(folder, dataset, rows, recoding, {"source": "here"}, truth)
+        provide_recoded_log(folder, made_with(dataset), rows, truth)
     return generated.parent
 
 
@@ -84,16 +95,14 @@ def recoded(generated: Path, x4: LogSchema) -> Path:
 def recode(connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema) -> Recode:
     """Write the generated log, or some splits of it, in another encoding."""
 
-    def write(dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any) -> dict[str, Any]:
+    def write(
+        dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any
+    ) -> Manifest[RecodedLog]:
         raw = splits_of(generated, connection, x4)
         rows = rows_of_log({split: raw[split] for split in splits}, first_rows(generated))
         folder = folder_of(tmp_path / dataset, connection)
-        arguments = {
-            "recoding": RECODINGS[dataset],
-            "made_from": {"source": "here"},
-            "truth": read_truth(connection, generated) if splits == SPLITS else None,
-        }
-        return provide_recoded_log(folder, dataset, rows, **(arguments | changes))
+        truth = read_truth(connection, generated) if splits == SPLITS else None
+        return provide_recoded_log(folder, made_with(dataset, **changes), rows, truth)
 
     return write
 
@@ -171,7 +180,12 @@ def test_the_layouts_are_the_published_ones(recoded: Path) -> None:
 def test_the_logs_pass_the_check_and_are_split_as_stated(
     connection: Backend, recoded: Path, schemas: dict[str, LogSchema]
 ) -> None:
-    cards = {dataset: read_card(recoded / dataset) or {} for dataset in RECODINGS}
+    best_auc = {}
+    for dataset in RECODINGS:
+        manifest = read_manifest(recoded / dataset, RecodedLog)
+        assert manifest is not None
+        assert manifest.best_auc is not None
+        best_auc[dataset] = manifest.best_auc
     x1 = read_raw_log(folder_of(recoded / "x1", connection), schemas["x1"], 1)[1]["splits"]
     assert sum(found["rows"] for found in x1.values()) == 4500
     assert x1["train"]["rows"] / 4500 == pytest.approx(0.7, abs=0.02)
@@ -182,8 +196,8 @@ def test_the_logs_pass_the_check_and_are_split_as_stated(
     assert x2["valid"]["rows"] / in_file == pytest.approx(0.1, abs=1 / in_file)
     truth = pq.read_table(recoded / "x1" / "test_truth.parquet")
     best = roc_auc_score(truth["label"].to_pylist(), truth["probability"].to_pylist())
-    assert cards["x1"]["best_auc"]["test"] == best
-    assert cards["x2"]["best_auc"].keys() == {"train", "test"}
+    assert best_auc["x1"]["test"] == best
+    assert best_auc["x2"].keys() == {"train", "test"}
 
 
 def test_how_many_test_rows_are_trained_on(
@@ -199,8 +213,7 @@ def test_how_many_test_rows_are_trained_on(
 
 
 def test_training_rows_alone_leave_no_test_row_behind(tmp_path: Path, recode: Recode) -> None:
-    card = recode("x1", splits=("train",))
-    assert card["best_auc"] is None
+    assert recode("x1", splits=("train",)).best_auc is None
     origins = [
         pq.read_table(tmp_path / "x1" / f"{split}_truth.parquet")["log_row"].to_pylist()
         for split in SPLITS
@@ -214,16 +227,16 @@ def test_it_is_written_once_and_again_for_other_rows(
     def content() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted((tmp_path / "x1").iterdir())}
 
-    card = recode("x1")
+    manifest = recode("x1")
     first, written = content(), (tmp_path / "x1" / "train.csv").stat().st_mtime_ns
-    assert recode("x1") == card == read_card(tmp_path / "x1")
+    assert recode("x1") == manifest == read_manifest(tmp_path / "x1", RecodedLog)
     assert (tmp_path / "x1" / "train.csv").stat().st_mtime_ns == written
     connection.raw_sql("SET threads = 1")
     (tmp_path / "x1" / "valid.csv").unlink()
     recode("x1")
     assert content()["train.csv"] == first["train.csv"]
     assert content().keys() == first.keys()
-    recode("x1", made_from={"source": "elsewhere"}, recoding=Recoding(0.1, 0.2, 3))
+    recode("x1", source="elsewhere", seed=3)
     assert content()["train.csv"] != first["train.csv"]
     assert {path.name for path in tmp_path.iterdir()} == {"x1"}
 
@@ -254,6 +267,6 @@ def test_a_sample_of_a_log_is_recoded_row_by_row(
     assert sorted(rows.select("log_row").to_pyarrow()["log_row"].to_pylist()) == taken
     folder = folder_of(tmp_path / "x2", connection)
     truth = read_truth(connection, generated)
-    provide_recoded_log(folder, "x2", rows, RECODINGS["x2"], {"source": "here"}, truth)
+    provide_recoded_log(folder, made_with("x2"), rows, truth)
     written = [pq.read_table(tmp_path / "x2" / f"{name}_truth.parquet") for name in SPLITS[::2]]
     assert sorted(row for table in written for row in table["log_row"].to_pylist()) == taken

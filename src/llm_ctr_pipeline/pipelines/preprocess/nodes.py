@@ -16,17 +16,17 @@ from llm_ctr_pipeline.data.raw.raw_log import read_raw_log as read_log
 from llm_ctr_pipeline.data.storage.store_path import Place
 from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, GeneratedLogSettings
 from llm_ctr_pipeline.data.synthetic.generated_log import provide_generated_log as provide_log
-from llm_ctr_pipeline.params import GeneratedLogParams, LogParams, PreprocessParams
+from llm_ctr_pipeline.params import LogParams, PreprocessParams
 
 
 def provide_generated_log(
-    raw_folder: RawFolder, generated_folder: Place, generated_log: GeneratedLogParams | None
+    raw_folder: RawFolder, generated_folder: Place, generated_log: GeneratedLogSettings | None
 ) -> dict[str, Any]:
     """Write the generated log where it is the raw log asked for; say what the source is."""
     if generated_log is None or raw_folder.path != generated_folder:
         return {"source": raw_folder.path.name, "best_auc": None}
-    card = provide_log(raw_folder.path, GeneratedLogSettings(**generated_log.model_dump()))
-    return {"source": SOURCE, "best_auc": card["best_auc"]}
+    manifest = provide_log(raw_folder.path, generated_log)
+    return {"source": SOURCE, "best_auc": manifest.best_auc}
 
 
 def read_raw_log(

@@ -12,12 +12,14 @@ from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.data.raw.raw_log import RawFolder, RawRows, raw_splits
 from llm_ctr_pipeline.data.storage.store_path import Place
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
-    Recoding,
+    RecodedLog,
+    RecodedRows,
+    Recodings,
     provide_recoded_log,
     rows_of_log,
 )
 from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE, first_rows, read_truth
-from llm_ctr_pipeline.params import LogParams, PreprocessParams, RecodingsParams
+from llm_ctr_pipeline.params import LogParams, PreprocessParams
 
 
 def provide_recoded_logs(
@@ -29,7 +31,7 @@ def provide_recoded_logs(
     recoded_folder: Place,
     x1_folder: RawFolder,
     x2_folder: RawFolder,
-    recoding: RecodingsParams,
+    recoding: Recodings,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write x1 and x2 where no folders of their own are given; say what the sources are.
 
@@ -41,26 +43,24 @@ def provide_recoded_logs(
     used = SPLITS if is_generated else SPLITS[:1]
     schema = log.to_schema()
     raw = raw_splits(raw_rows, schema, preprocess.every_nth_row, raw_log["cuts"])
-    facts = {split: raw_log["splits"][split] for split in used}
-    made_from = {split: found["fingerprint"] for split, found in facts.items()}
     begin = first_rows(raw_folder.path) if is_generated else {"train": 0}
     # What is held out of train has positions in the training file.
     starts = {split: begin[split if split in schema.splitting.files else "train"] for split in used}
     source = SOURCE if is_generated else f"re-encoded from {log.dataset}'s training rows"
-    sources = []
-    for dataset, (folder, split_as) in folders.items():
+    fingerprints = {split: raw_log["splits"][split]["fingerprint"] for split in used}
+    made_from = RecodedRows(source=source, splits=fingerprints)
+    sources: list[dict[str, Any]] = []
+    for dataset, (folder, settings) in folders.items():
         if folder.path != recoded_folder / dataset:
             sources.append({"source": folder.path.name, "best_auc": None})
             continue
-        card = provide_recoded_log(
+        manifest = provide_recoded_log(
             folder,
-            dataset,
+            RecodedLog(dataset=dataset, settings=settings, made_from=made_from),
             rows_of_log({split: raw[split].table for split in used}, starts),
-            Recoding(**split_as.model_dump()),
-            {"source": source, "splits": made_from},
             read_truth(raw_folder.connection, raw_folder.path) if is_generated else None,
         )
-        sources.append({"source": source, "best_auc": card["best_auc"]})
+        sources.append({"source": source, "best_auc": manifest.best_auc})
     return sources[0], sources[1]
 
 
