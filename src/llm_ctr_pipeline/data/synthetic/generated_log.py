@@ -136,13 +136,13 @@ def _write(folder: Place, settings: GeneratedLogSettings) -> BestAuc:
 
 
 def _write_split(folder: Place, split: str, drawn: GeneratedRows, span: slice) -> None:
-    columns = {name: column.values[column.index[span]] for name, column in drawn.columns.items()}
-    columns |= {"id": drawn.ids[span], "click": drawn.clicks[span].astype(np.str_)}
-    table = pa.table({name: pa.array(columns[name]) for name in AVAZU_COLUMNS})
+    columns = {"id": pa.array(drawn.ids[span]), "click": pa.array(drawn.clicks[span])}
+    for name, column in drawn.columns.items():
+        columns[name] = pa.array(column.values).take(pa.array(column.index[span]))
     plain = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     with (folder / f"{split}.csv").open("wb") as file:
         file.write(f"{','.join(AVAZU_COLUMNS)}\n".encode())
-        pa.csv.write_csv(table, file, plain)
+        pa.csv.write_csv(pa.table(columns).select(AVAZU_COLUMNS), file, plain)
     probabilities = drawn.probabilities[span]
     truth = pa.table({ROW: np.arange(len(probabilities)), PROBABILITY: probabilities})
     with (folder / f"{split}_truth.parquet").open("wb") as file:
