@@ -7,10 +7,8 @@ value or an unknown key before any node runs.
 from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
 from llm_ctr_pipeline.params.logs import (
     DownloadParams,
-    GeneratedLogParams,
     PreprocessParams,
     RawParams,
-    RecodingsParams,
 )
 from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
 from llm_ctr_pipeline.params.training import (
@@ -29,12 +27,10 @@ __all__ = [
     "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
-    "GeneratedLogParams",
     "LlmParams",
     "ModelParams",
     "PreprocessParams",
     "RawParams",
-    "RecodingsParams",
     "StageParams",
     "StagesParams",
     "TrainingParams",

@@ -24,37 +24,6 @@ class PreprocessParams(Frozen):
     every_nth_row: int = Field(ge=1, description="Systematic sample of each raw file; 1 for all.")
 
 
-class RecodingParams(Frozen):
-    """`recoding.x1`, `recoding.x2`: how a log written in that encoding is split."""
-
-    valid_share: float = Field(ge=0, lt=1, description="Share of valid.csv; 0 for no such file.")
-    test_share: float = Field(gt=0, lt=1, description="Share of test.csv.")
-    seed: int = Field(ge=0, description="Seed of the order and the splits.")
-
-    @model_validator(mode="after")
-    def _rows_left(self) -> Self:
-        if self.valid_share + self.test_share >= 1:
-            raise ValueError("valid_share and test_share leave no rows to train on")
-        return self
-
-
-class RecodingsParams(Frozen):
-    """`params:recoding`: x1 and x2, where they are made of the log at hand."""
-
-    x1: RecodingParams
-    x2: RecodingParams
-
-
-class GeneratedLogParams(Frozen):
-    """`params:generated_log`: the log that stands in where no raw log is given."""
-
-    train_rows: int = Field(ge=1, description="Rows of the training split.")
-    valid_rows: int = Field(ge=1, description="Rows of the validation split.")
-    test_rows: int = Field(ge=1, description="Rows of the test split.")
-    seed: int = Field(ge=0, description="Seed of all that is drawn.")
-    click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
-
-
 class DownloadParams(Frozen):
     """`params:download`: which published raw logs are fetched."""
 

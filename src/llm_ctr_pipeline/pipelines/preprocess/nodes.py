@@ -16,20 +16,15 @@ from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawFiles, RawRows, ope
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
 from llm_ctr_pipeline.data.storage.store_path import Place
 from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
-from llm_ctr_pipeline.data.synthetic.raw_source import (
-    GeneratedLog,
-    GivenFolder,
-    RawSource,
-    origin_of,
-)
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams, RawParams
+from llm_ctr_pipeline.data.synthetic.raw_source import GivenLog, LogToGenerate, RawSource, origin_of
+from llm_ctr_pipeline.params import PreprocessParams, RawParams
 
 
-def provide_raw_log(raw: RawParams, generated_log: GeneratedLogParams | None) -> RawSource:
+def provide_raw_log(raw: RawParams, generated_log: GeneratedLogSettings | None) -> RawSource:
     """Say what the raw folder is to hold: its own log, or the generated one."""
     if raw.source == "folder" or generated_log is None:
-        return GivenFolder()
-    return GeneratedLog(GeneratedLogSettings(**generated_log.model_dump()))
+        return GivenLog()
+    return LogToGenerate(generated_log)
 
 
 def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawFiles:

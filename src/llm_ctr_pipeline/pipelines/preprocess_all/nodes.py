@@ -8,9 +8,9 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.features.vocabulary import join_vocabularies as join
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows
-from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
-from llm_ctr_pipeline.data.synthetic.raw_source import GivenFolder, RawSource, RecodedLog
-from llm_ctr_pipeline.params import RawParams, RecodingsParams
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recodings
+from llm_ctr_pipeline.data.synthetic.raw_source import GivenLog, LogToRecode, RawSource
+from llm_ctr_pipeline.params import RawParams
 
 
 def provide_recoded_logs(
@@ -18,15 +18,15 @@ def provide_recoded_logs(
     raw_log: RawLog,
     x1_raw: RawParams,
     x2_raw: RawParams,
-    recoding: RecodingsParams,
+    recoding: Recodings,
 ) -> tuple[RawSource, RawSource]:
     """Say what the folders of x1 and x2 are to hold: their own logs, or the one at hand."""
     checked = CheckedLog(raw_rows, raw_log)
-    x1 = RecodedLog("x1", checked, Recoding(**recoding.x1.model_dump()))
-    x2 = RecodedLog("x2", checked, Recoding(**recoding.x2.model_dump()))
+    x1 = LogToRecode("x1", checked, recoding.x1)
+    x2 = LogToRecode("x2", checked, recoding.x2)
     return (
-        x1 if x1_raw.source == "recoded" else GivenFolder(),
-        x2 if x2_raw.source == "recoded" else GivenFolder(),
+        x1 if x1_raw.source == "recoded" else GivenLog(),
+        x2 if x2_raw.source == "recoded" else GivenLog(),
     )
 
 
