@@ -33,8 +33,8 @@ def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
     """The generated log has other settings now, and Kedro passes over the node that names them."""
     if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
         return None
-    raw, settings = (catalog.load(name) for name in node.inputs)
-    folder = catalog.load(node.outputs[0])
+    raw, settings = catalog.load("params:raw"), catalog.load("params:generated_log")
+    folder = catalog.load("raw_folder")
     if settings is None or raw.source != "generated":
         return None
     manifest = read_manifest(folder, GeneratedLog)

@@ -1,7 +1,7 @@
 """What a raw folder is to hold: a log of its own, or one that is made here."""
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.data.raw.manifest import LogOrigin
@@ -17,88 +17,52 @@ from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
 from llm_ctr_pipeline.data.synthetic.generated_log import (
     SOURCE,
     GeneratedLog,
-    GeneratedLogSettings,
     first_rows,
-    provide_generated_log,
     read_truth,
 )
 from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
-
-class RawSource(Protocol):
-    """What makes a raw log, or leaves it as it is."""
-
-    def provide(self, folder: Place) -> None:
-        """See that the folder holds the log.
-
-        Raises:
-            RawLogError: If it holds something else.
-        """
+# Sees that a folder holds a raw log; raises a RawLogError where it holds something else.
+RawSource = Callable[[Place], object]
 
 
-class GivenLog:
-    """A log of the folder's own."""
-
-    def provide(self, folder: Place) -> None:
-        """Leave the folder as it is."""
+def leave_as_it_is(folder: Place) -> None:
+    """The source of a log of the folder's own."""
 
 
-@dataclass(frozen=True)
-class LogToGenerate:
-    """The generated log.
-
-    Attributes:
-        settings: All that it depends on.
-    """
-
-    settings: GeneratedLogSettings
-
-    def provide(self, folder: Place) -> None:
-        """See `RawSource.provide`."""
-        provide_generated_log(folder, self.settings)
-
-
-@dataclass(frozen=True)
-class LogToRecode:
-    """The log at hand in another encoding of Avazu.
+def recode(
+    folder: Place, dataset: Literal["x1", "x2"], checked: CheckedLog, recoding: Recoding
+) -> None:
+    """Write the log at hand in another encoding of Avazu, unless the folder already holds it.
 
     Of the generated log it holds all rows, split anew; of another log the training rows alone,
     since rows of its test split must not be trained on.
 
-    Attributes:
+    Args:
+        folder: Where to write.
         dataset: The encoding.
         checked: The log at hand.
         recoding: How it is split.
     """
-
-    dataset: Literal["x1", "x2"]
-    checked: CheckedLog
-    recoding: Recoding
-
-    def provide(self, folder: Place) -> None:
-        """See `RawSource.provide`."""
-        raw_log, connection = self.checked.raw_log, self.checked.rows.connection
-        at_hand = place_of(raw_log.folder)
-        is_generated = raw_log.source == SOURCE
-        used = SPLITS if is_generated else SPLITS[:1]
-        source = (
-            SOURCE if is_generated else f"re-encoded from {raw_log.log.dataset}'s training rows"
-        )
-        begin = first_rows(at_hand) if is_generated else {"train": 0}
-        # What is held out of train has positions in the training file.
-        starts = {split: begin[split if split in raw_log.files else "train"] for split in used}
-        fingerprints = {split: raw_log.splits[split].fingerprint for split in used}
-        provide_recoded_log(
-            folder,
-            connection,
-            RecodedLog(
-                dataset=self.dataset,
-                settings=self.recoding,
-                made_from=RecodedRows(source=source, splits=fingerprints),
-            ),
-            rows_of_log({split: self.checked.split(split).table for split in used}, starts),
-            read_truth(connection, at_hand) if is_generated else None,
-        )
+    raw_log, connection = checked.raw_log, checked.rows.connection
+    at_hand = place_of(raw_log.folder)
+    is_generated = raw_log.source == SOURCE
+    used = SPLITS if is_generated else SPLITS[:1]
+    recoded = f"re-encoded from {raw_log.log.dataset}'s training rows"
+    made_from = RecodedRows(
+        source=SOURCE if is_generated else recoded,
+        splits={split: raw_log.splits[split].fingerprint for split in used},
+    )
+    begin = first_rows(at_hand) if is_generated else {"train": 0}
+    # What is held out of train has positions in the training file.
+    starts = {split: begin[split if split in raw_log.files else "train"] for split in used}
+    provide_recoded_log(
+        folder,
+        connection,
+        RecodedLog(dataset=dataset, settings=recoding, made_from=made_from),
+        rows_of_log({split: checked.split(split).table for split in used}, starts),
+        read_truth(connection, at_hand) if is_generated else None,
+    )
 
 
 def origin_of(folder: Place) -> LogOrigin | None:
