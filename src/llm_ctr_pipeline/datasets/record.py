@@ -9,9 +9,13 @@ from kedro_datasets._typing import JSONPreview
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.reporting.comparison import Comparison
+from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.training.history import TrainingResults
 
 RECORDS: dict[str, type[Frozen]] = {
+    "comparison": Comparison,
+    "evaluation": Evaluation,
     "training_results": TrainingResults,
 }
 
@@ -20,10 +24,10 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
     """A record in a JSON file, put in place as a whole, on this machine or on a store.
 
     ```yaml
-    training_results:
+    evaluation_report:
       type: llm_ctr_pipeline.datasets.record.RecordDataset
-      record: training_results
-      filepath: data/08_reporting/single_phase/training_results.json
+      record: evaluation
+      filepath: data/08_reporting/single_phase/evaluation_x4_test.json
     ```
     """
 

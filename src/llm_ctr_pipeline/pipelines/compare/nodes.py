@@ -1,21 +1,13 @@
 """What the comparison does, step by step."""
 
-import datetime
 import logging
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
-
-from llm_ctr_pipeline.metrics.comparison import ScoredModel, compare_models
 from llm_ctr_pipeline.params import CompareParams
-from llm_ctr_pipeline.pipelines.compare.results import find_models
-from llm_ctr_pipeline.reporting.comparison_figures import (
-    auc_against_time,
-    calibration_comparison,
-    roc_comparison,
-)
-from llm_ctr_pipeline.reporting.comparison_table import markdown_of
+from llm_ctr_pipeline.pipelines.compare.sources import find_models
+from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
+from llm_ctr_pipeline.reporting.results import ScoredModel, read_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -28,48 +20,22 @@ TRACKED_DIFFERENCES = (
 
 def compare(
     outputs: Path, reports: Path, settings: CompareParams
-) -> tuple[list[ScoredModel], dict[str, Any]]:
+) -> tuple[list[ScoredModel], Comparison]:
     """Read the models' results and compare them on the rows that all were tested on."""
-    found = find_models(outputs, reports, settings)
-    for path, command in found.missing.items():
+    found, missing = find_models(outputs, reports, settings)
+    for path, command in missing.items():
         logger.warning("No results of %s: run `%s`", path, command)
-    models = found.score(settings)
-    timestamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    comparison = {
-        **compare_models(models, found.baseline),
-        "missing": found.missing,
-        "timestamp": timestamp,
-    }
-    return models, comparison
+    models = [read_predictions(files, report) for report, files in found]
+    return models, compare_models(models, settings.baseline, missing)
 
 
-def track(comparison: dict[str, Any]) -> dict[str, Any]:
+def track(comparison: Comparison) -> dict[str, Any]:
     """Name each model's numbers and its differences to the baseline for MLflow."""
     tracked = {}
-    for model in comparison["models"]:
-        numbers = {key: model[key] for key in TRACKED}
-        for key in TRACKED_DIFFERENCES if model["difference"] else ():
-            numbers[f"difference_{key}"] = model["difference"][key]
+    for model in comparison.models:
+        numbers = {key: getattr(model, key) for key in TRACKED}
+        for key in TRACKED_DIFFERENCES if model.difference else ():
+            numbers[f"difference_{key}"] = getattr(model.difference, key)
         for key, value in numbers.items():
-            tracked[f"{key}/{model['name']}"] = {"value": value, "step": 0}
+            tracked[f"{key}/{model.name}"] = {"value": value, "step": 0}
     return tracked
-
-
-def write_table(comparison: dict[str, Any]) -> str:
-    """Write the comparison as Markdown."""
-    return markdown_of(comparison)
-
-
-def draw_roc(models: list[ScoredModel], comparison: dict[str, Any]) -> go.Figure:
-    """Draw the ROC curves of all models and their distance to the baseline's."""
-    return roc_comparison(models, comparison)
-
-
-def draw_calibration(models: list[ScoredModel], comparison: dict[str, Any]) -> go.Figure:
-    """Draw observed against predicted click rates of all models."""
-    return calibration_comparison(models, comparison)
-
-
-def draw_auc_against_time(comparison: dict[str, Any]) -> go.Figure:
-    """Draw what each model reached against the time that its training took."""
-    return auc_against_time(comparison)
