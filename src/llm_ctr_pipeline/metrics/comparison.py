@@ -9,19 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.metrics.checks import (
-    BoolArray,
-    FloatArray,
-    TooFewRowsError,
-    checked_predictions,
-)
-from llm_ctr_pipeline.metrics.delong import (
-    FEWEST_ROWS,
-    QUANTILE,
-    Estimate,
-    Placements,
-    difference_of,
-)
+from llm_ctr_pipeline.metrics.checks import FloatArray
+from llm_ctr_pipeline.metrics.delong import QUANTILE, Estimate, Placements, difference_of
 
 
 class Difference(Frozen):
@@ -68,7 +57,7 @@ def differences_to_first(
         M - 1 differences, in the order of the other models.
 
     Raises:
-        InvalidPredictionsError, TooFewRowsError: See `difference_of` and `logloss_difference`.
+        TooFewRowsError: See `difference_of`.
     """
     (first_N, *others_N), (first, *others) = probabilities_MN, placements_M
     aucs = [
@@ -93,13 +82,7 @@ def differences_to_first(
     ]
 
 
-def logloss_difference(
-    labels: npt.ArrayLike,
-    probabilities_a: npt.ArrayLike,
-    probabilities_b: npt.ArrayLike,
-    *,
-    split: str = "the split",
-) -> Estimate:
+def logloss_difference(labels: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     """Compare two models' log losses on the same rows.
 
     The log loss is a mean over rows, so the difference is the mean of the rows' differences, and
@@ -107,23 +90,14 @@ def logloss_difference(
 
     Args:
         labels: [N], 0 or 1, at least two rows.
-        probabilities_a: [N], model A's predicted click probabilities, clipped by the float64
-            epsilon as scikit-learn's `log_loss` does.
-        probabilities_b: [N], model B's, in the same order of rows.
-        split: What error messages call these rows.
+        a: [N], model A's predicted click probabilities, as `checked_predictions` lets them pass,
+            clipped by the float64 epsilon as scikit-learn's `log_loss` does.
+        b: [N], model B's, in the same order of rows.
 
     Returns:
         The log loss of model A less that of model B, in nats a row.
-
-    Raises:
-        InvalidPredictionsError: See `checked_predictions`; the message says whose.
-        TooFewRowsError: A single row.
     """
-    labels_N, a_N = checked_predictions(labels, probabilities_a, f"{split}, model A")
-    _, b_N = checked_predictions(labels, probabilities_b, f"{split}, model B")
-    if labels_N.size < FEWEST_ROWS:
-        raise TooFewRowsError(f"{split}: one row shows no spread: compare the models on more rows")
-    difference_N = _row_losses(labels_N, a_N) - _row_losses(labels_N, b_N)
+    difference_N = _row_losses(labels, a) - _row_losses(labels, b)
     difference = float(difference_N.mean())
     error = float(difference_N.std(ddof=1) / np.sqrt(difference_N.size))
     reach = QUANTILE * error
@@ -151,7 +125,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _row_losses(labels_N: BoolArray, probabilities_N: FloatArray) -> FloatArray:
-    given_N = np.where(labels_N, probabilities_N, 1 - probabilities_N)
+def _row_losses(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
+    probabilities_N = np.asarray(probabilities, dtype=np.float64)
+    given_N = np.where(np.asarray(labels) == 1, probabilities_N, 1 - probabilities_N)
     epsilon = np.finfo(np.float64).eps
     return np.asarray(-np.log(np.clip(given_N, epsilon, 1 - epsilon)))

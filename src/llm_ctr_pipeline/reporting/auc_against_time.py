@@ -18,9 +18,6 @@ _TICKS = (
 def auc_against_time(comparison: Comparison) -> go.Figure:
     """Draw each model's AUC with its 95% interval against the time that training took.
 
-    Args:
-        comparison: Made by `compare_models`.
-
     Returns:
         The figure: one trace a model, time on a logarithmic axis; and, where it is known, a line
         at the best AUC that any model can reach.

@@ -75,10 +75,6 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
 def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.Figure:
     """Draw observed against predicted click rates of all models, above where predictions lie.
 
-    Args:
-        models: Those that were compared.
-        comparison: Made of them by `compare_models`.
-
     Returns:
         The figure: for each model its bins of equal mass with 95% Wilson intervals and the
         distribution of its predictions; and "Perfect calibration".

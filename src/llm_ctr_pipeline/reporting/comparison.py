@@ -148,9 +148,6 @@ def baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
 def check_reports(reports: Sequence[ModelReport]) -> None:
     """Refuse reports of which no comparison can be made, before any prediction is read.
 
-    Args:
-        reports: Of all models.
-
     Raises:
         NotComparableError: Reports of another training than was tested, tests of different rows.
     """
@@ -196,9 +193,9 @@ def compare_models(
     reports = [model.report for model in models]
     name = baseline_name(reports, baseline)
     check_reports(reports)
-    check_labels(models)
+    _check_labels(models)
     ordered = sorted(models, key=lambda model: model.report.name != name)
-    placed = [place(model) for model in ordered]
+    placed = [_place(model) for model in ordered]
     differences = differences_to_first(
         ordered[0].labels_N,
         [model.probabilities_N for model in ordered],
@@ -211,21 +208,14 @@ def compare_models(
         level=LEVEL,
         baseline=name,
         models=tuple(map(_compared, ordered, placed, [None, *differences])),
-        caveats=caveats_of(reports),
+        caveats=_caveats(reports),
         missing=dict(missing or {}),
         timestamp=now(),
     )
 
 
-def check_labels(models: Sequence[ScoredModel]) -> None:
-    """Refuse models whose rows carry different labels, or the same in another order.
-
-    Args:
-        models: All models.
-
-    Raises:
-        NotComparableError: Labels differ; the message says how many and the first such row.
-    """
+def _check_labels(models: Sequence[ScoredModel]) -> None:
+    """Refuse models whose rows carry different labels, or the same in another order."""
     first = models[0]
     for other in models[1:]:
         names = f"{first.report.name} and {other.report.name}"
@@ -243,18 +233,8 @@ def check_labels(models: Sequence[ScoredModel]) -> None:
             )
 
 
-def place(model: ScoredModel) -> Placements:
-    """Rank a model's rows, and check that its report is of these predictions.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The ranking, for `interval_of` and `difference_of`.
-
-    Raises:
-        NotComparableError: The report names another AUC than the predictions have.
-    """
+def _place(model: ScoredModel) -> Placements:
+    """Rank a model's rows, and check that its report is of these predictions."""
     name, reported = model.report.name, model.report.evaluation.auc
     placements = place_rows(model.labels_N, model.probabilities_N, split=name)
     # Scikit-learn sums the curve's area in another order.
@@ -266,16 +246,11 @@ def place(model: ScoredModel) -> Placements:
     return placements
 
 
-def caveats_of(reports: Sequence[ModelReport]) -> tuple[str, ...]:
+def _caveats(reports: Sequence[ModelReport]) -> tuple[str, ...]:
     """Say where models that were tested on the same rows have not learned from the same data.
 
-    Args:
-        reports: Of all models.
-
-    Returns:
-        A sentence for each dataset of which some models met other training rows, or the same with
-        other ids, and for each model that starts from another training of the baseline than the
-        one compared.
+    That is where some met other training rows of a dataset, or the same with other ids, and where
+    one starts from another training of the baseline than the one compared.
     """
     groups: dict[str, dict[TrainedOn, dict[str, None]]] = {}
     for report in reports:

@@ -28,9 +28,6 @@ class Table:
 def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
     """Put the numbers of a comparison into three narrow tables, one row a model.
 
-    Args:
-        comparison: Made by `compare_models`.
-
     Returns:
         How well each model ranks the rows, how good its probabilities are, and what its training
         took.
@@ -63,9 +60,6 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
 
 def legend_of(comparison: Comparison) -> list[str]:
     """Say what the columns mean and what must be known of the numbers.
-
-    Args:
-        comparison: Made by `compare_models`.
 
     Returns:
         Sentences; caveats and the notes on marked models first, the paths without results last.

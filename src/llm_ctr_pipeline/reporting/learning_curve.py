@@ -34,9 +34,6 @@ def learning_curve_figure(results: TrainingResults) -> go.Figure:
     Validations of another stage or dataset are of other rows: they stand behind those before them,
     and no line joins the two. A number that is NaN or infinite leaves a gap.
 
-    Args:
-        results: What training gave.
-
     Returns:
         The figure: traces "Training loss", "Validation loss", "Validation AUC" and, if a
         validation of the last stage and dataset is flagged `best`, "Best validation". If several

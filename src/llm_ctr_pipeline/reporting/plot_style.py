@@ -7,6 +7,7 @@ encoding that older viewers do not read. A figure stays small however many rows 
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -40,18 +41,13 @@ class ModelStyle:
 
 
 ONE_MODEL = ModelStyle(BLUE, "solid", "circle")
-_STYLES = dict(
-    zip(
-        PATHS,
-        (
-            ModelStyle(VERMILLION, "solid", "diamond"),
-            ONE_MODEL,
-            ModelStyle(GREEN, "dash", "square"),
-            ModelStyle(PURPLE, "dashdot", "triangle-up"),
-        ),
-        strict=True,
-    )
+_OF_PATHS = (
+    ModelStyle(VERMILLION, "solid", "diamond"),
+    ONE_MODEL,
+    ModelStyle(GREEN, "dash", "square"),
+    ModelStyle(PURPLE, "dashdot", "triangle-up"),
 )
+_STYLES = dict(zip(PATHS, _OF_PATHS, strict=True))
 # For more runs of one path than one.
 _FURTHER = (
     ModelStyle(ORANGE, "dot", "cross"),
@@ -108,17 +104,12 @@ def styles_of(paths: Sequence[str]) -> list[ModelStyle]:
     Returns:
         One style a model; further models of a path get others, which repeat after eight.
     """
-    free = [style for path, style in _STYLES.items() if path not in paths]
-    spare = (*_FURTHER, *free)
-    styles: list[ModelStyle] = []
-    taken = 0
-    for place, path in enumerate(paths):
-        if path in _STYLES and path not in paths[:place]:
-            styles.append(_STYLES[path])
-        else:
-            styles.append(spare[taken % len(spare)])
-            taken += 1
-    return styles
+    unused = [style for path, style in _STYLES.items() if path not in paths]
+    spare = cycle((*_FURTHER, *unused))
+    return [
+        _STYLES[path] if path in _STYLES and path not in paths[:place] else next(spare)
+        for place, path in enumerate(paths)
+    ]
 
 
 def styled(comparison: Comparison) -> list[tuple[ComparedModel, ModelStyle]]:
@@ -154,13 +145,7 @@ def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> N
 
 
 def apply_comparison_style(figure: go.Figure, title: str, comparison: Comparison) -> None:
-    """Give a comparison's figure the house look, its title, and its notes below.
-
-    Args:
-        figure: The figure, changed in place.
-        title: What the figure shows.
-        comparison: What was compared.
-    """
+    """Give a comparison's figure the house look, its title, and its notes below."""
     apply_style(figure, title, comparison.title)
     lines = [line for note in comparison.notes for line in textwrap.wrap(note, NOTE_WIDTH)]
     if not lines:

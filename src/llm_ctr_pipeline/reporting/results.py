@@ -5,9 +5,10 @@ Shapes: N rows of a split.
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,40 +27,6 @@ RecordT = TypeVar("RecordT", bound=Frozen)
 
 class NotComparableError(RefusedError, ValueError):
     """Models were not tested on the same rows, or their results do not belong together."""
-
-
-class ResultFiles(Protocol):
-    """One model's result files, wherever they are."""
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-
-    def read(self, name: str) -> bytes:
-        """Read a file that is there."""
-
-
-@dataclass(frozen=True)
-class PathFiles:
-    """The result files of a training path.
-
-    Attributes:
-        reports: Its folder of reports.
-        outputs: Its folder of predictions.
-    """
-
-    reports: Path
-    outputs: Path
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return self._file(name).exists()
-
-    def read(self, name: str) -> bytes:
-        """Read a file that is there."""
-        return self._file(name).read_bytes()
-
-    def _file(self, name: str) -> Path:
-        return (self.outputs if name.endswith(".parquet") else self.reports) / name
 
 
 @dataclass(frozen=True)
@@ -99,6 +66,10 @@ class ScoredModel:
     probabilities_N: npt.NDArray[np.floating]
 
 
+# A model's reports, and what reads its predictions' file, None if there is none.
+FoundModel = tuple[ModelReport, Callable[[], bytes | None]]
+
+
 def evaluation_name(dataset: str, split: str) -> str:
     """The file name of a test's report."""
     return f"evaluation_{dataset}_{split}.json"
@@ -109,20 +80,48 @@ def predictions_name(dataset: str, split: str) -> str:
     return f"{dataset}_{split}_predictions.parquet"
 
 
-def read_report(files: ResultFiles, model: str, record: type[RecordT], name: str) -> RecordT:
-    """Read a report that is there.
+def find_path(
+    path: str, outputs: Path, reports: Path, dataset: str, split: str
+) -> FoundModel | None:
+    """Find a training path's test and training; None if a file of them is missing.
 
     Args:
-        files: The model's files.
-        model: What the error message calls it.
-        record: What the report is.
-        name: The file's name.
+        path: Its name, and that of its folders.
+        outputs: The folder with one folder of predictions a path.
+        reports: The folder with one folder of reports a path.
+        dataset: The dataset of the rows it was tested on.
+        split: Their split.
+
+    Raises:
+        NotComparableError: See `report_of`.
+    """
+    training = reports / path / TRAINING_RESULTS
+    tested = reports / path / evaluation_name(dataset, split)
+    predictions = outputs / path / predictions_name(dataset, split)
+    if not (training.exists() and tested.exists() and predictions.exists()):
+        return None
+    report = ModelReport(
+        path,
+        report_of(tested.read_bytes(), Evaluation, tested.name, path),
+        report_of(training.read_bytes(), TrainingResults, training.name, path),
+    )
+    return report, predictions.read_bytes
+
+
+def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> RecordT:
+    """Read a report.
+
+    Args:
+        content: The file's.
+        record: What it holds.
+        name: What error messages call the file.
+        model: What error messages call the model.
 
     Raises:
         NotComparableError: An older version of this project wrote it.
     """
     try:
-        return record.from_json(json.loads(files.read(name)))
+        return record.from_json(json.loads(content))
     except ValidationError as error:
         missing = {str(one["loc"][-1]): None for one in error.errors() if one["type"] == "missing"}
         fault = f"no {', '.join(missing)}" if missing else f"other content ({error.errors()[0]})"
@@ -133,14 +132,18 @@ def read_report(files: ResultFiles, model: str, record: type[RecordT], name: str
         ) from error
 
 
-def read_predictions(files: ResultFiles, report: ModelReport) -> ScoredModel:
-    """Read the predictions of a model whose reports were read.
+def scored(report: ModelReport, predictions: bytes | None) -> ScoredModel:
+    """Read a model's predictions.
+
+    Args:
+        report: What its reports say.
+        predictions: The file's content; None if there is none.
 
     Raises:
-        NotComparableError: There are none.
+        NotComparableError: There is none.
     """
-    name = predictions_name(report.evaluation.dataset, report.evaluation.split)
-    if not files.has(name):
+    if predictions is None:
+        name = predictions_name(report.evaluation.dataset, report.evaluation.split)
         raise NotComparableError(f"{report.name} has a report but no {name}: test it again")
-    table = pd.read_parquet(io.BytesIO(files.read(name)))
+    table = pd.read_parquet(io.BytesIO(predictions))
     return ScoredModel(report, table["label"].to_numpy(), table["probability"].to_numpy())

@@ -38,10 +38,11 @@ Curve = tuple[FloatArray, FloatArray, FloatArray]
 def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
     """Draw a model's ROC curve with its AUC and 95% interval.
 
+    The best AUC that any model can reach, where it is known, is named below the title.
+
     Args:
         predictions: Columns `label`, 0 or 1, and `probability`.
-        evaluation: The report made of them. The best AUC that any model can reach, where it is
-            known, is named below the title.
+        evaluation: The report made of them.
 
     Returns:
         The figure: traces "Model" and "Chance". The curve has at most `CURVE_POINTS` points, all
@@ -50,7 +51,7 @@ def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
     figure = go.Figure()
     curve = roc_curve(predictions["label"], predictions["probability"])
     figure.add_trace(_roc_trace(curve, "Model", evaluation, ONE_MODEL))
-    figure.add_trace(_chance_trace())
+    figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"))
     subtitle = f"{evaluation.rows:,} rows, click rate {evaluation.click_rate:.4g}"
     if evaluation.best_possible_auc is not None:
         subtitle += f", best possible AUC on this log {evaluation.best_possible_auc:.4f}"
@@ -66,10 +67,6 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
 
     Good curves of one log lie close together; the lower panel shows what parts them: the true
     positive rate less the baseline's at the same false positive rate.
-
-    Args:
-        models: Those that were compared.
-        comparison: Made of them by `compare_models`.
 
     Returns:
         The figure: for each model a curve and, but for the baseline, a difference; and "Chance".
@@ -87,7 +84,7 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
         baseline_G = tpr_G if baseline_G is None else baseline_G  # the baseline comes first
         difference = _difference_trace(grid_G, tpr_G - baseline_G, compared.label, style)
         figure.add_trace(difference, row=2, col=1)
-    figure.add_trace(_chance_trace(), row=1, col=1)
+    figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"), row=1, col=1)
     apply_comparison_style(figure, "ROC", comparison)
     figure.update_layout(legend=_bottom_right(0.34), hovermode="closest")
     figure.update_xaxes(range=_RANGE)
@@ -131,10 +128,6 @@ def _difference_trace(
         showlegend=False,
         hovertemplate=f"at FPR %{{x:.3f}}: %{{y:+.4f}}<extra>{name}</extra>",
     )
-
-
-def _chance_trace() -> go.Scatter:
-    return diagonal(0.0, 1.0, "Chance, AUC 0.5")
 
 
 def _bottom_right(height: float) -> dict[str, float | str]:

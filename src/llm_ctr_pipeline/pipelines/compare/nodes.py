@@ -7,7 +7,7 @@ from typing import Any
 from llm_ctr_pipeline.params import CompareParams
 from llm_ctr_pipeline.pipelines.compare.sources import find_models
 from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
-from llm_ctr_pipeline.reporting.results import ScoredModel, read_predictions
+from llm_ctr_pipeline.reporting.results import ScoredModel, scored
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def compare(
     found, missing = find_models(outputs, reports, settings)
     for path, command in missing.items():
         logger.warning("No results of %s: run `%s`", path, command)
-    models = [read_predictions(files, report) for report, files in found]
+    models = [scored(report, read_predictions()) for report, read_predictions in found]
     return models, compare_models(models, settings.baseline, missing)
 
 

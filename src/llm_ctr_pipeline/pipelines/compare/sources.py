@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -13,13 +13,14 @@ from llm_ctr_pipeline.reporting.comparison import baseline_name, check_reports
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import (
     TRAINING_RESULTS,
+    FoundModel,
     ModelReport,
     NotComparableError,
-    PathFiles,
-    ResultFiles,
+    RecordT,
     evaluation_name,
+    find_path,
     predictions_name,
-    read_report,
+    report_of,
 )
 from llm_ctr_pipeline.training.history import TrainingResults
 from llm_ctr_pipeline.training.paths import PATHS
@@ -27,36 +28,10 @@ from llm_ctr_pipeline.training.paths import PATHS
 BESIDE_THE_LOG = ("x1", "x2")  # no path is tested on them when it was trained
 SHORT_ID = 8  # letters of a run's id that tell it from others
 
-FoundModels = list[tuple[ModelReport, ResultFiles]]
-
-
-@dataclass(frozen=True)
-class MlflowRun:
-    """The artifacts of an MLflow run, as result files.
-
-    Attributes:
-        run_id: Its id.
-    """
-
-    run_id: str
-
-    def has(self, name: str) -> bool:
-        """Whether there is such an artifact."""
-        artifacts = mlflow.MlflowClient().list_artifacts(self.run_id)
-        return name in {artifact.path for artifact in artifacts}
-
-    def read(self, name: str) -> bytes:
-        """Read an artifact that is there."""
-        # A bar for each of three small files says nothing.
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        with tempfile.TemporaryDirectory() as scratch:
-            file = mlflow.MlflowClient().download_artifacts(self.run_id, name, scratch)
-            return Path(file).read_bytes()
-
 
 def find_models(
     outputs: Path, reports: Path, settings: CompareParams
-) -> tuple[FoundModels, dict[str, str]]:
+) -> tuple[list[FoundModel], dict[str, str]]:
     """Find the models that the settings name, and check that their reports can be compared.
 
     Args:
@@ -65,8 +40,8 @@ def find_models(
         settings: What to compare.
 
     Returns:
-        The models' reports and files in the order asked for, predictions not read yet; and the
-        command that makes the results, for each path that has none.
+        The models in the order asked for, predictions not read yet; and the command that makes
+        the results, for each path that has none.
 
     Raises:
         NotComparableError: Results are missing, or were not made on the same rows.
@@ -88,25 +63,22 @@ def pipeline_of(path: str) -> str:
 
 def _find_paths(
     outputs: Path, reports: Path, settings: CompareParams
-) -> tuple[FoundModels, dict[str, str]]:
-    tested = evaluation_name(settings.dataset, settings.split)
-    needed = (TRAINING_RESULTS, tested, predictions_name(settings.dataset, settings.split))
-    found: FoundModels = []
+) -> tuple[list[FoundModel], dict[str, str]]:
+    found: list[FoundModel] = []
     missing = {}
     for path in settings.path_names or PATHS:
-        files = PathFiles(reports / path, outputs / path)
-        if all(files.has(name) for name in needed):
-            evaluation = read_report(files, path, Evaluation, tested)
-            training = read_report(files, path, TrainingResults, TRAINING_RESULTS)
-            found.append((ModelReport(path, evaluation, training), files))
+        model = find_path(path, outputs, reports, settings.dataset, settings.split)
+        if model is None:
+            trained = (reports / path / TRAINING_RESULTS).exists()
+            missing[path] = _command(path, settings, trained=trained)
         else:
-            missing[path] = _command(path, settings, trained=files.has(TRAINING_RESULTS))
+            found.append(model)
     wanted = {*settings.path_names, settings.baseline} & {*missing}
-    if wanted or len(found) < FEWEST_COMPARED:
+    if len(found) < FEWEST_COMPARED:
+        wanted = {*missing}
+    if wanted:
         commands = "; ".join(
-            f"for {path} run `{command}`"
-            for path, command in missing.items()
-            if path in wanted or len(found) < FEWEST_COMPARED
+            f"for {path} run `{command}`" for path, command in missing.items() if path in wanted
         )
         raise NotComparableError(
             f"a comparison needs the results of {FEWEST_COMPARED} models on {settings.dataset} "
@@ -127,30 +99,47 @@ def _command(path: str, settings: CompareParams, *, trained: bool) -> str:
     return train if tested_by_training else f"{train} && {evaluate}"
 
 
-def _find_runs(settings: CompareParams) -> FoundModels:
+def _find_runs(settings: CompareParams) -> list[FoundModel]:
     tested = evaluation_name(settings.dataset, settings.split)
-    read = []
-    for run_id in settings.run_ids:
-        files = MlflowRun(run_id)
-        try:
-            absent = [name for name in (tested, TRAINING_RESULTS) if not files.has(name)]
-        except MlflowException as error:
-            raise NotComparableError(
-                f"compare.runs names {run_id}, which cannot be read at "
-                f"{mlflow.get_tracking_uri()} ({error.message}): copy the id from `mlflow ui`"
-            ) from error
-        if absent:
-            raise NotComparableError(
-                f"the MLflow run {run_id} has no artifact {absent[0]}: name runs that trained a "
-                f"model and tested it on {settings.dataset} {settings.split}"
-            )
-        evaluation = read_report(files, run_id, Evaluation, tested)
-        training = read_report(files, run_id, TrainingResults, TRAINING_RESULTS)
-        read.append((files, evaluation, training))
-    paths = [evaluation.path for _, evaluation, _ in read]
-    found: FoundModels = []
-    for files, evaluation, training in read:
-        path, run_id = evaluation.path, files.run_id
+    read = [
+        (
+            _report(run_id, Evaluation, tested, settings),
+            _report(run_id, TrainingResults, TRAINING_RESULTS, settings),
+        )
+        for run_id in settings.run_ids
+    ]
+    paths = [evaluation.path for evaluation, _ in read]
+    predictions = predictions_name(settings.dataset, settings.split)
+    found: list[FoundModel] = []
+    for run_id, path, reports in zip(settings.run_ids, paths, read, strict=True):
         name = path if paths.count(path) == 1 else f"{path} {run_id[:SHORT_ID]}"
-        found.append((ModelReport(name, evaluation, training, run_id), files))
+        report = ModelReport(name, *reports, run_id)
+        found.append((report, partial(_artifact, run_id, predictions)))
     return found
+
+
+def _report(run_id: str, record: type[RecordT], name: str, settings: CompareParams) -> RecordT:
+    try:
+        content = _artifact(run_id, name)
+    except MlflowException as error:
+        raise NotComparableError(
+            f"compare.runs names {run_id}, which cannot be read at "
+            f"{mlflow.get_tracking_uri()} ({error.message}): copy the id from `mlflow ui`"
+        ) from error
+    if content is None:
+        raise NotComparableError(
+            f"the MLflow run {run_id} has no artifact {name}: name runs that trained a "
+            f"model and tested it on {settings.dataset} {settings.split}"
+        )
+    return report_of(content, record, name, run_id)
+
+
+def _artifact(run_id: str, name: str) -> bytes | None:
+    """Read an artifact of an MLflow run; None if there is none."""
+    # A bar for each of three small files says nothing.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    client = mlflow.MlflowClient()
+    if name not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        return Path(client.download_artifacts(run_id, name, scratch)).read_bytes()
