@@ -61,7 +61,8 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
     def save(self, data: Frozen) -> None:
         """Write the file beside its place, then move it there."""
         if not isinstance(data, self._record):
-            raise DatasetError(f"{self._filepath} holds a {self._record.__name__}, not {data!r}")
+            kind = type(data).__name__
+            raise DatasetError(f"{self._filepath} holds a {self._record.__name__}, not a {kind}")
         with drafted(self._filepath) as draft:
             draft.write_text(json.dumps(data.to_json(), indent=2), encoding="utf-8")
 

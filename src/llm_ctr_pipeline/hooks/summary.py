@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_ctr_pipeline.reporting.comparison import Comparison
-from llm_ctr_pipeline.reporting.comparison_table import Table as TextTable
-from llm_ctr_pipeline.reporting.comparison_table import legend_of, tables_of
-from llm_ctr_pipeline.reporting.evaluation import Evaluation
+if TYPE_CHECKING:  # they bring scikit-learn along, and every command imports this module
+    from llm_ctr_pipeline.reporting.comparison import Comparison
+    from llm_ctr_pipeline.reporting.comparison_table import Table as TextTable
+    from llm_ctr_pipeline.reporting.evaluation import Evaluation
 
 PIPE_WIDTH = 120
 
@@ -62,7 +63,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     return "\n".join(lines)
 
 
-def print_comparison(comparison: Comparison, place: Path, console: Console) -> None:
+def print_comparison(comparison: "Comparison", place: Path, console: Console) -> None:
     """Print the tables of a comparison, what its columns mean, and where it lies.
 
     Args:
@@ -70,6 +71,8 @@ def print_comparison(comparison: Comparison, place: Path, console: Console) -> N
         place: Its folder.
         console: Where to print.
     """
+    from llm_ctr_pipeline.reporting.comparison_table import legend_of, tables_of
+
     console.print(Text(f"\n{comparison.title}\n", style="bold"))
     for table in tables_of(comparison):
         shown = _shown_table(table)
@@ -82,7 +85,7 @@ def print_comparison(comparison: Comparison, place: Path, console: Console) -> N
     console.print(Text(places), soft_wrap=True)
 
 
-def _shown_table(table: TextTable, *, tall: bool = False) -> Table:
+def _shown_table(table: "TextTable", *, tall: bool = False) -> Table:
     """A table as Rich draws it; a tall one has its intervals on lines of their own."""
 
     def lines(cell: str) -> Text:
@@ -104,7 +107,7 @@ def _is_report(name: str) -> bool:
     return local in {"evaluation_report", "evaluation_test"}
 
 
-def _metric_lines(evaluation: Evaluation) -> list[str]:
+def _metric_lines(evaluation: "Evaluation") -> list[str]:
     lines = [
         f"\n[bold]{evaluation.title}[/bold]  ({evaluation.rows:,} rows, {evaluation.source})",
         f"  {'AUC':<12}{evaluation.auc:.4f}   95% interval {evaluation.auc_low:.4f} to "
@@ -122,7 +125,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def _outdated_lines(evaluation: Evaluation, catalog: DataCatalog) -> list[str]:
+def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]:
     """Say that an earlier comparison does not hold what was just tested."""
     if "comparison" not in catalog or not catalog.exists("comparison"):
         return []

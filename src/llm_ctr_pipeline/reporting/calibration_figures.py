@@ -110,14 +110,13 @@ def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison
 
 def _shown_range(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
     """Choose axes that hold all bins and their intervals."""
-    lows, highs = [], []
+    ends = []
     for table in tables:
         shown = table[["mean_predicted", "observed_low", "observed_high"]].to_numpy()
         low, high = float(shown.min()), float(shown.max())
         pad = 0.05 * (high - low)
-        lows.append(max(0.0, low - pad))
-        highs.append(min(1.0, high + pad))
-    return min(lows), max(highs)
+        ends += [max(0.0, low - pad), min(1.0, high + pad)]
+    return min(ends), max(ends)
 
 
 def _bins_trace(table: pd.DataFrame, name: str, style: ModelStyle) -> go.Scatter:

@@ -80,24 +80,22 @@ def predictions_name(dataset: str, split: str) -> str:
     return f"{dataset}_{split}_predictions.parquet"
 
 
-def find_path(
-    path: str, outputs: Path, reports: Path, dataset: str, split: str
-) -> FoundModel | None:
-    """Find a training path's test and training; None if a file of them is missing.
+def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundModel | None:
+    """Find a training path's results on a split; None if a file of them is missing.
 
     Args:
-        path: Its name, and that of its folders.
-        outputs: The folder with one folder of predictions a path.
-        reports: The folder with one folder of reports a path.
-        dataset: The dataset of the rows it was tested on.
-        split: Their split.
+        outputs: The path's folder of predictions.
+        reports: Its folder of reports; both have its name.
+        dataset: The dataset that it was tested on.
+        split: The split.
 
     Raises:
         NotComparableError: See `report_of`.
     """
-    training = reports / path / TRAINING_RESULTS
-    tested = reports / path / evaluation_name(dataset, split)
-    predictions = outputs / path / predictions_name(dataset, split)
+    path = reports.name
+    training = reports / TRAINING_RESULTS
+    tested = reports / evaluation_name(dataset, split)
+    predictions = outputs / predictions_name(dataset, split)
     if not (training.exists() and tested.exists() and predictions.exists()):
         return None
     report = ModelReport(
@@ -123,11 +121,12 @@ def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> R
     try:
         return record.from_json(json.loads(content))
     except ValidationError as error:
-        missing = {str(one["loc"][-1]): None for one in error.errors() if one["type"] == "missing"}
-        fault = f"no {', '.join(missing)}" if missing else f"other content ({error.errors()[0]})"
+        first, *_ = faults = error.errors()
+        missing = {str(fault["loc"][-1]): None for fault in faults if fault["type"] == "missing"}
+        what = f"no {', '.join(missing)}" if missing else f"other content ({first['loc']})"
         made, make = ("trained", "train") if record is TrainingResults else ("tested", "evaluate")
         raise NotComparableError(
-            f"{model} was {made} with an older version of this project: its {name} has {fault}; "
+            f"{model} was {made} with an older version of this project: its {name} has {what}; "
             f"{make} it again"
         ) from error
 

@@ -67,7 +67,7 @@ def _find_paths(
     found: list[FoundModel] = []
     missing = {}
     for path in settings.path_names or PATHS:
-        model = find_path(path, outputs, reports, settings.dataset, settings.split)
+        model = find_path(outputs / path, reports / path, settings.dataset, settings.split)
         if model is None:
             trained = (reports / path / TRAINING_RESULTS).exists()
             missing[path] = _command(path, settings, trained=trained)
