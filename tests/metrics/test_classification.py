@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from llm_ctr_pipeline.metrics.calibration import expected_calibration_error
 from llm_ctr_pipeline.metrics.checks import InvalidPredictionsError, SingleClassError
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.metrics.delong import auc_interval
+from llm_ctr_pipeline.metrics.delong import interval_of, place_rows
 
 
 def _log(rows: int, decimals: int = 16) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
@@ -23,7 +23,7 @@ def _log(rows: int, decimals: int = 16) -> tuple[npt.NDArray[np.int8], npt.NDArr
 def test_equals_the_libraries(decimals: int) -> None:
     labels, probabilities = _log(5000, decimals)
     metrics = classification_metrics(labels, probabilities)
-    interval = auc_interval(labels, probabilities)
+    interval = interval_of(place_rows(labels, probabilities))
     assert metrics.auc == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
     assert (metrics.auc_low, metrics.auc_high) == (interval.low, interval.high)
     assert metrics.auc_low < metrics.auc < metrics.auc_high

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from llm_ctr_pipeline.metrics.checks import InvalidPredictionsError, SingleClassError
-from llm_ctr_pipeline.metrics.delong import Estimate, auc_interval, difference_of, place_rows
+from llm_ctr_pipeline.metrics.delong import Estimate, difference_of, interval_of, place_rows
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -37,6 +37,10 @@ def _covariance(labels: BoolArray, a: FloatArray, b: FloatArray) -> npt.NDArray[
     return np.asarray(covariance)
 
 
+def _auc(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Estimate:
+    return interval_of(place_rows(labels, probabilities))
+
+
 def _paired(labels: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     return difference_of(place_rows(labels, a), place_rows(labels, b))
 
@@ -44,7 +48,7 @@ def _paired(labels: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> Estima
 @pytest.mark.parametrize("decimals", [16, 2, 1])
 def test_one_model_equals_the_pairwise_definition(decimals: int) -> None:
     labels, a, _ = _two_models(np.random.default_rng(1), 400, decimals)
-    interval = auc_interval(labels, a)
+    interval = _auc(labels, a)
     variance = _covariance(labels, a, a)[0, 0]
     assert interval.value == pytest.approx(roc_auc_score(labels, a), abs=1e-12)
     assert interval.standard_error == pytest.approx(np.sqrt(variance), rel=1e-9)
@@ -79,7 +83,7 @@ def test_standard_errors_equal_the_bootstrap() -> None:
         aucs.append((roc_auc_score(labels[rows], a[rows]), found.value))
     spread = np.std(aucs, axis=0, ddof=1)
     # 400 replicates know a standard deviation to 3.5%
-    assert auc_interval(labels, a).standard_error == pytest.approx(spread[0], rel=0.12)
+    assert _auc(labels, a).standard_error == pytest.approx(spread[0], rel=0.12)
     assert _paired(labels, a, b).standard_error == pytest.approx(spread[1], rel=0.12)
 
 
@@ -89,7 +93,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     covered = []
     for _ in range(600):
         labels, a, b = _two_models(rng, 200)
-        interval = auc_interval(labels, a)
+        interval = _auc(labels, a)
         pair = _paired(labels, a, b)
         covered.append(
             (
@@ -129,7 +133,7 @@ def test_the_same_ranking_twice_is_no_difference() -> None:
 def test_perfect_separation_keeps_an_interval(clicks_above: bool) -> None:
     labels = np.arange(100) < 30
     probabilities = np.where(labels == clicks_above, 0.8, 0.1)
-    interval = auc_interval(labels, probabilities)
+    interval = _auc(labels, probabilities)
     bound = 0.025 ** (1 / 30)
     ends = (bound, 1.0) if clicks_above else (0.0, 1 - bound)
     assert interval.value == float(clicks_above)
@@ -137,13 +141,13 @@ def test_perfect_separation_keeps_an_interval(clicks_above: bool) -> None:
 
 
 def test_one_row_of_a_class_says_nothing() -> None:
-    interval = auc_interval([1, 0, 0, 0], [0.5, 0.1, 0.2, 0.9])
+    interval = _auc([1, 0, 0, 0], [0.5, 0.1, 0.2, 0.9])
     assert interval.value == pytest.approx(2 / 3)
     assert (interval.low, interval.high, interval.standard_error) == (0.0, 1.0, 0.0)
 
 
 def test_a_constant_model_is_a_coin_for_sure() -> None:
-    interval = auc_interval([1, 0, 1, 0, 0, 1, 1], [0.17] * 7)
+    interval = _auc([1, 0, 1, 0, 0, 1, 1], [0.17] * 7)
     assert (interval.value, interval.low, interval.high) == (0.5, 0.5, 0.5)
 
 
@@ -151,7 +155,7 @@ def test_the_interval_stays_within_0_and_1() -> None:
     labels = np.array([False] * 20 + [True] * 20)
     probabilities = np.linspace(0, 1, 40)
     probabilities[[19, 20]] = probabilities[[20, 19]]
-    interval = auc_interval(labels, probabilities)
+    interval = _auc(labels, probabilities)
     assert 0.9 < interval.low < interval.value < interval.high < 1
 
 
@@ -161,19 +165,19 @@ def test_float16_ties_among_many_rows() -> None:
     halves = a.astype(np.float16), b.astype(np.float16)
     found = _paired(labels, *halves)
     for half in halves:
-        auc = auc_interval(labels, half).value
+        auc = _auc(labels, half).value
         assert auc == pytest.approx(roc_auc_score(labels, half), abs=1e-12)
     assert found.p_value < 1e-12
 
 
 def test_results_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        auc_interval([1, 0], [0.5, 0.1]).value = 0.0  # type: ignore[misc]
+        _auc([1, 0], [0.5, 0.1]).value = 0.0  # type: ignore[misc]
 
 
 def test_errors() -> None:
     with pytest.raises(SingleClassError, match="x4 test: all 2 rows have label 1"):
-        auc_interval([1, 1], [0.1, 0.2], split="x4 test")
+        place_rows([1, 1], [0.1, 0.2], split="x4 test")
     with pytest.raises(SingleClassError, match="x4 test: all 2 rows have label 0"):
         place_rows([0, 0], [0.1, 0.2], split="x4 test")
     with pytest.raises(InvalidPredictionsError, match="x4 test: 2 labels but 1 prob"):

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 from sklearn.metrics import auc
 
-from llm_ctr_pipeline.metrics.delong import auc_interval
+from llm_ctr_pipeline.metrics.delong import interval_of, place_rows
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.reporting.roc_figures import CURVE_POINTS, roc_figure
 
@@ -18,7 +18,7 @@ def test_roc_curve_is_thinned_but_true(
     labels, probabilities = log(20_000)
     figure = roc_figure(*tested(labels, probabilities))
     model, chance = figure.data
-    interval = auc_interval(labels, probabilities)
+    interval = interval_of(place_rows(labels, probabilities))
     assert len(model.x) == len(model.customdata) <= CURVE_POINTS
     assert (model.x[0], model.y[0], model.x[-1], model.y[-1]) == (0, 0, 1, 1)
     assert auc(model.x, model.y) == pytest.approx(interval.value, abs=1e-4)

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.metrics.calibration import expected_calibration_error
 from llm_ctr_pipeline.metrics.checks import check_both_classes, checked_predictions
-from llm_ctr_pipeline.metrics.delong import auc_interval
+from llm_ctr_pipeline.metrics.delong import interval_of, place_rows
 
 THRESHOLD = 0.5
 
@@ -19,7 +19,7 @@ class ClassificationMetrics(Frozen):
 
     Attributes:
         auc: Area under the ROC curve.
-        auc_low: Lower end of its 95% interval (DeLong, see `auc_interval`).
+        auc_low: Lower end of its 95% interval (DeLong, see `interval_of`).
         auc_high: Upper end of its 95% interval.
         logloss: Mean negative log-likelihood, in nats a row.
         accuracy: Percent of rows on the right side of 0.5; with a click rate of 0.17, 83 is what
@@ -68,7 +68,7 @@ def classification_metrics(
     """
     labels_N, probabilities_N = checked_predictions(labels_N, probabilities_N, split)
     check_both_classes(labels_N, split)
-    interval = auc_interval(labels_N, probabilities_N, split=split)
+    interval = interval_of(place_rows(labels_N, probabilities_N, split=split))
     return ClassificationMetrics(
         auc=float(roc_auc_score(labels_N, probabilities_N)),
         auc_low=interval.low,

@@ -86,10 +86,6 @@ class Placements:
         )
         return float(np.sqrt(variance))
 
-    def minus(self, other: "Placements") -> "Placements":
-        """The components of a difference, which carry the covariance of the two with them."""
-        return Placements(self.below - other.below, self.above - other.above)
-
 
 def place_rows(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, split: str = "the split"
@@ -115,13 +111,6 @@ def place_rows(
     below_P = rank_N[labels_N] - rankdata(probabilities_N[labels_N])
     below_Q = rank_N[~labels_N] - rankdata(probabilities_N[~labels_N])
     return Placements(below=below_P, above=below_P.size - below_Q)
-
-
-def auc_interval(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, split: str = "the split"
-) -> Estimate:
-    """Compute the AUC and its confidence interval: `interval_of` what `place_rows` gives."""
-    return interval_of(place_rows(labels, probabilities, split=split))
 
 
 def interval_of(placements: Placements) -> Estimate:
@@ -181,7 +170,8 @@ def difference_of(a: Placements, b: Placements, *, split: str = "the split") -> 
             f"{split}: {clicks:,} clicks and {others:,} non-clicks, but the paired test needs at "
             f"least {FEWEST_ROWS} of each: compare the models on more rows"
         )
-    paired = a.minus(b)
+    # The components of a difference carry the covariance of the two with them.
+    paired = Placements(a.below - b.below, a.above - b.above)
     difference, error = paired.mean, paired.standard_error
     if error == 0 and difference != 0:
         raise TooFewRowsError(

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.comparison_table import duration
-from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, apply_comparison_style, styled
+from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, add_notes, apply_style, styled
 
 _MINUTE, _HOUR = 60, 3600
 _TICKS = (
@@ -56,8 +56,9 @@ def auc_against_time(comparison: Comparison) -> go.Figure:
             yanchor="bottom",
             font={"color": GREY},
         )
-    apply_comparison_style(figure, "AUC against training time", comparison)
+    apply_style(figure, "AUC against training time", comparison.title)
     figure.update_layout(legend={"x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"})
+    add_notes(figure, comparison)
     seconds = [model.training_seconds for model in comparison.models]
     figure.update_xaxes(
         title_text="Training time (logarithmic axis)",

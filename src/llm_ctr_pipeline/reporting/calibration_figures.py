@@ -18,7 +18,7 @@ from llm_ctr_pipeline.reporting.plot_style import (
     ONE_MODEL,
     TOP_LEFT,
     ModelStyle,
-    apply_comparison_style,
+    add_notes,
     apply_style,
     diagonal,
     styled,
@@ -65,10 +65,10 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
         f"Calibration error {evaluation.expected_calibration_error:.4f}, "
         f"predicted / observed {evaluation.calibration_ratio:.3f}",
     )
-    figure.update_layout(bargap=0.05)
     beyond = int(((probabilities_N < low) | (probabilities_N > high)).sum())
     note = f" ({beyond:,} of {probabilities_N.size:,} rows lie beyond this axis)" if beyond else ""
     _set_axes(figure, low, high, note)
+    figure.update_layout(bargap=0.05)
     return figure
 
 
@@ -102,9 +102,9 @@ def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison
             hovertemplate="around %{x:.4f}: %{y:.2%} of the rows<extra></extra>",
         )
         figure.add_trace(distribution, row=2, col=1)
-    apply_comparison_style(figure, "Calibration", comparison)
-    _set_axes(figure, low, high)
-    figure.update_yaxes(tickformat=".0%", row=2, col=1)
+    apply_style(figure, "Calibration", comparison.title)
+    _set_axes(figure, low, high, rows_format=".0%")
+    add_notes(figure, comparison)
     return figure
 
 
@@ -157,9 +157,12 @@ def _histogram(
     return (edges[:-1] + edges[1:]) / 2, rows_H
 
 
-def _set_axes(figure: go.Figure, low: float, high: float, note: str = "") -> None:
+def _set_axes(
+    figure: go.Figure, low: float, high: float, note: str = "", rows_format: str | None = None
+) -> None:
     figure.update_layout(legend=TOP_LEFT)
     figure.update_xaxes(range=[low, high])
     figure.update_xaxes(title_text=f"Predicted click probability{note}", row=2, col=1)
     figure.update_yaxes(title_text="Observed click rate", range=[low, high], row=1, col=1)
-    figure.update_yaxes(title_text="Rows", rangemode="tozero", nticks=4, row=2, col=1)
+    counts = {"tickformat": rows_format, "rangemode": "tozero", "nticks": 4}
+    figure.update_yaxes(title_text="Rows", **counts, row=2, col=1)

@@ -144,9 +144,8 @@ def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> N
         figure.update_layout(title={"subtitle": {"text": subtitle, "font": {"color": GREY}}})
 
 
-def apply_comparison_style(figure: go.Figure, title: str, comparison: Comparison) -> None:
-    """Give a comparison's figure the house look, its title, and its notes below."""
-    apply_style(figure, title, comparison.title)
+def add_notes(figure: go.Figure, comparison: Comparison) -> None:
+    """Write what must be known of marked models below the figure."""
     lines = [line for note in comparison.notes for line in textwrap.wrap(note, NOTE_WIDTH)]
     if not lines:
         return

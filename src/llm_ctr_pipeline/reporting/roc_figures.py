@@ -17,7 +17,7 @@ from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.plot_style import (
     ONE_MODEL,
     ModelStyle,
-    apply_comparison_style,
+    add_notes,
     apply_style,
     diagonal,
     styled,
@@ -31,6 +31,7 @@ GRID_POINTS = 201
 _X_TITLE = "False positive rate (share of non-clicks)"
 _Y_TITLE = "True positive rate (share of clicks)"
 _RANGE = [-0.01, 1.01]
+_BOTTOM_RIGHT = {"x": 0.98, "y": 0.03, "xanchor": "right", "yanchor": "bottom"}
 
 Curve = tuple[FloatArray, FloatArray, FloatArray]
 
@@ -56,7 +57,7 @@ def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
     if evaluation.best_possible_auc is not None:
         subtitle += f", best possible AUC on this log {evaluation.best_possible_auc:.4f}"
     apply_style(figure, f"ROC, {evaluation.title}", subtitle)
-    figure.update_layout(legend=_bottom_right(0.03), hovermode="closest")
+    figure.update_layout(legend=_BOTTOM_RIGHT, hovermode="closest")
     figure.update_xaxes(title_text=_X_TITLE, range=_RANGE)
     figure.update_yaxes(title_text=_Y_TITLE, range=_RANGE)
     return figure
@@ -85,8 +86,9 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
         difference = _difference_trace(grid_G, tpr_G - baseline_G, compared.label, style)
         figure.add_trace(difference, row=2, col=1)
     figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"), row=1, col=1)
-    apply_comparison_style(figure, "ROC", comparison)
-    figure.update_layout(legend=_bottom_right(0.34), hovermode="closest")
+    apply_style(figure, "ROC", comparison.title)
+    figure.update_layout(legend={**_BOTTOM_RIGHT, "y": 0.34}, hovermode="closest")
+    add_notes(figure, comparison)
     figure.update_xaxes(range=_RANGE)
     figure.update_xaxes(title_text=_X_TITLE, row=2, col=1)
     figure.update_yaxes(title_text=_Y_TITLE, range=_RANGE, row=1, col=1)
@@ -128,10 +130,6 @@ def _difference_trace(
         showlegend=False,
         hovertemplate=f"at FPR %{{x:.3f}}: %{{y:+.4f}}<extra>{name}</extra>",
     )
-
-
-def _bottom_right(height: float) -> dict[str, float | str]:
-    return {"x": 0.98, "y": height, "xanchor": "right", "yanchor": "bottom"}
 
 
 def _thin(fpr_C: FloatArray, tpr_C: FloatArray) -> npt.NDArray[np.intp]:

@@ -11,12 +11,6 @@ from llm_ctr_pipeline.reporting.results import ScoredModel, scored
 
 logger = logging.getLogger(__name__)
 
-TRACKED = ("auc", "logloss")
-TRACKED_DIFFERENCES = (
-    *("auc", "auc_low", "auc_high", "p_value", "p_value_holm"),
-    *("logloss", "logloss_low", "logloss_high"),
-)
-
 
 def compare(
     outputs: Path, reports: Path, settings: CompareParams
@@ -33,9 +27,10 @@ def track(comparison: Comparison) -> dict[str, Any]:
     """Name each model's numbers and its differences to the baseline for MLflow."""
     tracked = {}
     for model in comparison.models:
-        numbers = {key: getattr(model, key) for key in TRACKED}
-        for key in TRACKED_DIFFERENCES if model.difference else ():
-            numbers[f"difference_{key}"] = getattr(model.difference, key)
+        numbers = {"auc": model.auc, "logloss": model.logloss}
+        if model.difference:
+            differences = model.difference.model_dump(exclude={"z"})
+            numbers |= {f"difference_{key}": value for key, value in differences.items()}
         for key, value in numbers.items():
             tracked[f"{key}/{model.name}"] = {"value": value, "step": 0}
     return tracked
