@@ -126,8 +126,8 @@ def test_the_best_checkpoint_is_what_is_tested(trained: DataCatalog) -> None:
     assert predictions["label"].tolist() == rows["label"].to_pylist()
     np.testing.assert_allclose(predictions["probability"], by_hand, rtol=1e-5)
     report = trained.load("single_phase.evaluation_test")
-    assert report["auc"] == pytest.approx(roc_auc_score(rows["label"].to_numpy(), by_hand))
-    assert report["logloss"] == pytest.approx(log_loss(rows["label"].to_numpy(), by_hand))
+    assert report.auc == pytest.approx(roc_auc_score(rows["label"].to_numpy(), by_hand))
+    assert report.logloss == pytest.approx(log_loss(rows["label"].to_numpy(), by_hand))
 
 
 def test_the_order_of_stored_rows_changes_nothing(

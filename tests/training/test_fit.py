@@ -7,7 +7,6 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -143,7 +142,7 @@ def test_patience_begins_anew_with_every_better_validation(
 
     def pretend(labels: Any, probabilities: Any, split: str) -> Any:
         metrics = classification_metrics(labels, probabilities, split)
-        return type(metrics)(**{**asdict(metrics), "auc": next(aucs)})
+        return type(metrics)(**{**metrics.to_json(), "auc": next(aucs)})
 
     classification_metrics = fit_module.classification_metrics
     monkeypatch.setattr(fit_module, "classification_metrics", pretend)

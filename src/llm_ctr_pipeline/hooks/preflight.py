@@ -262,8 +262,8 @@ def _check_device(training: Any, llm: Any) -> None:
 
 def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where results to compare are missing or of different rows, or this run makes them."""
-    from llm_ctr_pipeline.metrics.comparison import NotComparableError
-    from llm_ctr_pipeline.pipelines.compare.results import find_models
+    from llm_ctr_pipeline.pipelines.compare.sources import find_models
+    from llm_ctr_pipeline.reporting.results import NotComparableError
 
     if any(name.endswith("_predictions") for name in pipeline.all_outputs()):
         # It reads them by folder, so Kedro knows no order between the two.

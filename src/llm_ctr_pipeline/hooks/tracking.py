@@ -18,8 +18,9 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
 from llm_ctr_pipeline.hooks.database import provide_database
-from llm_ctr_pipeline.params import PATHS, StagesParams
+from llm_ctr_pipeline.params import StagesParams
 from llm_ctr_pipeline.resolvers import tracking_uri
+from llm_ctr_pipeline.training.paths import PATHS
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]

@@ -4,7 +4,7 @@ Kedro hands a node one of these where its argument is annotated so, and rejects 
 value or an unknown key before any node runs.
 """
 
-from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
+from llm_ctr_pipeline.params.evaluation import FEWEST_COMPARED, CompareParams, EvaluationParams
 from llm_ctr_pipeline.params.logs import (
     DownloadParams,
     PreprocessParams,
@@ -20,7 +20,7 @@ from llm_ctr_pipeline.params.training import (
 )
 
 __all__ = [
-    "PATHS",
+    "FEWEST_COMPARED",
     "ArchitectureParams",
     "CompareParams",
     "DeepFmParams",

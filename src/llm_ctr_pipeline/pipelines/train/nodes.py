@@ -22,6 +22,7 @@ from llm_ctr_pipeline.pipelines.train.path import (
 from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.devices import choose_kernel
+from llm_ctr_pipeline.training.history import TrainingResults
 
 
 def train_single_phase(
@@ -66,4 +67,4 @@ def create_llm_ctr(
 
 def draw_learning_curve(results: dict[str, Any]) -> go.Figure:
     """Draw losses and validation AUC over the epochs of all stages."""
-    return learning_curve_figure(results["epochs"], title=f"Learning curve, {results['path']}")
+    return learning_curve_figure(TrainingResults.from_json(results))
