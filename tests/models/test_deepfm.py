@@ -12,7 +12,6 @@ from llm_ctr_pipeline.models.deepfm import (
     ordered_products,
     pairwise_products,
 )
-from llm_ctr_pipeline.models.mlp import Mlp
 
 FIELD_SIZES = (3, 5, 4)
 CONFIG = DeepFmConfig(4, 0.5, gen=True, gen_gamma=6.0, hidden_sizes=(8, 6), dropout=0.0)
@@ -146,17 +145,6 @@ def test_autocast_leaves_the_sums_in_float32(config: DeepFmConfig) -> None:
     assert rounded_B.dtype == torch.float32
     # bfloat16 counts in steps of 4 at 1000
     torch.testing.assert_close(rounded_B - 1000, exact_B, rtol=0.02, atol=0.02)
-
-
-def test_dropout_drops_in_training_alone() -> None:
-    torch.manual_seed(0)
-    mlp = Mlp(4, (64, 64), dropout=0.5)
-    inputs_BI = torch.randn(8, 4)
-    assert not torch.equal(mlp(inputs_BI), mlp(inputs_BI))
-    mlp.eval()
-    assert torch.equal(mlp(inputs_BI), mlp(inputs_BI))
-    assert len([*mlp.layers]) == 6
-    assert len([*Mlp(4, (64, 64), dropout=0.0).layers]) == 4
 
 
 @pytest.mark.parametrize("gen", [True, False])

@@ -6,11 +6,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
-from llm_ctr_pipeline.models.projector import Projector
 from llm_ctr_pipeline.models.prompt import PromptTokens
 
 MakeLm = Callable[..., PreTrainedModel]
@@ -129,39 +126,3 @@ def test_log_odds_are_the_difference_of_the_answers_logits(make_model: MakeModel
     over_answers = nn.functional.cross_entropy(logits_B2, labels_B)
     of_log_odds = nn.functional.binary_cross_entropy_with_logits(model(IDS_BF), labels_B.float())
     torch.testing.assert_close(of_log_odds, over_answers)
-
-
-def test_every_field_has_its_own_rows_of_the_one_table() -> None:
-    embedding = FieldEmbedding((2, 3, 4), embedding_dim=2, init_std=0.01)
-    embedding.table.weight.data = torch.arange(9.0)[:, None].expand(9, 2).clone()
-    ids_BF = torch.tensor([[0, 0, 0], [1, 2, 3]], dtype=torch.int32)
-    assert embedding(ids_BF)[:, :, 0].tolist() == [[0, 2, 5], [1, 4, 8]]
-    assert set(embedding.state_dict()) == {"table.weight"}
-
-
-def test_the_embedding_starts_with_the_standard_deviation_asked_for() -> None:
-    torch.manual_seed(0)
-    embedding = FieldEmbedding((3000, 2000), embedding_dim=16, init_std=0.01)
-    assert embedding.table.weight.std().item() == pytest.approx(0.01, rel=0.02)
-
-
-def test_gen_is_gamma_times_relu_of_one_matrix_over_all_fields() -> None:
-    gen = GenEncoder(num_fields=3, embedding_dim=2, gamma=6.0)
-    embedded_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    (weight,) = gen.parameters()
-    assert weight.shape == (6, 6)
-    expected = 6.0 * (embedded_BFD.reshape(4, 6) @ weight.T).clamp(min=0).reshape(4, 3, 2)
-    torch.testing.assert_close(gen(embedded_BFD), expected)
-
-
-def test_the_projector_treats_every_field_alike() -> None:
-    projector = Projector(2, 8, 32)
-    features_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    tokens_BFH = projector(features_BFD)
-    assert tokens_BFH.shape == (4, 3, 32)
-    torch.testing.assert_close(projector(features_BFD[:, [2, 0, 1]]), tokens_BFH[:, [2, 0, 1]])
-    first, gelu, second, layer_norm = projector.layers
-    expected = layer_norm(second(gelu(first(features_BFD))))
-    torch.testing.assert_close(tokens_BFH, expected)
-    assert isinstance(gelu, nn.GELU)
-    assert tokens_BFH.mean(dim=-1).abs().max() < 1e-5

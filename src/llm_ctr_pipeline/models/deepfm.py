@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
-from llm_ctr_pipeline.models.mlp import Mlp
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Mlp
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.models.deepfm import DeepFm
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.loading import LlmSource, load_llm
-from llm_ctr_pipeline.models.projector import Projector
 from llm_ctr_pipeline.models.prompt import PromptTokens, tokenize_prompt
 
 
