@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from benchmarks.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.training.devices import (
     choose_kernel,
     count_weights,
