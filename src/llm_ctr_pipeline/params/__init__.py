@@ -11,7 +11,6 @@ from llm_ctr_pipeline.params.logs import (
     PreprocessParams,
     RecodingsParams,
 )
-from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
 from llm_ctr_pipeline.params.training import (
     DeepFmStagesParams,
     StageParams,
@@ -22,15 +21,11 @@ from llm_ctr_pipeline.params.training import (
 
 __all__ = [
     "PATHS",
-    "ArchitectureParams",
     "CompareParams",
-    "DeepFmParams",
     "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
     "GeneratedLogParams",
-    "LlmParams",
-    "ModelParams",
     "PreprocessParams",
     "RecodingsParams",
     "StageParams",
