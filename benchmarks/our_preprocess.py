@@ -16,9 +16,15 @@ from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
 from llm_ctr_pipeline.data.features.encode import encode_splits, write_encoded
 from llm_ctr_pipeline.data.features.feature_map import FitSource
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder, raw_splits, read_raw_log
+from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.raw.raw_log import (
+    CheckedLog,
+    check_raw_log,
+    open_raw_files,
+    open_raw_rows,
+    write_raw_rows,
+)
 from llm_ctr_pipeline.data.storage.engine import write_parquet
-from llm_ctr_pipeline.params import LogParams
 
 PARAMETERS = Path(__file__).parents[1] / "conf" / "base" / "parameters_preprocess.yml"
 
@@ -26,18 +32,18 @@ PARAMETERS = Path(__file__).parents[1] / "conf" / "base" / "parameters_preproces
 def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     """Read and check, fit the vocabulary and encode."""
     log = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))["log"]
-    schema = LogParams(**{**log, "dataset": "x4"}).to_schema()
+    schema = LogSchema(**{**log, "dataset": "x4"})
     connection = ibis.duckdb.connect(
         memory_limit=memory_limit, temp_directory=str(folder / "spilled")
     )
-    raw_folder = RawFolder(raw, connection, folder / "raw_rows")
-    draft, found = read_raw_log(raw_folder, schema, every_nth_row=1)
-    rows = draft.put_in_place(raw_folder.rows)
-    splits = raw_splits(rows, schema, 1, found["cuts"])
+    write_raw_rows(connection, open_raw_files(raw, schema), folder / "raw_rows")
+    rows = open_raw_rows(connection, folder / "raw_rows")
+    checked = CheckedLog(rows, check_raw_log(rows, every_nth_row=1))
+    splits = {split: checked.split(split) for split in SPLITS}
     path = folder / "vocabulary.parquet"
     write_parquet(connection, fit_vocabulary(splits["train"].marked, schema, min_count), path)
     vocabulary = connection.read_parquet(path)
-    fit_on = FitSource(source=raw.name, **found["splits"]["train"])
+    fit_on = FitSource(source=raw.name, **dict(checked.raw_log.splits["train"]))
     build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
     for name, encoded in encode_splits(splits, vocabulary, schema).items():
         write_encoded(connection, encoded, folder / f"{name}.parquet")

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 import llm_ctr_pipeline
 from llm_ctr_pipeline import cli
-from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StorageError
+from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataError, StorageError
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.errors import UnsupportedModelError
 from llm_ctr_pipeline.training.memory_plan import DeviceMemoryError
@@ -52,6 +52,15 @@ def test_commands_in_a_refusal_are_of_the_same_environment() -> None:
     command = failing_with(RawLogError("run `kedro run --pipeline=preprocess` first"))
     done = CliRunner().invoke(command, ["--env", "avazu"])
     assert done.stderr == "Error: run `kedro run --env avazu --pipeline=preprocess` first\n"
+
+
+def test_a_refusal_says_which_command_helps() -> None:
+    fault = StaleDataError("the encoded rows are not those of the summary")
+    done = CliRunner().invoke(failing_with(fault), ["--env", "avazu"])
+    assert done.stderr == (
+        "Error: the encoded rows are not those of the summary: run `kedro run --env avazu "
+        "--pipeline=preprocess` again, or preprocess_all where x1 or x2 is asked for\n"
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), DatasetError("a bug"), OSError("a bug")])

@@ -11,7 +11,20 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.errors import (
+    EngineError,
+    EngineMemoryError,
+    RefusedError,
+    StaleDataError,
+)
+
+# What helps against a fault, where a command or a file of the project does.
+CURES: dict[type[RefusedError], str] = {
+    StaleDataError: "run `kedro run --pipeline=preprocess` again, or preprocess_all where x1 or x2 "
+    "is asked for",
+    EngineError: "set another backend in globals.yml",
+    EngineMemoryError: "raise engine.memory_limit in globals.yml",
+}
 
 
 class RefusedRunError(click.ClickException):
@@ -23,6 +36,13 @@ def refusal_in(error: BaseException | None) -> RefusedError | None:
     while error is not None and not isinstance(error, RefusedError):
         error = error.__cause__
     return error
+
+
+def message_of(refusal: RefusedError, env: str | None) -> str:
+    """Say in one line what was refused and what helps."""
+    said = " ".join(line.strip() for line in str(refusal).splitlines())
+    cures = [cure for kind, cure in CURES.items() if isinstance(refusal, kind)]
+    return in_environment(": ".join([said, *cures]), env)
 
 
 def in_environment(message: str, env: str | None) -> str:
@@ -43,8 +63,7 @@ def _refusing_in_one_line(command: click.Command) -> click.Command:
             refusal = refusal_in(error)
             if refusal is None:
                 raise
-            message = " ".join(line.strip() for line in str(refusal).splitlines())
-            raise RefusedRunError(in_environment(message, options["env"])) from error
+            raise RefusedRunError(message_of(refusal, options["env"])) from error
 
     wrapped = copy.copy(command)
     wrapped.callback = call

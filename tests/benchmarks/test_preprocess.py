@@ -17,7 +17,7 @@ from benchmarks.preprocess import (
     run_pandas,
 )
 from benchmarks.process_tree import measure
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS
+from llm_ctr_pipeline.data.synthetic.generated_log import AVAZU_COLUMNS
 
 MIB = 2**20
 

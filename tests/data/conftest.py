@@ -12,7 +12,7 @@ from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile, read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import open_csv
 from llm_ctr_pipeline.data.storage.engine import read_parquet
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS
+from llm_ctr_pipeline.data.synthetic.generated_log import AVAZU_COLUMNS
 
 WriteRaw = Callable[..., Path]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from kedro.io import DatasetError
 
-from llm_ctr_pipeline.data.synthetic.raw_source import GivenFolder
+from llm_ctr_pipeline.data.synthetic.raw_source import leave_as_it_is
 from llm_ctr_pipeline.datasets.raw_folder import RawFolderDataset
 
 
@@ -12,7 +12,7 @@ def test_it_names_a_folder_that_need_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_given_is_never_written(tmp_path: Path) -> None:
-    RawFolderDataset(str(tmp_path / "avazu_x4")).save(GivenFolder())
+    RawFolderDataset(str(tmp_path / "avazu_x4")).save(leave_as_it_is)
     assert [*tmp_path.iterdir()] == []
 
 

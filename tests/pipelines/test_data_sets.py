@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from llm_ctr_pipeline.data.log.schema import LogSchema
-from llm_ctr_pipeline.data.raw.raw_log import RawRows, raw_splits
+from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, open_raw_rows
 
 TRAINING: dict[str, Any] = {
     "model": {"embedding_dim": 4, "projector_dim": 16},
@@ -137,11 +138,11 @@ def test_the_values_of_a_made_up_log(
     rows = pd.read_csv(raw / "clubs.txt", sep=";", header=None, names=CLUBS["columns"], dtype=str)
     whole = {"dataset": "clubs", "splits": CLUBS["splits"] | {"seed": 42}}
     schema = LogSchema(**(CLUBS | whole))
-    raw_rows = RawRows(project / "data/02_intermediate/clubs/raw_rows", ibis.duckdb.connect())
-    raw = raw_splits(
-        raw_rows, schema, 1, read(project, "02_intermediate/clubs/raw_log.json")["cuts"]
-    )
-    splits = [normalise(split.table, schema).to_pandas().set_index("row") for split in raw.values()]
+    raw_rows = open_raw_rows(ibis.duckdb.connect(), project / "data/02_intermediate/clubs/raw_rows")
+    raw_log = RawLog.from_json(read(project, "02_intermediate/clubs/raw_log.json"))
+    checked = CheckedLog(raw_rows, raw_log)
+    tables = [normalise(checked.split(split).table, schema) for split in SPLITS]
+    splits = [table.to_pandas().set_index("row") for table in tables]
     for earlier, later in itertools.pairwise(splits):
         assert rows["when"][earlier.index].max() <= rows["when"][later.index].min()
     found = pd.concat(splits).sort_index()

@@ -45,9 +45,9 @@ def test_an_archive_of_the_users_own_goes_through(
     run_here(project, "download")
     folder = small_archive / "small"
     assert {name: (folder / name).read_bytes() for name in RAW} == RAW
-    card = json.loads((folder / "download.json").read_text())
-    assert card["repo_id"] == "owner/Small"
-    assert {name: file["bytes"] for name, file in card["files"].items()} == {
+    manifest = json.loads((folder / "download.json").read_text())
+    assert manifest["repo_id"] == "owner/Small"
+    assert {name: file["bytes"] for name, file in manifest["files"].items()} == {
         "train.csv": 13,
         "test.csv": 13,
     }

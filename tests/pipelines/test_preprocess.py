@@ -15,12 +15,16 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from llm_ctr_pipeline.cli import refusal_in
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
-from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings, write_generated_log
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.data.synthetic.generated_log import (
+    AVAZU_FIELDS,
+    GeneratedLogSettings,
+    provide_generated_log,
+)
+from llm_ctr_pipeline.params import PreprocessParams, RawParams
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
@@ -28,7 +32,7 @@ PROJECT = Path(__file__).parents[2]
 SAMPLE = Path(
     os.environ.get("AVAZU_X4_SAMPLE", PROJECT.parent / "shared" / "data" / "avazu_x4_sample")
 )
-GENERATED = GeneratedLogParams(
+GENERATED = GeneratedLogSettings(
     train_rows=1000, valid_rows=200, test_rows=300, seed=1, click_rate=0.17
 )
 OUTPUTS = ("02_intermediate", "04_feature", "05_model_input")
@@ -37,7 +41,7 @@ OUTPUTS = ("02_intermediate", "04_feature", "05_model_input")
 def run_preprocess(
     project: Path,
     raw_folder: Path | None = None,
-    generated_log: GeneratedLogParams | None = None,
+    generated_log: GeneratedLogSettings | None = None,
     min_count: int = 2,
     threads: int = 2,
     every_nth_row: int = 1,
@@ -63,11 +67,8 @@ def run_preprocess(
             del entry["connection"]["temp_directory"]  # it is in the folder of the project
     catalog = DataCatalog.from_config(entries)
     catalog["params:generated_log"] = MemoryDataset(generated_log)
-    preprocess = PreprocessParams(
-        min_count=min_count,
-        every_nth_row=every_nth_row,
-        raw_source="folder" if raw_folder else "generated",
-    )
+    preprocess = PreprocessParams(min_count=min_count, every_nth_row=every_nth_row)
+    catalog["params:raw"] = MemoryDataset(RawParams(source="folder" if raw_folder else "generated"))
     catalog["params:preprocess"] = MemoryDataset(preprocess)
     catalog["params:log"] = MemoryDataset(LogSchema(**loader["parameters"]["log"]))
     SequentialRunner().run(create_pipeline(), catalog)
@@ -104,14 +105,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_generated_log_goes_through(generated: Path) -> None:
     raw_folder = generated / "01_raw" / "generated_log"
-    card = read_json(raw_folder / "generated_log.json")
+    manifest = read_json(raw_folder / "generated_log.json")
     raw_log = read_json(generated / "02_intermediate" / "x4" / "raw_log.json")
     feature_map = FeatureMap.from_json(
         read_json(generated / "04_feature" / "x4" / "feature_map.json")
     )
     summary = read_json(generated / "05_model_input" / "x4" / "summary.json")
     assert raw_log["source"] == summary["source"] == feature_map.fit_on.source == "generated log"
-    assert raw_log["best_auc"] == summary["best_auc"] == card["best_auc"]
+    assert raw_log["best_auc"] == summary["best_auc"] == manifest["best_auc"]
     assert summary["fingerprint"] == feature_map.fingerprint
     assert feature_map.names == (*AVAZU_FIELDS, "hour", "weekday", "weekend")
     assert feature_map.fit_on.fingerprint == raw_log["splits"]["train"]["fingerprint"]
@@ -167,8 +168,10 @@ def test_a_raw_folder_is_read_and_left_alone(tmp_path: Path) -> None:
 def make_raw(tmp_path: Path) -> Path:
     """Write a small raw log that came from elsewhere."""
     folder = tmp_path / "my_log"
-    settings = GeneratedLogSettings(60, 30, 30, seed=1, click_rate=0.17)
-    write_generated_log(folder, settings)
+    settings = GeneratedLogSettings(
+        train_rows=60, valid_rows=30, test_rows=30, seed=1, click_rate=0.17
+    )
+    provide_generated_log(folder, settings)
     return folder
 
 
@@ -297,13 +300,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_raw_log_is_refused_and_nothing_written(tmp_path: Path, fault: str) -> None:
+def test_a_faulty_raw_log_is_refused_and_nothing_vouches_for_it(tmp_path: Path, fault: str) -> None:
     spoil, message = FAULTS[fault]
     raw = make_raw(tmp_path)
     spoil(raw)
-    with pytest.raises(RawLogError, match=message):
+    with pytest.raises(Exception, match=message) as caught:
         run_preprocess(tmp_path / "project", raw, GENERATED)
-    assert not (tmp_path / "project").exists()
+    assert isinstance(refusal_in(caught.value), RawLogError)
+    # Rows whose values were refused may stay as they were read; nothing was made of them.
+    written = [*(tmp_path / "project").rglob("*")]
+    assert all(path.is_dir() or "raw_rows" in path.parts for path in written)
 
 
 ODD_IDS = ["1e5", "00012", "12345678901234567890", "0x10", "-0", "NULL", "nan", "", " a ", "a\0b"]
@@ -415,7 +421,7 @@ def test_only_every_nth_row_is_taken(tmp_path: Path) -> None:
 def test_the_shipped_parameters_are_valid() -> None:
     shipped = yaml.safe_load((PROJECT / "conf/base/parameters_preprocess.yml").read_text())
     assert PreprocessParams(**shipped["preprocess"]).min_count == 2
-    assert GeneratedLogParams(**shipped["generated_log"]).train_rows == 60_000
+    assert GeneratedLogSettings(**shipped["generated_log"]).train_rows == 60_000
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no sample of Avazu at {SAMPLE}")

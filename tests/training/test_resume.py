@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,8 +17,7 @@ from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.errors import StorageError
-from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training import devices
 from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
@@ -335,30 +332,6 @@ def test_a_state_of_other_settings_is_refused_and_kept(train: Train, point: Resu
         train(ResumePoint(point.file, key="other settings"))
     assert str(point.file) in str(e.value)
     assert point.file.read_bytes() == before
-
-
-@pytest.mark.parametrize("first", ["memory", "stream"])
-def test_rows_in_another_order_are_refused(
-    make_model: MakeModel,
-    make_split: MakeSplit,
-    make_settings: MakeSettings,
-    point: ResumePoint,
-    tmp_path: Path,
-    first: str,
-) -> None:
-    """`training.rows_in: auto` may come to another place when the run goes on."""
-    in_memory, valid = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
-    columns = dict(zip("abc", in_memory.ids_NF.T.numpy(), strict=True))
-    labels = in_memory.labels_N.numpy()
-    pq.write_table(pa.table({"row": range(100), "label": labels, **columns}), tmp_path / "rows")
-    streamed = EncodedFile(tmp_path / "rows").open(("a", "b", "c"), "stream", buffer_rows=50)
-    rows: dict[str, TrainingRows] = {"memory": in_memory, "stream": streamed}
-    with pytest.raises(KeyboardInterrupt):
-        fit(make_model(), rows[first], valid, make_settings(), signal_at_validation(7), point)
-    (other,) = rows.keys() - {first}
-    with pytest.raises(StateMismatchError, match=f"set it to {first} to go on, or training.resume"):
-        fit(make_model(), rows[other], valid, make_settings(), None, point)
-    assert len(fit(make_model(), rows[first], valid, make_settings(), None, point).history) == 3
 
 
 def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:

@@ -1,22 +1,30 @@
-"""How much room the states of an interrupted path take, and what happens where there is less."""
+"""What the states of an interrupted path take, and when one is refused."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.filesize import decimal
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import StorageError
-from llm_ctr_pipeline.data.input.batches import EncodedSplit
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import ResumePoint, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.settings import FitSettings
 from llm_ctr_pipeline.training.stages import KeptStates, Stage, train_stages
-from llm_ctr_pipeline.training.state import state_bytes
+from llm_ctr_pipeline.training.state import StateMismatchError, state_bytes
 
+MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., FitSettings]
 
@@ -104,3 +112,32 @@ def test_states_that_are_there_already_need_no_more_room(
     room = SimpleNamespace(free=NEEDED - kept.stat().st_size)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     assert len(train_stages(Wide(), stages, datasets, None, states)) == 3
+
+
+@pytest.mark.parametrize("first", ["memory", "stream"])
+def test_rows_in_another_order_are_refused(
+    make_model: MakeModel,
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    first: str,
+) -> None:
+    """`training.rows_in: auto` may come to another place when the run goes on."""
+    point = ResumePoint(tmp_path / "state.pt", key="settings and data")
+
+    def interrupt(record: ValidationRecord) -> None:
+        if record.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    in_memory, valid = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
+    columns = dict(zip("abc", in_memory.ids_NF.T.numpy(), strict=True))
+    labels = in_memory.labels_N.numpy()
+    pq.write_table(pa.table({"row": range(100), "label": labels, **columns}), tmp_path / "rows")
+    streamed = EncodedFile(tmp_path / "rows").open(("a", "b", "c"), "stream", buffer_rows=50)
+    rows: dict[str, TrainingRows] = {"memory": in_memory, "stream": streamed}
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_model(), rows[first], valid, make_settings(), interrupt, point)
+    (other,) = rows.keys() - {first}
+    with pytest.raises(StateMismatchError, match=f"set it to {first} to go on, or training.resume"):
+        fit(make_model(), rows[other], valid, make_settings(), None, point)
+    assert len(fit(make_model(), rows[first], valid, make_settings(), None, point).history) == 3

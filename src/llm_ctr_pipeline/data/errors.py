@@ -4,8 +4,8 @@
 class RefusedError(Exception):
     """What cannot be done, for a reason that the message says in full, with what to do about it.
 
-    All errors that this project raises on purpose are of this kind: `kedro run` shows their message
-    in one line and no traceback.
+    All errors that this project raises on purpose are of this kind: the command line shows their
+    message in one line and no traceback, and adds which command or setting helps.
     """
 
 
@@ -15,6 +15,10 @@ class RawLogError(RefusedError, ValueError):
 
 class EncodedDataError(RefusedError, ValueError):
     """Encoded splits that do not belong together or cannot be trained and tested on."""
+
+
+class StaleDataError(EncodedDataError):
+    """What an interrupted preprocessing left: parts that are not of one run."""
 
 
 class SettingsError(RefusedError, ValueError):
@@ -27,6 +31,10 @@ class StorageError(RefusedError, OSError):
 
 class StoreError(RefusedError, OSError):
     """A store that cannot be reached, or did not do what it was asked to."""
+
+
+class EngineError(RefusedError, NotImplementedError):
+    """An engine that this project does not know how to read with."""
 
 
 class EngineMemoryError(RefusedError, MemoryError):

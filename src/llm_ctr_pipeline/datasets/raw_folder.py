@@ -18,4 +18,4 @@ class RawFolderDataset(FolderDataset):
 
     def save(self, data: RawSource) -> None:  # type: ignore[override]
         """Write the log, where it is one that is made here and not there yet."""
-        data.provide(self._path)
+        data(self._path)

@@ -1,5 +1,6 @@
 """A raw log's rows in Parquet."""
 
+from llm_ctr_pipeline.data.raw.manifest import MANIFEST
 from llm_ctr_pipeline.data.raw.raw_log import RawFiles, RawRows, open_raw_rows, write_raw_rows
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.engine import EngineDataset
@@ -19,6 +20,9 @@ class RawRowsDataset(EngineDataset):
     def load(self) -> RawRows:
         """Name the rows; nothing is read yet."""
         return open_raw_rows(self.connection, self._filepath)
+
+    def _exists(self) -> bool:
+        return super()._exists() and (self._filepath / MANIFEST).is_file()
 
     def save(self, data: RawFiles) -> None:
         """Read the raw files, and put all their rows in place at once.

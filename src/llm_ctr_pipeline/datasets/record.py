@@ -5,7 +5,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
+from pydantic import ValidationError
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.raw.manifest import RawLog
@@ -13,6 +15,11 @@ from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.training.history import TrainingResults
+
+
+class RecordError(RefusedError, ValueError):
+    """A file that holds something else than the record it should."""
+
 
 RECORDS: dict[str, type[Frozen]] = {
     "feature_map": FeatureMap,
@@ -56,9 +63,18 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
         """Read the file and check it.
 
         Raises:
-            pydantic.ValidationError: It does not hold such a record.
+            RecordError: It does not hold such a record.
         """
-        return self._record.from_json(json.loads(self._filepath.read_text(encoding="utf-8")))
+        content = json.loads(self._filepath.read_text(encoding="utf-8"))
+        try:
+            return self._record.from_json(content)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(map(str, fault["loc"]))
+            raise RecordError(
+                f"{self._filepath} is not as this version writes it ({key}: {fault['msg']}): run "
+                "the pipeline that makes it again"
+            ) from error
 
     def save(self, data: Frozen) -> None:
         """Write the file beside its place, then move it there."""

@@ -10,10 +10,9 @@ from kedro.pipeline.node import Node
 
 from llm_ctr_pipeline.data.raw.raw_log import describe_files
 from llm_ctr_pipeline.data.storage.store_path import Place, changed_at, is_whole, place_of
-from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
-from llm_ctr_pipeline.data.synthetic import generated_log
-from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
-from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import RecodedLog
+from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLog
+from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
@@ -34,12 +33,12 @@ def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
     """The generated log has other settings now, and Kedro passes over the node that names them."""
     if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
         return None
-    preprocess, settings = (catalog.load(name) for name in node.inputs)
-    folder = catalog.load(node.outputs[0])
-    if settings is None or preprocess.raw_source != "generated":
+    raw, settings = catalog.load("params:raw"), catalog.load("params:generated_log")
+    folder = catalog.load("raw_folder")
+    if settings is None or raw.source != "generated":
         return None
-    card = generated_log.read_card(folder)
-    if card is None or generated_log.is_of(card, GeneratedLogSettings(**settings.model_dump())):
+    manifest = read_manifest(folder, GeneratedLog)
+    if manifest is None or manifest.log == GeneratedLog(settings=settings):
         return None
     return f"{folder} is to be generated with other settings"
 
@@ -48,13 +47,12 @@ def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
     """A log is to be recoded with other settings now, into the folder that holds what was made."""
     if "params:recoding" not in node.inputs:
         return None
-    recodings = catalog.load("params:recoding")
-    for dataset in ("x1", "x2"):
-        folder = catalog.load(f"{dataset}.raw_folder")
-        card = recoded_log.read_card(folder)
-        if getattr(recodings, f"{dataset}_source") != "recoded" or card is None:
+    for dataset, settings in catalog.load("params:recoding"):
+        if catalog.load(f"params:{dataset}.raw").source != "recoded":
             continue
-        if not recoded_log.is_of(card, Recoding(**getattr(recodings, dataset).model_dump())):
+        folder = catalog.load(f"{dataset}.raw_folder")
+        manifest = read_manifest(folder, RecodedLog)
+        if manifest is not None and (manifest.log is None or manifest.log.settings != settings):
             return f"{folder} is to be recoded with other settings"
     return None
 

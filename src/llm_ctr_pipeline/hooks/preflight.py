@@ -98,7 +98,7 @@ def _check_source(catalog: DataCatalog) -> None:
     from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE
 
     summary = catalog.load("summary")
-    is_given = catalog.load("params:preprocess.raw_source") == "folder"
+    is_given = catalog.load("params:raw.source") == "folder"
     is_given = is_given or catalog.load("params:generated_log") is None
     if summary.source == SOURCE and is_given:
         place = place_of(str(getattr(catalog.get("summary"), "_filepath", ""))).parent

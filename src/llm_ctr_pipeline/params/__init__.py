@@ -1,16 +1,13 @@
 """Parameters of the pipelines as frozen, validated models: one per `params:` group.
 
+Those of the models are the library's own, in `models.settings`.
+
 Kedro hands a node one of these where its argument is annotated so, and rejects a bad
 value or an unknown key before any node runs.
 """
 
 from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
-from llm_ctr_pipeline.params.logs import (
-    DownloadParams,
-    GeneratedLogParams,
-    PreprocessParams,
-    RecodingsParams,
-)
+from llm_ctr_pipeline.params.logs import DownloadParams, PreprocessParams, RawParams
 from llm_ctr_pipeline.params.training import (
     DeepFmStagesParams,
     StageParams,
@@ -25,9 +22,8 @@ __all__ = [
     "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
-    "GeneratedLogParams",
     "PreprocessParams",
-    "RecodingsParams",
+    "RawParams",
     "StageParams",
     "StagesParams",
     "TrainingParams",

@@ -4,7 +4,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.frozen import Frozen
+
+
+class RawParams(Frozen):
+    """`params:raw`, `params:x1.raw`, `params:x2.raw`: what the raw folder holds."""
+
+    source: Literal["folder", "generated", "recoded"] = Field(
+        description="A log of its own; or one that is written there: the generated log, or the log "
+        "at hand in another encoding."
+    )
 
 
 class PreprocessParams(Frozen):
@@ -12,53 +22,6 @@ class PreprocessParams(Frozen):
 
     min_count: int = Field(ge=1, description="Times a value must occur in train to get an id.")
     every_nth_row: int = Field(ge=1, description="Systematic sample of each raw file; 1 for all.")
-    raw_source: Literal["generated", "folder"] = Field(
-        description="Whether raw_dir holds a log of its own, or the generated one is written there."
-    )
-
-
-class RecodingParams(Frozen):
-    """`recoding.x1`, `recoding.x2`: how a log written in that encoding is split."""
-
-    valid_share: float = Field(ge=0, lt=1, description="Share of valid.csv; 0 for no such file.")
-    test_share: float = Field(gt=0, lt=1, description="Share of test.csv.")
-    seed: int = Field(ge=0, description="Seed of the order and the splits.")
-
-    @model_validator(mode="after")
-    def _rows_left(self) -> Self:
-        if self.valid_share + self.test_share >= 1:
-            raise ValueError("valid_share and test_share leave no rows to train on")
-        return self
-
-
-class RecodingsParams(Frozen):
-    """`params:recoding`: x1 and x2, where they are made of the log at hand."""
-
-    x1: RecodingParams
-    x1_source: Literal["recoded", "folder"] = Field(
-        description="Whether x1_raw_dir holds a log of its own, or the one at hand is recoded."
-    )
-    x2: RecodingParams
-    x2_source: Literal["recoded", "folder"] = Field(description="The same for x2_raw_dir.")
-
-
-class GeneratedLogParams(Frozen):
-    """`params:generated_log`: the log that stands in where no raw log is given."""
-
-    train_rows: int = Field(ge=1, description="Rows of the training split.")
-    valid_rows: int = Field(ge=1, description="Rows of the validation split.")
-    test_rows: int = Field(ge=1, description="Rows of the test split.")
-    seed: int = Field(ge=0, description="Seed of all that is drawn.")
-    click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
-
-
-class ArchiveParams(Frozen):
-    """`download.archives`: a zip in a dataset repository of the Hugging Face hub."""
-
-    repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the hub.")
-    file: str = Field(pattern=r"^[\w.-]+$", description="The zip's name in the repository.")
-    folder: str = Field(pattern=r"^\w[\w.-]*$", description="Where it goes below data/01_raw.")
-    md5: dict[str, str] = Field(min_length=1, description="MD5 by name of the raw files in it.")
 
 
 class DownloadParams(Frozen):
@@ -66,7 +29,7 @@ class DownloadParams(Frozen):
 
     datasets: str = Field(description="Names of archives, with spaces between them.")
     endpoint: str | None = Field(description="The hub's address; None for HF_ENDPOINT's.")
-    archives: dict[str, ArchiveParams]
+    archives: dict[str, Archive]
 
     @property
     def names(self) -> list[str]:

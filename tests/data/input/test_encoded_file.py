@@ -1,4 +1,4 @@
-"""Encoded splits on disk: read whole, streamed, split by rank."""
+"""Encoded splits on disk: read whole, streamed."""
 
 from pathlib import Path
 
@@ -60,8 +60,8 @@ def put_in_parts(table: pa.Table, folder: StorePath) -> StorePath:
     return folder
 
 
-def stream(file: EncodedFile, buffer_rows: int, rank: int = 0, ranks: int = 1) -> StreamedSplit:
-    return StreamedSplit(file, FIELDS, buffer_rows, rank, ranks)
+def stream(file: EncodedFile, buffer_rows: int) -> StreamedSplit:
+    return StreamedSplit(file, FIELDS, buffer_rows)
 
 
 def batches(
@@ -143,23 +143,6 @@ def test_an_interrupted_epoch_goes_on_where_it_was(file: EncodedFile, skip: int)
         rest = batches(rows, skip=skip)
         assert len(rest) == max(0, len(whole) - skip)
         assert [b[0].tolist() for b in rest] == [b[0].tolist() for b in whole[skip:]]
-
-
-@pytest.mark.parametrize("ranks", [2, 3, 7])
-def test_ranks_share_the_rows_out(file: EncodedFile, ranks: int) -> None:
-    parts = [stream(file, 200, rank, ranks) for rank in range(ranks)]
-    taken = [numbers(batches(part)) for part in parts]
-    assert {len(part) for part in taken} == {ROWS // ranks} == {len(part) for part in parts}
-    together = [number for part in taken for number in part]
-    assert len(set(together)) == len(together)
-
-
-def test_each_rank_has_a_row_or_none_trains(file: EncodedFile) -> None:
-    parts = [stream(file, 200, rank, ROWS) for rank in (0, 1, ROWS - 1)]
-    assert [len(numbers(batches(part))) for part in parts] == [1, 1, 1]
-    message = f"train.parquet has {ROWS} rows, too few for each of {ROWS + 1} processes"
-    with pytest.raises(EncodedDataError, match=message):
-        stream(file, 200, 0, ROWS + 1)
 
 
 def test_no_more_than_two_buffers_are_read_ahead(

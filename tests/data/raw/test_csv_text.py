@@ -10,7 +10,7 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile
 from llm_ctr_pipeline.data.raw.csv_text import open_csv, records
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS as COLUMNS
+from llm_ctr_pipeline.data.synthetic.generated_log import AVAZU_COLUMNS as COLUMNS
 
 WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]

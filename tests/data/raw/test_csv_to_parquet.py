@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import EngineError, RawLogError
 from llm_ctr_pipeline.data.log.schema import ROW, FieldSource, LogSchema
 from llm_ctr_pipeline.data.raw import csv_blocks, csv_text
 from llm_ctr_pipeline.data.raw.csv_blocks import CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
-from llm_ctr_pipeline.data.storage.engine import EngineError
 from tests.data.logs import splitting
 
 COLUMNS = ("id", "label", "a", "b")

@@ -51,7 +51,7 @@ def test_an_engine_with_too_little_memory_names_its_setting(tmp_path: Path) -> N
             query = "SELECT string_agg(range || 'x') AS a FROM range(3000000)"
             engine.execute(f"COPY ({query}) TO '{draft}' (FORMAT parquet)")
 
-    with pytest.raises(EngineMemoryError, match=r"memory_limit in globals\.yml is too low: Out of"):
+    with pytest.raises(EngineMemoryError, match=r"memory_limit is too low: Out of"):
         write()
     assert [*tmp_path.iterdir()] == []
 

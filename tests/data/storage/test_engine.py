@@ -49,5 +49,5 @@ def test_a_second_store_of_a_kind_is_refused(connection: Backend, tmp_path: Path
     with webhdfs.served(tmp_path / "first") as one, webhdfs.served(tmp_path / "second") as two:
         table = read_parquet(connection, place_of(f"{one}/t.parquet"))
         assert table.to_pyarrow()["name"].to_pylist() == ["first"]
-        with pytest.raises(StoreError, match=r"second store of its kind.*--env spark"):
+        with pytest.raises(StoreError, match=r"second store of its kind.*preprocess on Spark"):
             read_parquet(connection, place_of(f"{two}/t.parquet"))

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ibis
 import ibis.expr.types as ir
@@ -15,28 +16,35 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.checks import read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import open_csv
-from llm_ctr_pipeline.data.raw.raw_log import RawFolder, raw_splits, read_raw_log
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_FIELDS
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog
+from llm_ctr_pipeline.data.storage.engine import read_parquet
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
+    RecodedLog,
+    RecodedRows,
     Recoding,
     provide_recoded_log,
-    read_card,
     rows_of_log,
 )
 from llm_ctr_pipeline.data.synthetic.generated_log import (
+    AVAZU_FIELDS,
     GeneratedLogSettings,
     first_rows,
+    provide_generated_log,
     read_truth,
-    write_generated_log,
 )
+from llm_ctr_pipeline.data.synthetic.manifest import Manifest, read_manifest
+from tests.data.logs import checked_log
 
 SETTINGS = GeneratedLogSettings(
     train_rows=3000, valid_rows=500, test_rows=1000, seed=7, click_rate=0.17
 )
-RECODINGS = {"x1": Recoding(0.1, 0.2, 1), "x2": Recoding(0.0, 0.2, 2)}
+RECODINGS = {
+    "x1": Recoding(valid_share=0.1, test_share=0.2, seed=1),
+    "x2": Recoding(valid_share=0.0, test_share=0.2, seed=2),
+}
 SHIPPED = Path(__file__).parents[3] / "conf" / "base" / "parameters_preprocess_all.yml"
 
-Recode = Callable[..., dict[str, Any]]
+Recode = Callable[..., Manifest[RecodedLog]]
 Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 
 
@@ -49,21 +57,29 @@ def schemas() -> dict[str, LogSchema]:
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / "generated_log"
-    write_generated_log(folder, SETTINGS)
+    provide_generated_log(folder, SETTINGS)
     return folder
 
 
-def folder_of(path: Path, connection: Backend) -> RawFolder:
-    return RawFolder(path, connection, path.with_name(f"{path.name}_rows"))
+def made_with(dataset: str, source: str = "here", **changes: Any) -> RecodedLog:
+    settings = Recoding(**(RECODINGS[dataset].model_dump() | changes))
+    made_from = RecodedRows(source=source, splits={})
+    return RecodedLog(dataset=dataset, settings=settings, made_from=made_from)
+
+
+def checked(
+    path: Path, connection: Backend, schema: LogSchema, every_nth_row: int = 1
+) -> CheckedLog:
+    rows = path.with_name(f"{path.name}_{uuid4()}_rows")
+    return checked_log(connection, path, schema, rows, every_nth_row)
 
 
 def splits_of(
     path: Path, connection: Backend, schema: LogSchema, every_nth_row: int = 1
 ) -> dict[str, ir.Table]:
     """The raw rows of a log's splits."""
-    rows, facts = read_raw_log(folder_of(path, connection), schema, every_nth_row)
-    splits = raw_splits(rows, schema, every_nth_row, facts["cuts"])
-    return {name: split.table for name, split in splits.items()}
+    log = checked(path, connection, schema, every_nth_row)
+    return {name: log.split(name).table for name in SPLITS}
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +89,9 @@ def recoded(generated: Path, x4: LogSchema) -> Path:
     raw = splits_of(generated, connection, x4)
     rows = rows_of_log(raw, first_rows(generated))
     truth = read_truth(connection, generated)
-    for dataset, recoding in RECODINGS.items():
-        folder = folder_of(generated.parent / dataset, connection)
-        provide_recoded_log(folder, dataset, rows, recoding, {"source": "here"}, truth)
+    for dataset in RECODINGS:
+        folder = generated.parent / dataset
+        provide_recoded_log(folder, connection, made_with(dataset), rows, truth)
     return generated.parent
 
 
@@ -83,16 +99,14 @@ def recoded(generated: Path, x4: LogSchema) -> Path:
 def recode(connection: Backend, tmp_path: Path, generated: Path, x4: LogSchema) -> Recode:
     """Write the generated log, or some splits of it, in another encoding."""
 
-    def write(dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any) -> dict[str, Any]:
+    def write(
+        dataset: str, splits: tuple[str, ...] = SPLITS, **changes: Any
+    ) -> Manifest[RecodedLog]:
         raw = splits_of(generated, connection, x4)
         rows = rows_of_log({split: raw[split] for split in splits}, first_rows(generated))
-        folder = folder_of(tmp_path / dataset, connection)
-        arguments = {
-            "recoding": RECODINGS[dataset],
-            "made_from": {"source": "here"},
-            "truth": read_truth(connection, generated) if splits == SPLITS else None,
-        }
-        return provide_recoded_log(folder, dataset, rows, **(arguments | changes))
+        folder = tmp_path / dataset
+        truth = read_truth(connection, generated) if splits == SPLITS else None
+        return provide_recoded_log(folder, connection, made_with(dataset, **changes), rows, truth)
 
     return write
 
@@ -109,8 +123,9 @@ def normalised(
     frames = []
     for split in splits:
         csv = open_csv(folder / f"{split}.csv", schema)
-        file = read_raw_file(connection, csv, kept_in / f"{folder.name}_{split}.parquet")
-        frame = normalise(file.table, schema).order_by("row").to_pandas()
+        file = kept_in / f"{folder.name}_{split}.parquet"
+        read_raw_file(connection, csv, file)
+        frame = normalise(read_parquet(connection, file), schema).order_by("row").to_pandas()
         truth = pq.read_table(folder / f"{split}_truth.parquet").to_pandas()
         assert truth["row"].tolist() == frame["row"].tolist() == [*range(len(frame))]
         frames.append(frame.assign(log_row=truth["log_row"].to_numpy()))
@@ -170,19 +185,24 @@ def test_the_layouts_are_the_published_ones(recoded: Path) -> None:
 def test_the_logs_pass_the_check_and_are_split_as_stated(
     connection: Backend, recoded: Path, schemas: dict[str, LogSchema]
 ) -> None:
-    cards = {dataset: read_card(recoded / dataset) or {} for dataset in RECODINGS}
-    x1 = read_raw_log(folder_of(recoded / "x1", connection), schemas["x1"], 1)[1]["splits"]
-    assert sum(found["rows"] for found in x1.values()) == 4500
-    assert x1["train"]["rows"] / 4500 == pytest.approx(0.7, abs=0.02)
-    assert x1["valid"]["rows"] / 4500 == pytest.approx(0.1, abs=0.02)
-    x2 = read_raw_log(folder_of(recoded / "x2", connection), schemas["x2"], 1)[1]["splits"]
-    in_file = x2["train"]["rows"] + x2["valid"]["rows"]
+    best_auc = {}
+    for dataset in RECODINGS:
+        manifest = read_manifest(recoded / dataset, RecodedLog)
+        assert manifest is not None
+        assert manifest.best_auc is not None
+        best_auc[dataset] = manifest.best_auc
+    x1 = checked(recoded / "x1", connection, schemas["x1"]).raw_log.splits
+    assert sum(found.rows for found in x1.values()) == 4500
+    assert x1["train"].rows / 4500 == pytest.approx(0.7, abs=0.02)
+    assert x1["valid"].rows / 4500 == pytest.approx(0.1, abs=0.02)
+    x2 = checked(recoded / "x2", connection, schemas["x2"]).raw_log.splits
+    in_file = x2["train"].rows + x2["valid"].rows
     assert in_file / 4500 == pytest.approx(0.8, abs=0.02)
-    assert x2["valid"]["rows"] / in_file == pytest.approx(0.1, abs=1 / in_file)
+    assert x2["valid"].rows / in_file == pytest.approx(0.1, abs=1 / in_file)
     truth = pq.read_table(recoded / "x1" / "test_truth.parquet")
     best = roc_auc_score(truth["label"].to_pylist(), truth["probability"].to_pylist())
-    assert cards["x1"]["best_auc"]["test"] == best
-    assert cards["x2"]["best_auc"].keys() == {"train", "test"}
+    assert best_auc["x1"]["test"] == best
+    assert best_auc["x2"].keys() == {"train", "test"}
 
 
 def test_how_many_test_rows_are_trained_on(
@@ -198,8 +218,7 @@ def test_how_many_test_rows_are_trained_on(
 
 
 def test_training_rows_alone_leave_no_test_row_behind(tmp_path: Path, recode: Recode) -> None:
-    card = recode("x1", splits=("train",))
-    assert card["best_auc"] is None
+    assert recode("x1", splits=("train",)).best_auc is None
     origins = [
         pq.read_table(tmp_path / "x1" / f"{split}_truth.parquet")["log_row"].to_pylist()
         for split in SPLITS
@@ -213,16 +232,16 @@ def test_it_is_written_once_and_again_for_other_rows(
     def content() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted((tmp_path / "x1").iterdir())}
 
-    card = recode("x1")
+    manifest = recode("x1")
     first, written = content(), (tmp_path / "x1" / "train.csv").stat().st_mtime_ns
-    assert recode("x1") == card == read_card(tmp_path / "x1")
+    assert recode("x1") == manifest == read_manifest(tmp_path / "x1", RecodedLog)
     assert (tmp_path / "x1" / "train.csv").stat().st_mtime_ns == written
     connection.raw_sql("SET threads = 1")
     (tmp_path / "x1" / "valid.csv").unlink()
     recode("x1")
     assert content()["train.csv"] == first["train.csv"]
     assert content().keys() == first.keys()
-    recode("x1", made_from={"source": "elsewhere"}, recoding=Recoding(0.1, 0.2, 3))
+    recode("x1", source="elsewhere", seed=3)
     assert content()["train.csv"] != first["train.csv"]
     assert {path.name for path in tmp_path.iterdir()} == {"x1"}
 
@@ -251,8 +270,7 @@ def test_a_sample_of_a_log_is_recoded_row_by_row(
     taken = [*range(0, 3000, 3)]
     taken += [3000 + row for row in range(0, 500, 3)] + [3500 + row for row in range(0, 1000, 3)]
     assert sorted(rows.select("log_row").to_pyarrow()["log_row"].to_pylist()) == taken
-    folder = folder_of(tmp_path / "x2", connection)
     truth = read_truth(connection, generated)
-    provide_recoded_log(folder, "x2", rows, RECODINGS["x2"], {"source": "here"}, truth)
+    provide_recoded_log(tmp_path / "x2", connection, made_with("x2"), rows, truth)
     written = [pq.read_table(tmp_path / "x2" / f"{name}_truth.parquet") for name in SPLITS[::2]]
     assert sorted(row for table in written for row in table["log_row"].to_pylist()) == taken

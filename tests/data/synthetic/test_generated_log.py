@@ -1,6 +1,5 @@
 import csv
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.synthetic.avazu import AVAZU_COLUMNS
 from llm_ctr_pipeline.data.synthetic.generated_log import (
+    AVAZU_COLUMNS,
+    GeneratedLog,
     GeneratedLogSettings,
     provide_generated_log,
-    read_card,
-    write_generated_log,
 )
 from llm_ctr_pipeline.data.synthetic.generated_rows import draw_rows
+from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 SETTINGS = GeneratedLogSettings(
     train_rows=3000, valid_rows=500, test_rows=1000, seed=7, click_rate=0.17
@@ -26,13 +25,17 @@ SETTINGS = GeneratedLogSettings(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / "generated_log"
-    write_generated_log(folder, SETTINGS)
+    provide_generated_log(folder, SETTINGS)
     return folder
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def changed(settings: GeneratedLogSettings, **changes: int) -> GeneratedLogSettings:
+    return GeneratedLogSettings(**(settings.model_dump() | changes))
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -66,8 +69,8 @@ def test_a_row_is_of_a_site_or_of_an_app(folder: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    write_generated_log(tmp_path / "again", SETTINGS)
-    write_generated_log(tmp_path / "other", replace(SETTINGS, seed=8))
+    provide_generated_log(tmp_path / "again", SETTINGS)
+    provide_generated_log(tmp_path / "other", changed(SETTINGS, seed=8))
     again, other = bytes_of(tmp_path / "again"), bytes_of(tmp_path / "other")
     assert again == bytes_of(folder)
     assert again["train.csv"] != other["train.csv"]
@@ -82,31 +85,32 @@ def test_click_rate_and_difficulty(seed: int) -> None:
 
 
 def test_the_best_auc_is_that_of_the_truth(folder: Path) -> None:
-    card = read_card(folder)
-    assert card is not None
+    manifest = read_manifest(folder, GeneratedLog)
+    assert manifest is not None
+    assert manifest.best_auc is not None
     for split in ("train", "valid", "test"):
         truth = pyarrow.parquet.read_table(folder / f"{split}_truth.parquet")
         clicks = [int(row["click"]) for row in rows_of(folder / f"{split}.csv")]
         probabilities = truth["probability"].to_numpy()
         assert truth["row"].to_pylist() == list(range(len(clicks)))
-        assert card["best_auc"][split] == roc_auc_score(clicks, probabilities)
+        assert manifest.best_auc[split] == roc_auc_score(clicks, probabilities)
         # Better than any other ranking, such as by a noisier probability.
         noise = np.random.default_rng(0).normal(0, 1, len(clicks))
         noisy = np.log(probabilities / (1 - probabilities)) + noise
-        assert card["best_auc"][split] > roc_auc_score(clicks, noisy)
+        assert manifest.best_auc[split] > roc_auc_score(clicks, noisy)
 
 
 def test_it_is_written_once_and_again_for_other_settings(tmp_path: Path) -> None:
     folder = tmp_path / "generated_log"
-    small = replace(SETTINGS, train_rows=50, valid_rows=20, test_rows=20)
-    card = provide_generated_log(folder, small)
+    small = changed(SETTINGS, train_rows=50, valid_rows=20, test_rows=20)
+    manifest = provide_generated_log(folder, small)
     written = (folder / "train.csv").stat().st_mtime_ns
-    assert provide_generated_log(folder, small) == card
+    assert provide_generated_log(folder, small) == manifest
     assert (folder / "train.csv").stat().st_mtime_ns == written
-    provide_generated_log(folder, replace(small, train_rows=60))
+    provide_generated_log(folder, changed(small, train_rows=60))
     assert len(rows_of(folder / "train.csv")) == 60
     (folder / "valid.csv").unlink()
-    provide_generated_log(folder, replace(small, train_rows=60))
+    provide_generated_log(folder, changed(small, train_rows=60))
     assert len(rows_of(folder / "valid.csv")) == 20
     assert [path.name for path in tmp_path.iterdir()] == ["generated_log"]
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
 from llm_ctr_pipeline.frozen import Frozen
 
 
@@ -101,17 +101,14 @@ class FeatureMap(Frozen):
         """Build the map from what `to_json` returned.
 
         Raises:
-            EncodedDataError: If a key is missing or unknown.
+            StaleDataError: If a key is missing or unknown.
         """
         try:
             return super().from_json(content)
         except ValidationError as error:
             fault = error.errors()[0]
             key = ".".join(map(str, fault["loc"]))
-            raise EncodedDataError(
-                f"not a feature map ({key}: {fault['msg']}): run `kedro run --pipeline=preprocess` "
-                "again"
-            ) from error
+            raise StaleDataError(f"not a feature map ({key}: {fault['msg']})") from error
 
 
 class FingerprintError(RefusedError, ValueError):

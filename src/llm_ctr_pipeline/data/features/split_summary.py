@@ -3,7 +3,7 @@
 import ibis
 import ibis.expr.types as ir
 
-from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
@@ -26,7 +26,7 @@ def summarise_split(
         raw: What the raw split that it comes from holds.
 
     Raises:
-        EncodedDataError: If it has another number of rows.
+        StaleDataError: If it has another number of rows.
     """
     query = encoded.aggregate(
         rows=encoded.count(),
@@ -37,9 +37,8 @@ def summarise_split(
     counts = query.to_pyarrow().to_pylist()[0]
     rows = raw.rows
     if counts["rows"] != rows:
-        raise EncodedDataError(
-            f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}: "
-            "run `kedro run --pipeline=preprocess` again"
+        raise StaleDataError(
+            f"the encoded {split} split has {counts['rows']} rows, the raw one {rows}"
         )
     unknown = {field: int(counts[_UNKNOWN + field]) for field in fields}
     clicks = int(counts["clicks"])

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
@@ -28,19 +28,17 @@ Where = Literal["auto", "memory", "stream"]
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some rows of a row group: all of it, or what falls into a rank's part.
+    """A row group.
 
     Attributes:
         part: The Parquet file.
         index: Its number in the file.
-        start: The first row that is meant.
-        stop: The one behind the last.
+        rows: How many rows it has.
     """
 
     part: Place
     index: int
-    start: int
-    stop: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,13 @@ class EncodedFile:
         for part in self.parts:
             with parquet_file(part) as file:
                 groups += [
-                    RowGroup(part, index, 0, file.metadata.row_group(index).num_rows)
+                    RowGroup(part, index, file.metadata.row_group(index).num_rows)
                     for index in range(file.metadata.num_row_groups)
                 ]
         return tuple(groups)
 
     def __len__(self) -> int:
-        return sum(group.stop for group in self.row_groups)
+        return sum(group.rows for group in self.row_groups)
 
     def read(self, fields: Sequence[str]) -> EncodedSplit:
         """Read the split into memory, in its rows' order.
@@ -131,30 +129,14 @@ class StreamedSplit:
         file: Where the rows lie.
         fields: The fields in order.
         buffer_rows: Rows that are shuffled together; two such buffers are held.
-        rank: Of several processes that train together, this one's number, from 0.
-        ranks: How many they are. Each takes N // ranks rows of its own.
     """
 
     file: EncodedFile
     fields: tuple[str, ...]
     buffer_rows: int
-    rank: int = 0
-    ranks: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse more ranks than rows: some would have none, and none would train.
-
-        Raises:
-            EncodedDataError: See above.
-        """
-        if len(self) == 0:
-            raise EncodedDataError(
-                f"{self.file.path} has {len(self.file)} rows, too few for each of {self.ranks} "
-                "processes to have one: train with fewer processes, or on more rows"
-            )
 
     def __len__(self) -> int:
-        return len(self.file) // self.ranks
+        return len(self.file)
 
     def batches(
         self, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
@@ -176,29 +158,17 @@ class StreamedSplit:
             yield move((rest.ids_NF, rest.labels_N), device)
 
     def _pools(self, random: torch.Generator) -> list[list[RowGroup]]:
-        """The row groups of this rank in random order, by the buffer that they fill."""
+        """The row groups in random order, by the buffer that they fill."""
         groups = self.file.row_groups
-        order = torch.randperm(len(groups), generator=random).tolist()
         pools: list[list[RowGroup]] = [[]]
         filled = 0
-        for group in self._of_this_rank([groups[position] for position in order]):
+        for position in torch.randperm(len(groups), generator=random).tolist():
             if filled >= self.buffer_rows:
                 pools.append([])
                 filled = 0
-            pools[-1].append(group)
-            filled += group.stop - group.start
+            pools[-1].append(groups[position])
+            filled += groups[position].rows
         return pools
-
-    def _of_this_rank(self, groups: list[RowGroup]) -> Iterator[RowGroup]:
-        """Cut this rank's rows out of the row groups in their order."""
-        first = self.rank * len(self)
-        last = first + len(self)
-        at = 0
-        for group in groups:
-            start, stop = max(first - at, 0), min(last - at, group.stop)
-            if start < stop:
-                yield RowGroup(group.part, group.index, start, stop)
-            at += group.stop
 
     def _read_ahead(self, pools: list[list[RowGroup]]) -> Iterator[EncodedSplit]:
         """Read each pool while the one before it is being used."""
@@ -216,9 +186,7 @@ class StreamedSplit:
     def _read_group(self, group: RowGroup) -> EncodedSplit:
         with parquet_file(group.part) as file:
             table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
-        return EncodedSplit.from_arrow(
-            table.slice(group.start, group.stop - group.start), self.fields
-        )
+        return EncodedSplit.from_arrow(table, self.fields)
 
 
 def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSummary) -> None:
@@ -232,17 +200,16 @@ def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSumma
         summary: What preprocessing counted.
 
     Raises:
-        EncodedDataError: If rows, clicks or the unknown ids of a field are more or fewer.
+        StaleDataError: If rows, clicks or the unknown ids of a field are more or fewer.
     """
     unknown = len(rows) - rows.ids_NF.count_nonzero(dim=0)
     found = [len(rows), int(rows.labels_N.sum(dtype=torch.float64)), *unknown.tolist()]
     shares = [summary.unknown_share_by_field[field] for field in fields]
     counted = [round(share * summary.rows) for share in shares]
     if found != [summary.rows, summary.clicks, *counted]:
-        raise EncodedDataError(
+        raise StaleDataError(
             "the encoded rows are not those that the summary beside them counted: preprocessing "
-            "was interrupted; run `kedro run --pipeline=preprocess` again, or preprocess_all "
-            "where x1 or x2 is asked for"
+            "was interrupted"
         )
 
 

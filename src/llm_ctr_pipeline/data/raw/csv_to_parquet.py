@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import EngineError, RawLogError
 from llm_ctr_pipeline.data.log.schema import QUOTE, ROW
 from llm_ctr_pipeline.data.raw.csv_blocks import Bytes, CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile
-from llm_ctr_pipeline.data.storage.engine import DUCKDB, SPARK, EngineError, threads_of
+from llm_ctr_pipeline.data.storage.engine import DUCKDB, SPARK, threads_of
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import Place, make_folder, parquet_writer
 
@@ -65,8 +65,7 @@ def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
         convert_csv_with_spark(connection, csv.path, target, [*csv.columns], kept, options)
     else:
         raise EngineError(
-            f"raw files are read with {DUCKDB} or {SPARK}, the engine is {connection.name!r}: "
-            "set another backend in globals.yml"
+            f"raw files are read with {DUCKDB} or {SPARK}, the engine is {connection.name!r}"
         )
     return blocks.fingerprint
 

@@ -82,15 +82,13 @@ class RawSplit:
     connection: BaseBackend
 
 
-def describe_files(
-    folder: Place, log: LogSchema, provenance: LogOrigin | None = None
-) -> RawManifest:
+def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
     """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
 
     Args:
         folder: The folder.
         log: Its description.
-        provenance: Where the files come from; by default a source named as the folder.
+        origin: Where the files come from; by default a source named as the folder.
 
     Returns:
         The manifest, without fingerprints and without files that are not there.
@@ -101,23 +99,23 @@ def describe_files(
         if path.is_file():
             stat = path.stat()
             files[split] = ReadFile(file=name, size=stat.st_size, changed_ns=stat.st_mtime_ns)
-    provenance = provenance or LogOrigin(source=folder.name)
-    return RawManifest(**dict(provenance), log=log, folder=str(folder), files=files)
+    origin = origin or LogOrigin(source=folder.name)
+    return RawManifest(**dict(origin), log=log, folder=str(folder), files=files)
 
 
-def open_raw_files(folder: Place, log: LogSchema, provenance: LogOrigin | None = None) -> RawFiles:
+def open_raw_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawFiles:
     """Check the first lines of a log's files.
 
     Args:
         folder: The folder.
         log: Its description.
-        provenance: Where the files come from; by default a source named as the folder.
+        origin: Where the files come from; by default a source named as the folder.
 
     Raises:
         RawLogError: If a file is missing or does not fit the description.
     """
     csv = {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
-    return RawFiles(describe_files(folder, log, provenance), csv)
+    return RawFiles(describe_files(folder, log, origin), csv)
 
 
 def write_raw_rows(connection: BaseBackend, files: RawFiles, folder: Place) -> None:

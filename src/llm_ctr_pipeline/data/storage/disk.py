@@ -54,7 +54,7 @@ def told_if_short(place: object, if_full: str | None = None) -> Iterator[None]:
         said = str(error).strip()
         if said.lower().startswith(_SAID_OF_MEMORY):
             raise EngineMemoryError(
-                f"the engine's memory_limit in globals.yml is too low: {said.splitlines()[0]}"
+                f"the engine's memory_limit is too low: {said.splitlines()[0]}"
             ) from error
         is_full = isinstance(error, OSError) and error.errno in _FULL
         if not is_full and not any(part in said.lower() for part in _SAID_OF_FULL):

@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 from ibis.util import gen_name
 
-from llm_ctr_pipeline.data.errors import RefusedError, StoreError
+from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.storage.atomic import Scratch
 from llm_ctr_pipeline.data.storage.store_path import Place, StorePath, parts_of
 
@@ -51,10 +51,6 @@ def connect(settings: Mapping[str, Any]) -> BaseBackend:
     if backend == DUCKDB and sys.stdout.isatty():
         connection.raw_sql("SET enable_progress_bar = true")
     return connection
-
-
-class EngineError(RefusedError, NotImplementedError):
-    """An engine that this project does not know how to read with."""
 
 
 def threads_of(connection: BaseBackend) -> int:
@@ -119,5 +115,5 @@ def _reach(connection: BaseBackend, *places: Place) -> None:
         elif reached[driver] != place.fs.storage_options:
             raise StoreError(
                 f"{place} is on a second store of its kind, and DuckDB can use one at a time: "
-                "preprocess on Spark (--env spark)"
+                "preprocess on Spark"
             )

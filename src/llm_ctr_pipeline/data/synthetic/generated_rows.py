@@ -30,10 +30,6 @@ class Column:
     values: Strings
     index: Indices
 
-    def shares(self) -> Floats:
-        """Return the share of the rows that has each value, float64 of shape [values]."""
-        return np.bincount(self.index, minlength=len(self.values)) / len(self.index)
-
 
 @dataclass(frozen=True)
 class GeneratedRows:
@@ -41,13 +37,13 @@ class GeneratedRows:
 
     Attributes:
         columns: Avazu's raw columns but `id` and `click`, by name.
-        ids: Impression ids of shape [rows].
+        ids: Impression ids, uint64 of shape [rows].
         probabilities: True click probabilities, float64 of shape [rows].
         clicks: Labels drawn from them, int8 of shape [rows].
     """
 
     columns: Mapping[str, Column]
-    ids: Strings
+    ids: NDArray[np.uint64]
     probabilities: Floats
     clicks: NDArray[np.int8]
 
@@ -61,6 +57,11 @@ _HOUR_WEIGHTS = (
     *(0.32, 0.42, 0.48, 0.50, 0.70, 0.76, 0.71, 0.75, 0.81, 0.88, 0.89, 0.85),
     *(0.88, 0.96, 0.92, 0.82, 0.82, 0.81, 0.66, 0.49, 0.44, 0.41, 0.38, 0.30),
 )
+_C1 = {
+    **{"1005": 0.918, "1002": 0.055, "1010": 0.02, "1012": 0.003},
+    **{"1007": 0.002, "1001": 0.001, "1008": 0.001},
+}
+_BANNER_POS = {"0": 0.70, "1": 0.28, "7": 0.01, "2": 0.004, "4": 0.003, "5": 0.002, "3": 0.001}
 _SIZES = (("320", "50"), ("300", "250"), ("216", "36"), ("728", "90"), ("320", "480"))
 _SIZE_WEIGHTS = (0.80, 0.12, 0.05, 0.01, 0.02)
 
@@ -118,13 +119,14 @@ def draw_rows(rows: int, seed: int, click_rate: float) -> GeneratedRows:
     log_odds = _draw_log_odds(rng, columns)
     probabilities = _sigmoid(log_odds + _solve_intercept(log_odds, click_rate))
     clicks = (rng.random(rows) < probabilities).astype(np.int8)
-    ids = rng.integers(10**13, 2**64 - 1, size=rows, dtype=np.uint64).astype(np.str_)
+    ids = rng.integers(10**13, 2**64 - 1, size=rows, dtype=np.uint64)
     return GeneratedRows(columns, ids, probabilities, clicks)
 
 
 def _draw_hours(rng: np.random.Generator, rows: int) -> Column:
-    values = [f"1410{_FIRST_DAY + day:02d}{hour:02d}" for day in range(_DAYS) for hour in range(24)]
-    return _draw(rng, values, np.outer(_DAY_WEIGHTS, _HOUR_WEIGHTS).ravel(), rows)
+    values = [f"1410{_FIRST_DAY + day}{hour:02d}" for day in range(_DAYS) for hour in range(24)]
+    weights = np.outer(_DAY_WEIGHTS, _HOUR_WEIGHTS).ravel()
+    return Column(np.array(values), _draw_index(rng, weights, rows))
 
 
 def _draw_publishers(
@@ -137,9 +139,9 @@ def _draw_publishers(
     categories: int,
 ) -> dict[str, Column]:
     """Draw sites or apps for the rows that have one; the others get each column's null code."""
-    publisher = _zipf(rng, ids, len(present), shift=1.5, exponent=1.1)
+    publisher = _draw_index(rng, _zipf(ids, shift=1.5, exponent=1.1), len(present))
     domain_of = np.minimum(np.arange(ids), rng.integers(domains, size=ids))
-    category_of = rng.choice(categories, size=ids, p=_zipf_weights(categories, 1.0, 1.5))
+    category_of = rng.choice(categories, size=ids, p=_zipf(categories, shift=1.0, exponent=1.5))
     null_last = {
         f"{kind}_id": (ids, publisher),
         f"{kind}_domain": (domains, domain_of[publisher]),
@@ -160,23 +162,23 @@ def _draw_devices(rng: np.random.Generator, rows: int) -> dict[str, Column]:
     )
     address = np.where(
         rng.random(rows) < _HEAVY_ADDRESS_SHARE,
-        _zipf(rng, heavy, rows, shift=5.0, exponent=1.0),
+        _draw_index(rng, _zipf(heavy, shift=5.0, exponent=1.0), rows),
         heavy + np.arange(rows),
     )
     return {
         "device_id": Column(_hex_codes(rng, own_ids + 1), device),
         "device_ip": Column(_hex_codes(rng, heavy + rows), address),
         "device_model": Column(
-            _hex_codes(rng, 1600), _zipf(rng, 1600, rows, shift=6.0, exponent=1.1)
+            _hex_codes(rng, 1600), _draw_index(rng, _zipf(1600, shift=6.0, exponent=1.1), rows)
         ),
-        "device_type": _draw(rng, ["1", "0", "4", "5"], [0.923, 0.054, 0.02, 0.003], rows),
-        "device_conn_type": _draw(rng, ["0", "2", "3", "5"], [0.85, 0.09, 0.055, 0.005], rows),
+        "device_type": _draw(rng, {"1": 0.923, "0": 0.054, "4": 0.02, "5": 0.003}, rows),
+        "device_conn_type": _draw(rng, {"0": 0.85, "2": 0.09, "3": 0.055, "5": 0.005}, rows),
     }
 
 
 def _draw_ads(rng: np.random.Generator, rows: int) -> dict[str, Column]:
     ads, campaigns = 700, 160
-    ad = _zipf(rng, ads, rows, shift=8.0, exponent=0.9)
+    ad = _draw_index(rng, _zipf(ads, shift=8.0, exponent=0.9), rows)
     # Every campaign has one of the first ads, the rest fall to campaigns at random.
     campaign_of = np.where(
         np.arange(ads) < campaigns, np.arange(ads), rng.integers(campaigns, size=ads)
@@ -184,30 +186,21 @@ def _draw_ads(rng: np.random.Generator, rows: int) -> dict[str, Column]:
     campaign = campaign_of[ad]
     size = rng.choice(len(_SIZES), size=ads, p=_SIZE_WEIGHTS)[ad]
     kind_of = rng.choice(4, size=campaigns, p=[0.40, 0.30, 0.20, 0.10])
-    target_of = rng.choice(45, size=campaigns, p=_zipf_weights(45, 4.0, 0.9))
-    group_of = rng.choice(45, size=campaigns, p=_zipf_weights(45, 2.0, 0.9))
-    placements = [str(number) for number in range(100000, 100120)]
+    target_of = rng.choice(45, size=campaigns, p=_zipf(45, shift=4.0, exponent=0.9))
+    group_of = rng.choice(45, size=campaigns, p=_zipf(45, shift=2.0, exponent=0.9))
+    widths, heights = np.array(_SIZES).T
+    placements = _zipf(120, shift=5.0, exponent=1.0)
     return {
-        "C1": _draw(
-            rng,
-            ["1005", "1002", "1010", "1012", "1007", "1001", "1008"],
-            [0.918, 0.055, 0.02, 0.003, 0.002, 0.001, 0.001],
-            rows,
-        ),
-        "banner_pos": _draw(
-            rng,
-            ["0", "1", "7", "2", "4", "5", "3"],
-            [0.70, 0.28, 0.01, 0.004, 0.003, 0.002, 0.001],
-            rows,
-        ),
+        "C1": _draw(rng, _C1, rows),
+        "banner_pos": _draw(rng, _BANNER_POS, rows),
         "C14": Column(_numbers(rng, 375, 24052, ads), ad),
-        "C15": Column(np.array([width for width, _ in _SIZES]), size),
-        "C16": Column(np.array([height for _, height in _SIZES]), size),
+        "C15": Column(widths, size),
+        "C16": Column(heights, size),
         "C17": Column(_numbers(rng, 112, 2758, campaigns), campaign),
         "C18": Column(np.array(["0", "3", "2", "1"]), kind_of[campaign]),
         "C19": Column(_numbers(rng, 33, 1959, 45), group_of[campaign]),
         "C20": _draw(
-            rng, ["-1", *placements], [0.88, *_zipf_weights(len(placements), 5.0, 1.0)], rows
+            rng, {"-1": 0.88} | {str(100_000 + at): w for at, w in enumerate(placements)}, rows
         ),
         "C21": Column(_numbers(rng, 13, 255, 45), target_of[campaign]),
     }
@@ -216,21 +209,14 @@ def _draw_ads(rng: np.random.Generator, rows: int) -> dict[str, Column]:
 def _draw_log_odds(rng: np.random.Generator, columns: Mapping[str, Column]) -> Floats:
     """Sum the effects of fields and of pairs of fields, without the intercept."""
     seen = {**columns, "hour": _hour_of_day(columns["hour"])}
-    single = sum(
-        (weight * _field_effect(rng, seen[name]) for name, weight in _EFFECTS.items()),
-        start=np.zeros(1),
-    )
-    paired = sum(
-        (
-            weight * _pair_effect(rng, seen[first], seen[second])
-            for (first, second), weight in _PAIR_EFFECTS.items()
-        ),
-        start=np.zeros(1),
-    )
+    single = paired = np.zeros(1)
+    for name, weight in _EFFECTS.items():
+        single = single + weight * _field_effect(rng, seen[name])
+    for (first, second), weight in _PAIR_EFFECTS.items():
+        paired = paired + weight * _pair_effect(rng, seen[first], seen[second])
     # Scaled as a whole: effects of fields that hang together (a campaign's) add up or
     # cancel by chance, and every seed should give a log of about the same difficulty.
-    log_odds: Floats = _DEVIATION * _standardised(single) + _PAIR_DEVIATION * _standardised(paired)
-    return log_odds
+    return _DEVIATION * _standardised(single) + _PAIR_DEVIATION * _standardised(paired)
 
 
 def _hour_of_day(time: Column) -> Column:
@@ -238,7 +224,8 @@ def _hour_of_day(time: Column) -> Column:
 
 
 def _field_effect(rng: np.random.Generator, column: Column) -> Floats:
-    return _standardised(_damped_normal(rng, column.shares())[column.index])
+    shares = np.bincount(column.index, minlength=len(column.values)) / len(column.index)
+    return _standardised(_damped_normal(rng, shares)[column.index])
 
 
 def _pair_effect(rng: np.random.Generator, first: Column, second: Column) -> Floats:
@@ -285,23 +272,15 @@ def _sigmoid(log_odds: Floats) -> Floats:
     return result
 
 
-def _zipf_weights(size: int, shift: float, exponent: float) -> Floats:
+def _zipf(size: int, *, shift: float, exponent: float) -> Floats:
     """Return shares that fall with rank k as (k + shift)^-exponent; they sum to 1."""
     weights = np.power(np.arange(size, dtype=np.float64) + shift, -exponent)
     normalised: Floats = weights / weights.sum()
     return normalised
 
 
-def _zipf(
-    rng: np.random.Generator, size: int, rows: int, *, shift: float, exponent: float
-) -> Indices:
-    return _draw_index(rng, _zipf_weights(size, shift, exponent), rows)
-
-
-def _draw(
-    rng: np.random.Generator, values: list[str], weights: list[float] | Floats, rows: int
-) -> Column:
-    return Column(np.array(values), _draw_index(rng, np.asarray(weights, np.float64), rows))
+def _draw(rng: np.random.Generator, weights: Mapping[str, float], rows: int) -> Column:
+    return Column(np.array([*weights]), _draw_index(rng, np.array([*weights.values()]), rows))
 
 
 def _draw_index(rng: np.random.Generator, weights: Floats, rows: int) -> Indices:

@@ -1,107 +1,76 @@
 """What a raw folder is to hold: a log of its own, or one that is made here."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from typing import Literal
 
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.data.raw.manifest import LogOrigin
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog
 from llm_ctr_pipeline.data.storage.store_path import Place, place_of
-from llm_ctr_pipeline.data.synthetic import avazu_reencoding as recoded_log
-from llm_ctr_pipeline.data.synthetic import generated_log
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
+    RecodedLog,
+    RecodedRows,
     Recoding,
     provide_recoded_log,
     rows_of_log,
 )
 from llm_ctr_pipeline.data.synthetic.generated_log import (
     SOURCE,
-    GeneratedLogSettings,
+    GeneratedLog,
     first_rows,
-    provide_generated_log,
     read_truth,
 )
+from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
+
+# Sees that a folder holds a raw log; raises a RawLogError where it holds something else.
+RawSource = Callable[[Place], object]
 
 
-class RawSource(Protocol):
-    """What makes a raw log, or leaves it as it is."""
-
-    def provide(self, folder: Place) -> None:
-        """See that the folder holds the log.
-
-        Raises:
-            RawLogError: If it holds something else.
-        """
+def leave_as_it_is(folder: Place) -> None:
+    """The source of a log of the folder's own."""
 
 
-@dataclass(frozen=True)
-class GivenFolder:
-    """A folder with a log of its own."""
-
-    def provide(self, folder: Place) -> None:
-        """Leave the folder as it is."""
-
-
-@dataclass(frozen=True)
-class GeneratedLog:
-    """The generated log.
-
-    Attributes:
-        settings: All that it depends on.
-    """
-
-    settings: GeneratedLogSettings
-
-    def provide(self, folder: Place) -> None:
-        """See `RawSource.provide`."""
-        provide_generated_log(folder, self.settings)
-
-
-@dataclass(frozen=True)
-class RecodedLog:
-    """A log at hand in another encoding of Avazu.
+def recode(
+    folder: Place, dataset: Literal["x1", "x2"], checked: CheckedLog, recoding: Recoding
+) -> None:
+    """Write the log at hand in another encoding of Avazu, unless the folder already holds it.
 
     Of the generated log it holds all rows, split anew; of another log the training rows alone,
     since rows of its test split must not be trained on.
 
-    Attributes:
-        dataset: `x1` or `x2`.
+    Args:
+        folder: Where to write.
+        dataset: The encoding.
         checked: The log at hand.
         recoding: How it is split.
     """
-
-    dataset: str
-    checked: CheckedLog
-    recoding: Recoding
-
-    def provide(self, folder: Place) -> None:
-        """See `RawSource.provide`."""
-        raw_log, connection = self.checked.raw_log, self.checked.rows.connection
-        made_of = place_of(raw_log.folder)
-        is_generated = raw_log.source == SOURCE
-        used = SPLITS if is_generated else SPLITS[:1]
-        begin = first_rows(made_of) if is_generated else {"train": 0}
-        # What is held out of train has positions in the training file.
-        starts = {split: begin[split if split in raw_log.files else "train"] for split in used}
-        source = f"re-encoded from {raw_log.log.dataset}'s training rows"
-        fingerprints = {split: raw_log.splits[split].fingerprint for split in used}
-        provide_recoded_log(
-            folder,
-            connection,
-            self.dataset,
-            rows_of_log({split: self.checked.split(split).table for split in used}, starts),
-            self.recoding,
-            {"source": SOURCE if is_generated else source, "splits": fingerprints},
-            read_truth(connection, made_of) if is_generated else None,
-        )
+    raw_log, connection = checked.raw_log, checked.rows.connection
+    at_hand = place_of(raw_log.folder)
+    is_generated = raw_log.source == SOURCE
+    used = SPLITS if is_generated else SPLITS[:1]
+    recoded = f"re-encoded from {raw_log.log.dataset}'s training rows"
+    made_from = RecodedRows(
+        source=SOURCE if is_generated else recoded,
+        splits={split: raw_log.splits[split].fingerprint for split in used},
+    )
+    begin = first_rows(at_hand) if is_generated else {"train": 0}
+    # What is held out of train has positions in the training file.
+    starts = {split: begin[split if split in raw_log.files else "train"] for split in used}
+    provide_recoded_log(
+        folder,
+        connection,
+        RecodedLog(dataset=dataset, settings=recoding, made_from=made_from),
+        rows_of_log({split: checked.split(split).table for split in used}, starts),
+        read_truth(connection, at_hand) if is_generated else None,
+    )
 
 
-def provenance_of(folder: Place) -> LogOrigin | None:
-    """What a log that was made here says of itself; None for another folder."""
-    card = generated_log.read_card(folder)
-    if card is not None:
-        return LogOrigin(source=SOURCE, best_auc=card["best_auc"])
-    card = recoded_log.read_card(folder)
-    if card is not None:
-        return LogOrigin(source=card["made_from"]["source"], best_auc=card["best_auc"])
+def origin_of(folder: Place) -> LogOrigin | None:
+    """What the manifest of a log that was made here says; None for another folder."""
+    generated = read_manifest(folder, GeneratedLog)
+    if generated is not None:
+        return LogOrigin(source=SOURCE, best_auc=generated.best_auc)
+    recoded = read_manifest(folder, RecodedLog)
+    if recoded is not None and recoded.log is not None:
+        return LogOrigin(source=recoded.log.made_from.source, best_auc=recoded.best_auc)
     return None

@@ -1,5 +1,7 @@
 """What the preprocess pipeline does, step by step."""
 
+from functools import partial
+
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
@@ -15,28 +17,25 @@ from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawFiles, RawRows, open_raw_files
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
 from llm_ctr_pipeline.data.storage.store_path import Place
-from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLogSettings
-from llm_ctr_pipeline.data.synthetic.raw_source import (
-    GeneratedLog,
-    GivenFolder,
-    RawSource,
-    provenance_of,
+from llm_ctr_pipeline.data.synthetic.generated_log import (
+    GeneratedLogSettings,
+    provide_generated_log,
 )
-from llm_ctr_pipeline.params import GeneratedLogParams, PreprocessParams
+from llm_ctr_pipeline.data.synthetic.raw_source import RawSource, leave_as_it_is, origin_of
+from llm_ctr_pipeline.params import PreprocessParams, RawParams
 
 
-def provide_raw_log(
-    preprocess: PreprocessParams, generated_log: GeneratedLogParams | None
-) -> RawSource:
+def provide_raw_log(raw: RawParams, generated_log: GeneratedLogSettings | None) -> RawSource:
     """Say what the raw folder is to hold: its own log, or the generated one."""
-    if preprocess.raw_source == "folder" or generated_log is None:
-        return GivenFolder()
-    return GeneratedLog(GeneratedLogSettings(**generated_log.model_dump()))
+    if raw.source == "folder" or generated_log is None:
+        return leave_as_it_is
+    return partial(provide_generated_log, settings=generated_log)
 
 
-def read_raw_log(raw_folder: Place, log: LogSchema) -> RawFiles:
+def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawFiles:
     """Check the first line of each raw file; the rows are read when they are saved."""
-    return open_raw_files(raw_folder, log, provenance_of(raw_folder))
+    origin = None if raw.source == "folder" else origin_of(raw_folder)
+    return open_raw_files(raw_folder, log, origin)
 
 
 def check_raw_log(raw_rows: RawRows, preprocess: PreprocessParams) -> RawLog:

@@ -24,7 +24,7 @@ def create_source() -> Pipeline:
         [
             Node(
                 func=provide_raw_log,
-                inputs=["params:preprocess", "params:generated_log"],
+                inputs=["params:raw", "params:generated_log"],
                 outputs="raw_folder",
                 name="provide_raw_log",
             ),
@@ -38,7 +38,7 @@ def create_fit() -> Pipeline:
         [
             Node(
                 func=read_raw_log,
-                inputs=["raw_folder", "params:log"],
+                inputs=["raw_folder", "params:log", "params:raw"],
                 outputs="raw_rows",
                 name="read_raw_log",
             ),

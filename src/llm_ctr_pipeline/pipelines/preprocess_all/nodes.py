@@ -1,5 +1,7 @@
 """What preprocess_all does beside preprocess: x1 and x2, and the joint vocabulary."""
 
+from functools import partial
+
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import SettingsError
@@ -8,21 +10,25 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.features.vocabulary import join_vocabularies as join
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows
-from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recoding
-from llm_ctr_pipeline.data.synthetic.raw_source import GivenFolder, RawSource, RecodedLog
-from llm_ctr_pipeline.params import RecodingsParams
+from llm_ctr_pipeline.data.synthetic.avazu_reencoding import Recodings
+from llm_ctr_pipeline.data.synthetic.raw_source import RawSource, leave_as_it_is, recode
+from llm_ctr_pipeline.params import RawParams
 
 
 def provide_recoded_logs(
-    raw_rows: RawRows, raw_log: RawLog, recoding: RecodingsParams
+    raw_rows: RawRows,
+    raw_log: RawLog,
+    x1_raw: RawParams,
+    x2_raw: RawParams,
+    recoding: Recodings,
 ) -> tuple[RawSource, RawSource]:
     """Say what the folders of x1 and x2 are to hold: their own logs, or the one at hand."""
-    checked = CheckedLog(raw_rows, raw_log)
-    x1 = RecodedLog("x1", checked, Recoding(**recoding.x1.model_dump()))
-    x2 = RecodedLog("x2", checked, Recoding(**recoding.x2.model_dump()))
+    recode_log = partial(recode, checked=CheckedLog(raw_rows, raw_log))
+    x1 = partial(recode_log, dataset="x1", recoding=recoding.x1)
+    x2 = partial(recode_log, dataset="x2", recoding=recoding.x2)
     return (
-        x1 if recoding.x1_source == "recoded" else GivenFolder(),
-        x2 if recoding.x2_source == "recoded" else GivenFolder(),
+        x1 if x1_raw.source == "recoded" else leave_as_it_is,
+        x2 if x2_raw.source == "recoded" else leave_as_it_is,
     )
 
 

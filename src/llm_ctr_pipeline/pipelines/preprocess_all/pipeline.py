@@ -52,7 +52,13 @@ def _create_recoding() -> Pipeline:
         [
             Node(
                 func=provide_recoded_logs,
-                inputs=["raw_rows", "raw_log", "params:recoding"],
+                inputs=[
+                    "raw_rows",
+                    "raw_log",
+                    "params:x1.raw",
+                    "params:x2.raw",
+                    "params:recoding",
+                ],
                 outputs=["x1.raw_folder", "x2.raw_folder"],
                 name="provide_recoded_logs",
             ),
