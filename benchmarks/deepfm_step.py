@@ -25,7 +25,8 @@ from torch import Tensor
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
 from benchmarks.measure import SideBySide, report, seconds, side_by_side, timing_cells
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
 from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
 from llm_ctr_pipeline.training.optimizer import build_optimizer
@@ -43,7 +44,7 @@ DEVICE_ID_SHARE = 0.285
 AVAZU_IDS = 3_750_975
 EPOCH_BATCHES = 3
 LR = 1e-3
-CONFIG = DeepFmConfig(
+SETTINGS = DeepFmSettings(
     embedding_dim=16,
     embedding_init_std=1e-4,
     gen=False,
@@ -126,7 +127,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Time one size of the vocabulary: a step, and an epoch through the batches."""
     sizes = field_sizes(ids)
-    model = DeepFm.create(CONFIG, sizes, seed=0)
+    model = DeepFm.create(SETTINGS, sizes, seed=0)
     rows = random_rows(EPOCH_BATCHES * batch_size, sizes)
     try:
         python = fuxictr_python()

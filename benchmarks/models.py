@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from benchmarks.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
+from llm_ctr_pipeline.models.settings import LlmCtrSettings
 from llm_ctr_pipeline.training.devices import (
     choose_kernel,
     count_weights,
@@ -82,8 +83,15 @@ def build_pair(
     torch.manual_seed(0)
     causal_lm = AutoModelForCausalLM.from_config(size.llm, dtype=torch.float32)
     decoder = LlmDecoder.from_causal_lm(copy.deepcopy(causal_lm), TOKENS)
-    config = LlmCtrConfig(16, 0.01, 6.0, size.projector_dim, prompt="", prompt_suffix="")
-    ours = LlmCtr(config, [IDS_A_FIELD] * FIELDS, decoder)
+    settings = LlmCtrSettings(
+        embedding_dim=16,
+        embedding_init_std=0.01,
+        gen_gamma=6.0,
+        projector_dim=size.projector_dim,
+        prompt="unused, as the tokens are given",
+        prompt_suffix="",
+    )
+    ours = LlmCtr(settings, [IDS_A_FIELD] * FIELDS, decoder)
     decoder.kernel = choose_kernel(attention, execution.device, execution.precision)
     obvious = RepeatedPromptCtr(copy.deepcopy(ours), causal_lm, TOKENS)
     device = resolve_device(execution.device)

@@ -26,9 +26,10 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.data.log.derived_fields import field_value
 from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
+from llm_ctr_pipeline.models.settings import LlmCtrSettings
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, share_of_best
 from llm_ctr_pipeline.reporting.results import ModelReport, ScoredModel
 from llm_ctr_pipeline.training.history import (
@@ -123,9 +124,16 @@ def make_model(make_causal_lm: Callable[..., PreTrainedModel]) -> Callable[..., 
         field_sizes: tuple[int, ...] = FIELD_SIZES,
     ) -> LlmCtr:
         decoder = LlmDecoder.from_causal_lm(causal_lm or make_causal_lm(), tokens)
-        config = LlmCtrConfig(4, 0.5, 6.0, 8, prompt="a prompt", prompt_suffix="")
+        settings = LlmCtrSettings(
+            embedding_dim=4,
+            embedding_init_std=0.5,
+            gen_gamma=6.0,
+            projector_dim=8,
+            prompt="a prompt",
+            prompt_suffix="",
+        )
         torch.manual_seed(1)
-        return LlmCtr(config, field_sizes, decoder)
+        return LlmCtr(settings, field_sizes, decoder)
 
     return make
 

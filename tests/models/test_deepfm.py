@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pytest
@@ -8,25 +7,37 @@ from torch.nn import functional
 
 from llm_ctr_pipeline.models.deepfm import (
     DeepFm,
-    DeepFmConfig,
+    DeepFmDescription,
     ordered_products,
     pairwise_products,
 )
-from llm_ctr_pipeline.models.mlp import Mlp
+from llm_ctr_pipeline.models.settings import DeepFmSettings
 
 FIELD_SIZES = (3, 5, 4)
-CONFIG = DeepFmConfig(4, 0.5, gen=True, gen_gamma=6.0, hidden_sizes=(8, 6), dropout=0.0)
-STANDARD = dataclasses.replace(CONFIG, gen=False)
+WITH_GEN = DeepFmSettings(
+    embedding_dim=4,
+    embedding_init_std=0.5,
+    gen=True,
+    gen_gamma=6.0,
+    hidden_sizes=(8, 6),
+    dropout=0.0,
+)
+STANDARD = WITH_GEN.model_copy(update={"gen": False})
 IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])
 
 
-def _model(config: DeepFmConfig, seed: int = 0) -> DeepFm:
+def _model(settings: DeepFmSettings, seed: int = 0) -> DeepFm:
     """A model in which no weight is 0, so that each one matters."""
-    model = DeepFm.create(config, FIELD_SIZES, seed)
+    model = DeepFm.create(settings, FIELD_SIZES, seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+def _small(embedding_dim: int, gen: bool, width: int) -> DeepFmSettings:
+    changes = {"embedding_dim": embedding_dim, "gen": gen, "hidden_sizes": (width,)}
+    return WITH_GEN.model_copy(update={**changes, "embedding_init_std": 0.1})
 
 
 def _by_hand(gen: bool) -> float:
@@ -39,7 +50,7 @@ def _by_hand(gen: bool) -> float:
     GEN adds each field's embedding to the next one's in turn: W takes flat(e) = (1, 2, 3, −1) to
     (1 + 3, 2 − 1, …) = (4, 1, …), so with γ = 6 gen_1 = (24, 6).
     """
-    model = DeepFm(DeepFmConfig(2, 0.1, gen, 6.0, (2,), 0.0), (2, 2))
+    model = DeepFm(_small(2, gen, width=2), (2, 2))
     weights = {
         "embedding.table.weight": [[9, 9], [1, 2], [3, -1], [9, 9]],
         "linear.table.weight": [[9], [0.5], [-2], [9]],
@@ -86,9 +97,11 @@ def test_interactions_equal_the_sum_over_pairs(fields: int) -> None:
     assert not torch.allclose(ordered_products(left_BFD, right_BFD), both_ways)
 
 
-@pytest.mark.parametrize("config", [CONFIG, STANDARD])
-def test_gradients_of_every_weight_are_those_of_finite_differences(config: DeepFmConfig) -> None:
-    model = _model(config).double()
+@pytest.mark.parametrize("settings", [WITH_GEN, STANDARD])
+def test_gradients_of_every_weight_are_those_of_finite_differences(
+    settings: DeepFmSettings,
+) -> None:
+    model = _model(settings).double()
     names, weights = zip(*model.named_parameters(), strict=True)
 
     def forward(*values: Tensor) -> Tensor:
@@ -102,14 +115,15 @@ def test_gradients_of_every_weight_are_those_of_finite_differences(config: DeepF
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("config", [CONFIG, STANDARD])
-def test_a_description_builds_the_same_model(config: DeepFmConfig) -> None:
-    model = _model(config)
-    again = DeepFm.from_description(json.loads(json.dumps(model.describe())))
+@pytest.mark.parametrize("settings", [WITH_GEN, STANDARD])
+def test_a_description_builds_the_same_model(settings: DeepFmSettings) -> None:
+    model = _model(settings)
+    description = json.loads(json.dumps(model.describe().to_json()))
+    again = DeepFmDescription.from_json(description).build()
     assert not torch.allclose(again(IDS_BF), model(IDS_BF))
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(IDS_BF), model(IDS_BF))
-    assert again.config == config
+    assert again.settings == settings
     assert again.field_sizes == FIELD_SIZES
     assert again.describe() == model.describe()
 
@@ -117,27 +131,27 @@ def test_a_description_builds_the_same_model(config: DeepFmConfig) -> None:
 def test_the_standard_model_has_no_gen() -> None:
     names = {name.split(".")[0] for name in _model(STANDARD).state_dict()}
     assert names == {"embedding", "linear", "mlp", "output"}
-    assert {name.split(".")[0] for name in _model(CONFIG).state_dict()} == names | {"gen"}
+    assert {name.split(".")[0] for name in _model(WITH_GEN).state_dict()} == names | {"gen"}
 
 
 def test_the_same_seed_creates_the_same_model_and_another_seed_another() -> None:
-    states = [DeepFm.create(CONFIG, FIELD_SIZES, seed).state_dict() for seed in (1, 1, 2)]
+    states = [DeepFm.create(WITH_GEN, FIELD_SIZES, seed).state_dict() for seed in (1, 1, 2)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     drawn = {name for name in states[0] if not torch.equal(states[0][name], states[2][name])}
     assert {name.split(".")[0] for name in drawn} == {"embedding", "gen", "mlp", "output"}
 
 
 def test_an_id_counts_in_its_own_field_alone() -> None:
-    model = _model(CONFIG)
+    model = _model(WITH_GEN)
     before_B = model(IDS_BF)
     with torch.no_grad():
         model.linear.table.weight[3 + 4] += 1  # id 4 of the second field
     torch.testing.assert_close(model(IDS_BF) - before_B, torch.tensor([0.0, 1.0, 0.0, 0.0]))
 
 
-@pytest.mark.parametrize("config", [CONFIG, STANDARD])
-def test_autocast_leaves_the_sums_in_float32(config: DeepFmConfig) -> None:
-    model = _model(config)
+@pytest.mark.parametrize("settings", [WITH_GEN, STANDARD])
+def test_autocast_leaves_the_sums_in_float32(settings: DeepFmSettings) -> None:
+    model = _model(settings)
     with torch.no_grad():
         exact_B = model(IDS_BF)
         model.output.bias += 1000
@@ -148,23 +162,12 @@ def test_autocast_leaves_the_sums_in_float32(config: DeepFmConfig) -> None:
     torch.testing.assert_close(rounded_B - 1000, exact_B, rtol=0.02, atol=0.02)
 
 
-def test_dropout_drops_in_training_alone() -> None:
-    torch.manual_seed(0)
-    mlp = Mlp(4, (64, 64), dropout=0.5)
-    inputs_BI = torch.randn(8, 4)
-    assert not torch.equal(mlp(inputs_BI), mlp(inputs_BI))
-    mlp.eval()
-    assert torch.equal(mlp(inputs_BI), mlp(inputs_BI))
-    assert len([*mlp.layers]) == 6
-    assert len([*Mlp(4, (64, 64), dropout=0.0).layers]) == 4
-
-
 @pytest.mark.parametrize("gen", [True, False])
 def test_learns_an_interaction_that_no_linear_model_can(gen: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     ids_BF = torch.randint(0, 2, (512, 2), generator=generator)
     labels_B = (ids_BF[:, 0] != ids_BF[:, 1]).float()
-    model = DeepFm.create(DeepFmConfig(4, 0.1, gen, 6.0, (8,), 0.0), (2, 2), seed=0)
+    model = DeepFm.create(_small(4, gen, width=8), (2, 2), seed=0)
     # Without the MLP, so that what is learned is the interaction of the FM term.
     with torch.no_grad():
         model.output.weight.zero_()

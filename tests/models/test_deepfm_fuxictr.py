@@ -9,10 +9,18 @@ from torch.nn import functional
 
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.settings import DeepFmSettings
 
 FIELD_SIZES = (7, 30, 1000, 2, 11)
-CONFIG = DeepFmConfig(16, 0.3, gen=False, gen_gamma=6.0, hidden_sizes=(64, 32), dropout=0.0)
+SETTINGS = DeepFmSettings(
+    embedding_dim=16,
+    embedding_init_std=0.3,
+    gen=False,
+    gen_gamma=6.0,
+    hidden_sizes=(64, 32),
+    dropout=0.0,
+)
 
 
 @pytest.mark.slow
@@ -23,7 +31,7 @@ def test_equals_fuxictr_with_the_same_weights(
         python = fuxictr_python()
     except FuxiCtrMissingError as error:
         pytest.skip(str(error))
-    model = DeepFm.create(CONFIG, FIELD_SIZES, seed=0)
+    model = DeepFm.create(SETTINGS, FIELD_SIZES, seed=0)
     with torch.no_grad():
         model.linear.table.weight.normal_()
         model.output.bias.fill_(0.7)

@@ -1,24 +1,29 @@
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
-from llm_ctr_pipeline.models.loading import LlmSource
-from llm_ctr_pipeline.models.projector import Projector
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.models.prompt import PromptTokens
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
 
 IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])
 TOKENS = PromptTokens(prompt=(5, 9, 2, 16, 9, 14), suffix=(3,), answers=(15, 16))
-CONFIG = LlmCtrConfig(4, 0.01, 6.0, 8, prompt="Say 0 or 1, now:", prompt_suffix=" then:")
+SETTINGS = LlmCtrSettings(
+    embedding_dim=4,
+    embedding_init_std=0.01,
+    gen_gamma=6.0,
+    projector_dim=8,
+    prompt="Say 0 or 1, now:",
+    prompt_suffix=" then:",
+)
 ARCHITECTURE = {
     "model_type": "qwen3",
     "vocab_size": 300,
@@ -30,6 +35,10 @@ ARCHITECTURE = {
     "head_dim": 8,
     "tie_word_embeddings": True,
 }
+
+
+def random_weights(architecture: dict[str, Any]) -> LlmSettings:
+    return LlmSettings(pretrained=None, architecture=architecture, attention="auto")
 
 
 @pytest.mark.parametrize(
@@ -47,14 +56,14 @@ def test_a_description_builds_the_same_model(
     make_causal_lm: MakeLm, make_model: MakeModel, architecture: str, tied: bool, bias: bool
 ) -> None:
     model = make_model(make_causal_lm(architecture), TOKENS).eval()
-    description = json.loads(json.dumps(model.describe()))
+    description = json.loads(json.dumps(model.describe().to_json()))
     assert (description["llm"]["tied"], description["llm"]["bias"]) == (tied, bias)
-    again = LlmCtr.from_description(description).eval()
+    again = LlmCtrDescription.from_json(description).build().eval()
     assert not torch.allclose(again(IDS_BF), model(IDS_BF))
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.answer_logits(IDS_BF), model.answer_logits(IDS_BF))
-    assert json.loads(json.dumps(again.describe()))["llm"]["tokens"] == description["llm"]["tokens"]
-    assert again.config == model.config
+    assert again.describe().to_json()["llm"]["tokens"] == description["llm"]["tokens"]
+    assert again.settings == model.settings
     assert again.field_sizes == model.field_sizes
 
 
@@ -63,7 +72,8 @@ def test_special_tokens_beyond_the_rows_in_use_are_no_obstacle(
 ) -> None:
     causal_lm = make_causal_lm("qwen3", pad_token_id=38, bos_token_id=37, eos_token_id=36)
     model = make_model(causal_lm, TOKENS).eval()
-    again = LlmCtr.from_description(json.loads(json.dumps(model.describe()))).eval()
+    description = json.loads(json.dumps(model.describe().to_json()))
+    again = LlmCtrDescription.from_json(description).build().eval()
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(IDS_BF), model(IDS_BF))
 
@@ -79,7 +89,7 @@ def test_a_padding_token_in_the_prompt_is_trained_like_any_other(
 
 
 def test_a_description_also_says_what_today_is_the_default(make_model: MakeModel) -> None:
-    llm_config = make_model().describe()["llm"]["config"]
+    llm_config = make_model().describe().llm.config
     assert llm_config["rms_norm_eps"] == 1e-6
     assert llm_config["hidden_act"] == "silu"
 
@@ -89,12 +99,14 @@ def test_a_description_names_no_folder_of_this_machine(
 ) -> None:
     causal_lm = make_causal_lm()
     causal_lm.config._name_or_path = "/somewhere/on/this/machine"
-    assert "/somewhere" not in json.dumps(make_model(causal_lm).describe())
+    assert "/somewhere" not in json.dumps(make_model(causal_lm).describe().to_json())
 
 
 def test_the_same_seed_creates_the_same_model_and_another_seed_another() -> None:
-    source = LlmSource(architecture=ARCHITECTURE)
-    states = [LlmCtr.create(CONFIG, (3, 5, 4), source, seed)[0].state_dict() for seed in (1, 1, 2)]
+    source = random_weights(ARCHITECTURE)
+    states = [
+        LlmCtr.create(SETTINGS, (3, 5, 4), source, seed)[0].state_dict() for seed in (1, 1, 2)
+    ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     drawn = [name for name in states[0] if states[0][name].unique().numel() > 1]
     assert {name.split(".")[0] for name in drawn} == {"embedding", "gen", "projector", "llm"}
@@ -102,10 +114,8 @@ def test_the_same_seed_creates_the_same_model_and_another_seed_another() -> None
 
 
 def test_the_other_parts_random_weights_do_not_depend_on_the_language_model() -> None:
-    sources = (
-        LlmSource(architecture={**ARCHITECTURE, "num_hidden_layers": layers}) for layers in (1, 2)
-    )
-    first, second = (LlmCtr.create(CONFIG, (3, 5, 4), source, seed=1)[0] for source in sources)
+    sources = (random_weights({**ARCHITECTURE, "num_hidden_layers": layers}) for layers in (1, 2))
+    first, second = (LlmCtr.create(SETTINGS, (3, 5, 4), source, seed=1)[0] for source in sources)
     for part in ("embedding", "gen", "projector"):
         states = (getattr(model, part).state_dict().values() for model in (first, second))
         assert all(torch.equal(one, other) for one, other in zip(*states, strict=True))
@@ -113,8 +123,8 @@ def test_the_other_parts_random_weights_do_not_depend_on_the_language_model() ->
 
 def test_creating_reads_prompt_and_suffix_and_leaves_the_architecture_alone() -> None:
     architecture = dict(ARCHITECTURE)
-    source = LlmSource(architecture=architecture)
-    model, tokenizer = LlmCtr.create(CONFIG, (3, 5, 4), source, seed=1)
+    source = random_weights(architecture)
+    model, tokenizer = LlmCtr.create(SETTINGS, (3, 5, 4), source, seed=1)
     assert architecture == ARCHITECTURE
     assert tokenizer.decode(model.llm.tokens.prompt) == "Say 0 or 1, now:"
     assert tokenizer.decode(model.llm.tokens.suffix) == " then:"
@@ -129,39 +139,3 @@ def test_log_odds_are_the_difference_of_the_answers_logits(make_model: MakeModel
     over_answers = nn.functional.cross_entropy(logits_B2, labels_B)
     of_log_odds = nn.functional.binary_cross_entropy_with_logits(model(IDS_BF), labels_B.float())
     torch.testing.assert_close(of_log_odds, over_answers)
-
-
-def test_every_field_has_its_own_rows_of_the_one_table() -> None:
-    embedding = FieldEmbedding((2, 3, 4), embedding_dim=2, init_std=0.01)
-    embedding.table.weight.data = torch.arange(9.0)[:, None].expand(9, 2).clone()
-    ids_BF = torch.tensor([[0, 0, 0], [1, 2, 3]], dtype=torch.int32)
-    assert embedding(ids_BF)[:, :, 0].tolist() == [[0, 2, 5], [1, 4, 8]]
-    assert set(embedding.state_dict()) == {"table.weight"}
-
-
-def test_the_embedding_starts_with_the_standard_deviation_asked_for() -> None:
-    torch.manual_seed(0)
-    embedding = FieldEmbedding((3000, 2000), embedding_dim=16, init_std=0.01)
-    assert embedding.table.weight.std().item() == pytest.approx(0.01, rel=0.02)
-
-
-def test_gen_is_gamma_times_relu_of_one_matrix_over_all_fields() -> None:
-    gen = GenEncoder(num_fields=3, embedding_dim=2, gamma=6.0)
-    embedded_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    (weight,) = gen.parameters()
-    assert weight.shape == (6, 6)
-    expected = 6.0 * (embedded_BFD.reshape(4, 6) @ weight.T).clamp(min=0).reshape(4, 3, 2)
-    torch.testing.assert_close(gen(embedded_BFD), expected)
-
-
-def test_the_projector_treats_every_field_alike() -> None:
-    projector = Projector(2, 8, 32)
-    features_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
-    tokens_BFH = projector(features_BFD)
-    assert tokens_BFH.shape == (4, 3, 32)
-    torch.testing.assert_close(projector(features_BFD[:, [2, 0, 1]]), tokens_BFH[:, [2, 0, 1]])
-    first, gelu, second, layer_norm = projector.layers
-    expected = layer_norm(second(gelu(first(features_BFD))))
-    torch.testing.assert_close(tokens_BFH, expected)
-    assert isinstance(gelu, nn.GELU)
-    assert tokens_BFH.mean(dim=-1).abs().max() < 1e-5

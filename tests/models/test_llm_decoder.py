@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from benchmarks.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -54,7 +54,7 @@ def test_the_prompt_is_read_from_the_current_weights(make_model: MakeModel) -> N
     assert (after_B - with_old_prompt_B).abs().min() > 1e-3
     # And a model that never saw the old weights agrees with the one that trained away from them.
     train_a_step(before, lr=10.0)
-    fresh = LlmCtr.from_description(before.describe())
+    fresh = before.describe().build()
     fresh.load_state_dict(before.state_dict())
     torch.testing.assert_close(fresh(IDS_BF), after_B, rtol=1e-5, atol=1e-6)
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.loading import LlmNotFoundError, LlmSource, load_llm
+from llm_ctr_pipeline.models.loading import LlmNotFoundError, load_llm
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
+from llm_ctr_pipeline.models.settings import LlmSettings
 
 MakeLm = Callable[..., PreTrainedModel]
 
@@ -33,6 +34,11 @@ ARCHITECTURE = {
     "head_dim": 8,
     "tie_word_embeddings": True,
 }
+SMALL = LlmSettings(pretrained=None, architecture=ARCHITECTURE, attention="auto")
+
+
+def named(folder: Path | str) -> LlmSettings:
+    return LlmSettings(pretrained=str(folder), architecture=None, attention="auto")
 
 
 @pytest.fixture
@@ -46,12 +52,12 @@ def pretrained(tmp_path: Path, make_causal_lm: MakeLm) -> Path:
 
 
 def test_a_small_model_is_made_from_its_architecture() -> None:
-    causal_lm, tokenizer = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=1)
+    causal_lm, tokenizer = load_llm(SMALL, TEXT, seed=1)
     assert type(causal_lm).__name__ == "Qwen3ForCausalLM"
     assert causal_lm.get_input_embeddings().weight.shape == (len(tokenizer), 32)
     assert len(tokenizer(TEXT)["input_ids"]) < 15
-    again, _ = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=1)
-    other, _ = load_llm(LlmSource(architecture=ARCHITECTURE), TEXT, seed=2)
+    again, _ = load_llm(SMALL, TEXT, seed=1)
+    other, _ = load_llm(SMALL, TEXT, seed=2)
     weights, same, different = (
         causal_lm.model.layers[1].mlp.up_proj.weight,
         again.model.layers[1].mlp.up_proj.weight,
@@ -61,13 +67,8 @@ def test_a_small_model_is_made_from_its_architecture() -> None:
     assert not torch.equal(weights, different)
 
 
-def test_neither_name_nor_architecture_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"llm\.pretrained and llm\.architecture are both null"):
-        load_llm(LlmSource(), TEXT, seed=1)
-
-
 def test_a_folder_is_loaded_in_float32(pretrained: Path, make_causal_lm: MakeLm) -> None:
-    causal_lm, tokenizer = load_llm(LlmSource(pretrained=str(pretrained)), "not used", seed=1)
+    causal_lm, tokenizer = load_llm(named(pretrained), "not used", seed=1)
     assert {weight.dtype for weight in causal_lm.parameters()} == {torch.float32}
     saved = make_causal_lm("qwen3", vocab_size=len(tokenizer)).bfloat16().float().state_dict()
     assert all(torch.equal(weight, saved[name]) for name, weight in causal_lm.state_dict().items())
@@ -78,14 +79,14 @@ def test_a_folder_is_loaded_in_float32(pretrained: Path, make_causal_lm: MakeLm)
 def test_an_incomplete_folder_is_named(pretrained: Path, missing: str) -> None:
     (pretrained / missing).unlink()
     with pytest.raises(LlmNotFoundError, match="could not be loaded from the folder") as raised:
-        load_llm(LlmSource(pretrained=str(pretrained)), TEXT, seed=1)
+        load_llm(named(pretrained), TEXT, seed=1)
     assert repr(str(pretrained)) in str(raised.value)
 
 
 def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
     folder = str(tmp_path / "not" / "there")
     with pytest.raises(LlmNotFoundError) as raised:
-        load_llm(LlmSource(pretrained=folder), TEXT, seed=1)
+        load_llm(named(folder), TEXT, seed=1)
     assert f"language model {folder!r} could not be loaded" in str(raised.value)
     assert "set llm.pretrained to it" in str(raised.value)
 
@@ -94,9 +95,11 @@ def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
 LOAD = """
 import sys, time
 time.sleep = lambda _seconds: None
-from llm_ctr_pipeline.models.loading import LlmNotFoundError, LlmSource, load_llm
+from llm_ctr_pipeline.models.loading import LlmNotFoundError, load_llm
+from llm_ctr_pipeline.models.settings import LlmSettings
+llm = LlmSettings(pretrained=sys.argv[1], architecture=None, attention="auto")
 try:
-    causal_lm, tokenizer = load_llm(LlmSource(pretrained=sys.argv[1]), "", seed=0)
+    causal_lm, tokenizer = load_llm(llm, "", seed=0)
 except LlmNotFoundError as error:
     sys.exit(str(error))
 embedding = causal_lm.get_input_embeddings().weight
@@ -133,7 +136,7 @@ def test_a_hub_out_of_reach_is_said_with_the_way_out(tmp_path: Path) -> None:
 def test_a_model_is_loaded_by_name_from_a_stand_in_of_the_hub(
     tmp_path: Path, pretrained: Path
 ) -> None:
-    causal_lm, tokenizer = load_llm(LlmSource(pretrained=str(pretrained)), "", seed=0)
+    causal_lm, tokenizer = load_llm(named(pretrained), "", seed=0)
     embedding = causal_lm.get_input_embeddings().weight
     with serve_hub(pretrained) as (endpoint, served):
         finished = load_by_name(endpoint, tmp_path / "cache")

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from benchmarks.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.repeated_prompt import RepeatedPromptCtr
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]

@@ -9,8 +9,9 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
+from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.params import (
     DeepFmStagesParams,
     StageParams,
@@ -29,7 +30,15 @@ def stage(start: str = "new", **changes: Any) -> dict[str, Any]:
 def test_the_names_of_the_components_are_the_models(make_model: Any) -> None:
     llm_ctr: LlmCtr = make_model()
     assert tuple(name for name, _ in llm_ctr.named_children()) == LLM_CTR_COMPONENTS
-    deepfm = DeepFm(DeepFmConfig(4, 0.1, True, 6.0, (8,), 0.0), (3, 5))
+    settings = DeepFmSettings(
+        embedding_dim=4,
+        embedding_init_std=0.1,
+        gen=True,
+        gen_gamma=6.0,
+        hidden_sizes=(8,),
+        dropout=0.0,
+    )
+    deepfm = DeepFm(settings, (3, 5))
     assert tuple(name for name, _ in deepfm.named_children()) == DEEPFM_COMPONENTS
 
 

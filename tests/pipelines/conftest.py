@@ -12,16 +12,15 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.params import (
     EvaluationParams,
-    LlmParams,
-    ModelParams,
     StagesParams,
     TrainingParams,
 )
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 
-TYPES = {"model": ModelParams, "llm": LlmParams, "training": TrainingParams}
+TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingParams}
 
 
 class KeptDataset(MemoryDataset):

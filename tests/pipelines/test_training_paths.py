@@ -311,7 +311,7 @@ def test_a_baseline_without_gen_cannot_be_gone_on_with(
     project_copy: Path, run_here: Callable[..., None]
 ) -> None:
     run_here(project_copy, "train_deepfm", params={"deepfm": {"network": {"gen": False}}})
-    assert checkpoint(project_copy, "deepfm").model["config"]["gen"] is False
+    assert checkpoint(project_copy, "deepfm").model.config.gen is False
     with pytest.raises(ValueError, match=r"train deepfm again .* deepfm\.network\.gen=true"):
         run_here(project_copy, "train_two_phase")
 

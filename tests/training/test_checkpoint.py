@@ -18,7 +18,6 @@ from llm_ctr_pipeline.data.features.feature_map import (
 )
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
-from llm_ctr_pipeline.models.registry import describe_model
 from llm_ctr_pipeline.training import checkpoint as checkpoint_module
 from llm_ctr_pipeline.training.checkpoint import (
     Checkpoint,
@@ -62,7 +61,7 @@ def checkpoint(model: LlmCtr) -> Checkpoint:
 
 def make_checkpoint(model: LlmCtr) -> Checkpoint:
     return Checkpoint(
-        model=describe_model(model),
+        model=model.describe(),
         weights=model.state_dict(),
         feature_map=FEATURE_MAP,
         vocabulary=pa.table(
@@ -88,7 +87,8 @@ def test_a_checkpoint_comes_back_as_it_was_saved(
     saved = make_checkpoint(model)
     save_checkpoint(tmp_path / "best_model", saved)
     loaded = load_checkpoint(tmp_path / "best_model")
-    assert loaded.model == json.loads(json.dumps(saved.model))
+    assert loaded.model == saved.model
+    assert loaded.model.to_json() == json.loads(json.dumps(saved.model.to_json()))
     assert loaded.feature_map == saved.feature_map
     assert loaded.vocabulary.equals(saved.vocabulary)
     assert loaded.training == saved.training

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
-from llm_ctr_pipeline.models.loading import LlmSource
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.settings import FitSettings
 
@@ -39,15 +39,23 @@ ARCHITECTURE = {
 def train_twenty_steps(
     make_split: Callable[..., EncodedSplit], make_settings: Callable[..., FitSettings]
 ) -> dict[str, list[float]]:
-    config = LlmCtrConfig(8, 0.01, 6.0, 16, "Answer with 1 for click or 0 for no click:", "")
-    model, _ = LlmCtr.create(config, FIELD_SIZES, LlmSource(architecture=ARCHITECTURE), seed=42)
+    settings = LlmCtrSettings(
+        embedding_dim=8,
+        embedding_init_std=0.01,
+        gen_gamma=6.0,
+        projector_dim=16,
+        prompt="Answer with 1 for click or 0 for no click:",
+        prompt_suffix="",
+    )
+    llm = LlmSettings(pretrained=None, architecture=ARCHITECTURE, attention="auto")
+    model, _ = LlmCtr.create(settings, FIELD_SIZES, llm, seed=42)
     train, valid = (
         make_split(rows, seed, noise=0.2, field_sizes=FIELD_SIZES)
         for rows, seed in ((150, 1), (100, 2))
     )
     # 10 steps an epoch, the last of them with a smaller batch.
-    settings = make_settings(epochs=2, patience=STEPS, validate_every_steps=1, encoder_lr=1e-3)
-    history = fit(model, train, valid, settings).history
+    fit_settings = make_settings(epochs=2, patience=STEPS, validate_every_steps=1, encoder_lr=1e-3)
+    history = fit(model, train, valid, fit_settings).history
     return {
         "train_loss": [record.train_loss for record in history],
         "valid_loss": [record.valid_loss for record in history],

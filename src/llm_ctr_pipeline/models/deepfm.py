@@ -9,38 +9,16 @@ logit = LR(x) + FM(x) + MLP(flat(e)) (Guo et al., arXiv 1703.04247), where the F
 Shape legend: B rows, F fields, D embedding size, K width of the last hidden layer.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
-from llm_ctr_pipeline.models.mlp import Mlp
-
-
-@dataclass(frozen=True)
-class DeepFmConfig:
-    """The model's settings.
-
-    Attributes:
-        embedding_dim: Embedding size D.
-        embedding_init_std: Standard deviation the embedding table starts from.
-        gen: Whether the FM term takes generated features; False is the standard DeepFM.
-        gen_gamma: Scale γ of the generated features; unused without GEN.
-        hidden_sizes: Widths of the MLP's hidden layers, at least one.
-        dropout: Share of hidden activations dropped in training.
-    """
-
-    embedding_dim: int
-    embedding_init_std: float
-    gen: bool
-    gen_gamma: float
-    hidden_sizes: tuple[int, ...]
-    dropout: float
+from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Mlp
+from llm_ctr_pipeline.models.settings import DeepFmSettings
 
 
 class DeepFm(nn.Module):
@@ -50,46 +28,37 @@ class DeepFm(nn.Module):
     can be handed over.
 
     Args:
-        config: Sizes of the parts.
+        settings: Sizes of the parts.
         field_sizes: Number of ids of each of the F fields, id 0 ("unknown") included.
     """
 
-    def __init__(self, config: DeepFmConfig, field_sizes: Sequence[int]) -> None:
+    def __init__(self, settings: DeepFmSettings, field_sizes: Sequence[int]) -> None:
         super().__init__()
-        self.config = config
+        self.settings = settings
         self.field_sizes = tuple(field_sizes)
-        fields, width = len(field_sizes), config.embedding_dim
-        self.embedding = FieldEmbedding(field_sizes, width, config.embedding_init_std)
-        self.gen = GenEncoder(fields, width, config.gen_gamma) if config.gen else None
+        fields, width = len(field_sizes), settings.embedding_dim
+        self.embedding = FieldEmbedding(field_sizes, width, settings.embedding_init_std)
+        self.gen = GenEncoder(fields, width, settings.gen_gamma) if settings.gen else None
         # One weight an id; zero says nothing about an id that training never meets.
         self.linear = FieldEmbedding(field_sizes, 1, init_std=0.0)
-        self.mlp = Mlp(fields * width, config.hidden_sizes, config.dropout)
+        self.mlp = Mlp(fields * width, settings.hidden_sizes, settings.dropout)
         # Its bias is the linear part's too: the two would only be added.
-        self.output = nn.Linear(config.hidden_sizes[-1], 1)
+        self.output = nn.Linear(settings.hidden_sizes[-1], 1)
         nn.init.xavier_normal_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     @classmethod
-    def create(cls, config: DeepFmConfig, field_sizes: Sequence[int], seed: int) -> Self:
+    def create(cls, settings: DeepFmSettings, field_sizes: Sequence[int], seed: int) -> Self:
         """Make a model to train, in float32 on the CPU, whose random weights the seed fixes."""
         torch.manual_seed(seed)
-        return cls(config, field_sizes)
+        return cls(settings, field_sizes)
 
-    @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """Build the frame, with random weights, of the model that `describe` described."""
-        config = dict(description["config"])
-        config["hidden_sizes"] = tuple(config["hidden_sizes"])
-        return cls(DeepFmConfig(**config), description["field_sizes"])
-
-    def describe(self) -> dict[str, Any]:
-        """All that `from_description` needs to build the model again, as JSON types."""
-        config = asdict(self.config)
-        config["hidden_sizes"] = list(self.config.hidden_sizes)
-        return {"config": config, "field_sizes": list(self.field_sizes)}
+    def describe(self) -> "DeepFmDescription":
+        """Describe the model, without its weights."""
+        return DeepFmDescription(config=self.settings, field_sizes=self.field_sizes)
 
     def forward(self, ids_BF: Tensor) -> Tensor:
-        """Log-odds of a click.
+        """Compute the log-odds of a click.
 
         Args:
             ids_BF: Ids within each field, int32 or int64, `[B, F]`.
@@ -114,8 +83,26 @@ class DeepFm(nn.Module):
             return log_odds_B
 
 
+class DeepFmDescription(Frozen):
+    """All that builds the model again, but for its weights.
+
+    Attributes:
+        kind: Tells the descriptions of models apart.
+        config: The model's settings.
+        field_sizes: Number of ids of each field.
+    """
+
+    kind: Literal["deepfm"] = "deepfm"
+    config: DeepFmSettings
+    field_sizes: tuple[int, ...]
+
+    def build(self) -> DeepFm:
+        """Build the model's frame, with random weights."""
+        return DeepFm(self.config, self.field_sizes)
+
+
 def pairwise_products(embedded_BFD: Tensor) -> Tensor:
-    """Σ_{i<j} ⟨e_i, e_j⟩ of each row, float `[B]`, from embeddings, float `[B, F, D]`.
+    """Compute Σ_{i<j} ⟨e_i, e_j⟩ of each row, float `[B]`, from embeddings, float `[B, F, D]`.
 
     As ½ (‖Σ e_i‖² − Σ ‖e_i‖²), in O(F·D) a row (Rendle 2010, "Factorization machines", lemma 3.1).
     """
@@ -124,7 +111,7 @@ def pairwise_products(embedded_BFD: Tensor) -> Tensor:
 
 
 def ordered_products(left_BFD: Tensor, right_BFD: Tensor) -> Tensor:
-    """Σ_{i<j} ⟨left_i, right_j⟩ of each row, float `[B]`, from two float `[B, F, D]`.
+    """Compute Σ_{i<j} ⟨left_i, right_j⟩ of each row, float `[B]`, from two float `[B, F, D]`.
 
     As Σ_j ⟨left_1 + … + left_{j−1}, right_j⟩ by running sums, in O(F·D) a row. The order of the
     fields matters: the left one of a pair is always the earlier field.

@@ -3,75 +3,54 @@
 Shape legend: B rows, F fields, D embedding size, H the language model's hidden size.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
+from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.deepfm import DeepFm
-from llm_ctr_pipeline.models.embedding import FieldEmbedding
-from llm_ctr_pipeline.models.gen import GenEncoder
-from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
-from llm_ctr_pipeline.models.loading import LlmSource, load_llm
-from llm_ctr_pipeline.models.projector import Projector
-from llm_ctr_pipeline.models.prompt import PromptTokens, tokenize_prompt
-
-
-@dataclass(frozen=True)
-class LlmCtrConfig:
-    """The model's own settings, apart from the language model's.
-
-    Attributes:
-        embedding_dim: Embedding size D.
-        embedding_init_std: Standard deviation the embedding table starts from.
-        gen_gamma: Scale γ of the generated features.
-        projector_dim: Width of the projector's layer between.
-        prompt: Text before the feature tokens.
-        prompt_suffix: Text after the feature tokens; may be empty.
-    """
-
-    embedding_dim: int
-    embedding_init_std: float
-    gen_gamma: float
-    projector_dim: int
-    prompt: str
-    prompt_suffix: str
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder, LlmDescription
+from llm_ctr_pipeline.models.loading import load_llm
+from llm_ctr_pipeline.models.prompt import tokenize_prompt
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 
 
 class LlmCtr(nn.Module):
     """Click-through rate with a language model as the decoder.
 
     Args:
-        config: Sizes of the parts before the language model.
+        settings: Sizes of the parts before the language model, and the prompt.
         field_sizes: Number of ids of each of the F fields, id 0 ("unknown") included.
         llm: The decoder.
     """
 
-    def __init__(self, config: LlmCtrConfig, field_sizes: Sequence[int], llm: LlmDecoder) -> None:
+    def __init__(
+        self, settings: LlmCtrSettings, field_sizes: Sequence[int], llm: LlmDecoder
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.settings = settings
         self.field_sizes = tuple(field_sizes)
-        width = config.embedding_dim
-        self.embedding = FieldEmbedding(field_sizes, width, config.embedding_init_std)
-        self.gen = GenEncoder(len(field_sizes), width, config.gen_gamma)
-        self.projector = Projector(width, config.projector_dim, llm.hidden_size)
+        width, hidden = settings.embedding_dim, llm.backbone.config.hidden_size
+        self.embedding = FieldEmbedding(field_sizes, width, settings.embedding_init_std)
+        self.gen = GenEncoder(len(field_sizes), width, settings.gen_gamma)
+        self.projector = Projector(width, settings.projector_dim, hidden)
         self.llm = llm
 
     @classmethod
     def create(
-        cls, config: LlmCtrConfig, field_sizes: Sequence[int], source: LlmSource, seed: int
+        cls, settings: LlmCtrSettings, field_sizes: Sequence[int], source: LlmSettings, seed: int
     ) -> tuple["LlmCtr", PreTrainedTokenizerBase]:
         """Make a model to train: pretrained or random language model, random other parts.
 
         Args:
-            config: The model's own settings.
+            settings: The model's own settings.
             field_sizes: Number of ids of each field.
-            source: Where the language model comes from.
+            source: Which language model.
             seed: Seed of all random weights.
 
         Returns:
@@ -81,10 +60,11 @@ class LlmCtr(nn.Module):
             LlmNotFoundError: The pretrained language model could not be loaded.
             NotImplementedError: The language model's architecture is not served.
         """
-        causal_lm, tokenizer = load_llm(source, config.prompt + config.prompt_suffix, seed)
-        tokens = tokenize_prompt(tokenizer, config.prompt, config.prompt_suffix)
+        prompt, suffix = settings.prompt, settings.prompt_suffix
+        causal_lm, tokenizer = load_llm(source, prompt + suffix, seed)
+        tokens = tokenize_prompt(tokenizer, prompt, suffix)
         torch.manual_seed(seed)
-        return cls(config, field_sizes, LlmDecoder.from_causal_lm(causal_lm, tokens)), tokenizer
+        return cls(settings, field_sizes, LlmDecoder.from_causal_lm(causal_lm, tokens)), tokenizer
 
     def take_encoder(self, baseline: DeepFm) -> None:
         """Start from a trained baseline's embedding and GEN encoder.
@@ -97,9 +77,10 @@ class LlmCtr(nn.Module):
         Raises:
             SettingsError: The baseline has no GEN encoder, or its encoder is of another shape.
         """
-        own = (self.config.embedding_dim, self.config.gen_gamma, len(self.field_sizes))
-        config = baseline.config
-        theirs = (config.embedding_dim, config.gen_gamma, len(baseline.field_sizes))
+        own, theirs = (
+            (model.settings.embedding_dim, model.settings.gen_gamma, len(model.field_sizes))
+            for model in (self, baseline)
+        )
         if baseline.gen is None or own != theirs:
             raise SettingsError(
                 "the encoder of deepfm cannot be taken over: it has embedding size, gamma and "
@@ -110,41 +91,20 @@ class LlmCtr(nn.Module):
         self.embedding.take_over(baseline.embedding)
         self.gen.load_state_dict(baseline.gen.state_dict())
 
-    @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> "LlmCtr":
-        """Build the frame, with random weights, of the model that `describe` described."""
-        llm = description["llm"]
-        tokens = PromptTokens(**{name: tuple(ids) for name, ids in llm["tokens"].items()})
-        decoder = LlmDecoder.from_config(
-            AutoConfig.for_model(**llm["config"]), tokens, tied=llm["tied"], bias=llm["bias"]
+    def describe(self) -> "LlmCtrDescription":
+        """Describe the model, without its weights."""
+        return LlmCtrDescription(
+            config=self.settings, field_sizes=self.field_sizes, llm=self.llm.describe()
         )
-        config = LlmCtrConfig(**description["config"])
-        return cls(config, description["field_sizes"], decoder)
-
-    def describe(self) -> dict[str, Any]:
-        """All that `from_description` needs to build the model again, as JSON types."""
-        llm_config = json.loads(self.llm.backbone.config.to_json_string(use_diff=False))
-        # Where the pretrained weights lay on the machine that trained says nothing elsewhere.
-        llm_config.pop("_name_or_path", None)
-        return {
-            "config": asdict(self.config),
-            "field_sizes": list(self.field_sizes),
-            "llm": {
-                "config": llm_config,
-                "tokens": asdict(self.llm.tokens),
-                "tied": self.llm.answer_rows is None,
-                "bias": self.llm.answer_bias is not None,
-            },
-        }
 
     def answer_logits(self, ids_BF: Tensor) -> Tensor:
-        """Logits of the tokens "0" and "1", float32 `[B, 2]`, from ids, int `[B, F]`."""
+        """Compute the logits of "0" and "1", float32 `[B, 2]`, from ids, int `[B, F]`."""
         features_BFD = self.gen(self.embedding(ids_BF))
         logits_B2: Tensor = self.llm(self.projector(features_BFD))
         return logits_B2
 
     def forward(self, ids_BF: Tensor) -> Tensor:
-        """Log-odds of a click.
+        """Compute the log-odds of a click.
 
         The softmax over the two answers is the sigmoid of their difference, so binary
         cross-entropy of this value is cross-entropy over the two answer logits.
@@ -157,3 +117,23 @@ class LlmCtr(nn.Module):
         """
         logits_B2 = self.answer_logits(ids_BF)
         return logits_B2[:, 1] - logits_B2[:, 0]
+
+
+class LlmCtrDescription(Frozen):
+    """All that builds the model again, but for its weights.
+
+    Attributes:
+        kind: Tells the descriptions of models apart.
+        config: The model's own settings.
+        field_sizes: Number of ids of each field.
+        llm: The decoder.
+    """
+
+    kind: Literal["llm_ctr"] = "llm_ctr"
+    config: LlmCtrSettings
+    field_sizes: tuple[int, ...]
+    llm: LlmDescription
+
+    def build(self) -> LlmCtr:
+        """Build the model's frame, with random weights."""
+        return LlmCtr(self.config, self.field_sizes, self.llm.build())

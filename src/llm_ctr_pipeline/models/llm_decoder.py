@@ -4,15 +4,16 @@ Shape legend: B rows, F feature tokens, H hidden size, P prompt tokens, S suffix
 T = F + S tokens a row, N = P + B·T packed tokens, U vocabulary rows in use.
 """
 
-import copy
+import json
 from bisect import bisect_left
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.errors import UnsupportedModelError
 from llm_ctr_pipeline.models.last_layer import (
     compute_last_tokens_only,
@@ -36,6 +37,8 @@ class LlmDecoder(nn.Module):
         answer_rows: The output matrix's rows of "0" and "1", `[2, H]`; None where the model ties
             them to its input embedding.
         answer_bias: The output layer's bias for the two, `[2]`, if it has one.
+
+    Attributes:
         kernel: A key of `shared_prefix.KERNELS`.
     """
 
@@ -49,7 +52,6 @@ class LlmDecoder(nn.Module):
         tokens: PromptTokens,
         answer_rows: Tensor | None = None,
         answer_bias: Tensor | None = None,
-        kernel: str = "sdpa",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -58,7 +60,7 @@ class LlmDecoder(nn.Module):
         self.tokens = tokens
         self.answer_rows = None if answer_rows is None else nn.Parameter(answer_rows.clone())
         self.answer_bias = None if answer_bias is None else nn.Parameter(answer_bias.clone())
-        self.kernel = kernel
+        self.kernel = "sdpa"
         for name, ids in (
             ("prompt_P", tokens.prompt),
             ("suffix_S", tokens.suffix),
@@ -98,23 +100,17 @@ class LlmDecoder(nn.Module):
             )
         return decoder.train()
 
-    @classmethod
-    def from_config(
-        cls, config: PretrainedConfig, tokens: PromptTokens, *, tied: bool, bias: bool
-    ) -> Self:
-        """Build the decoder with random weights, as the frame that a checkpoint is loaded into."""
-        trimmed = copy.deepcopy(config)
-        trimmed.vocab_size = len(tokens.used)
-        # Special tokens index the whole vocabulary, of which the rows in use are left.
-        trimmed.pad_token_id = trimmed.bos_token_id = trimmed.eos_token_id = None
-        backbone = AutoModel.from_config(trimmed)
-        answer_rows = None if tied else torch.zeros(2, backbone.config.hidden_size)
-        return cls(backbone, tokens, answer_rows, torch.zeros(2) if bias else None)
-
-    @property
-    def hidden_size(self) -> int:
-        """Size H of a token in the language model."""
-        return int(self.backbone.config.hidden_size)
+    def describe(self) -> "LlmDescription":
+        """Describe the decoder, without its weights."""
+        config = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        # Where the pretrained weights lay on the machine that trained says nothing elsewhere.
+        config.pop("_name_or_path", None)
+        return LlmDescription(
+            config=config,
+            tokens=self.tokens,
+            tied=self.answer_rows is None,
+            bias=self.answer_bias is not None,
+        )
 
     def recompute_layers(self, *, on: bool) -> None:
         """Let all layers but the last keep their input alone and compute the rest again.
@@ -159,7 +155,7 @@ class LlmDecoder(nn.Module):
         return self._answer(last_tokens(hidden_1NH, layout)[0])
 
     def _answer(self, last_BH: Tensor) -> Tensor:
-        """Logits of the two answers from the last hidden states, float32, `[B, 2]`."""
+        """Compute the two answers' logits, float32 `[B, 2]`, from the last hidden states."""
         rows_2H = self.answer_rows
         if rows_2H is None:
             rows_2H = self.backbone.get_input_embeddings().weight[self.answers_2]
@@ -195,6 +191,32 @@ class LlmDecoder(nn.Module):
         return causal_lm
 
 
+class LlmDescription(Frozen):
+    """All that builds the decoder again, but for its weights.
+
+    Attributes:
+        config: Configuration of the language model, by transformers' own names.
+        tokens: The fixed text.
+        tied: Whether the model ties its output matrix to its input embedding.
+        bias: Whether its output layer has a bias.
+    """
+
+    config: dict[str, Any]
+    tokens: PromptTokens
+    tied: bool
+    bias: bool
+
+    def build(self) -> LlmDecoder:
+        """Build the decoder's frame, with random weights."""
+        config = AutoConfig.for_model(**self.config)
+        config.vocab_size = len(self.tokens.used)
+        # Special tokens index the whole vocabulary, of which the rows in use are left.
+        config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+        answer_rows = None if self.tied else torch.zeros(2, config.hidden_size)
+        answer_bias = torch.zeros(2) if self.bias else None
+        return LlmDecoder(AutoModel.from_config(config), self.tokens, answer_rows, answer_bias)
+
+
 def _keep_rows(embedding: nn.Embedding, used: tuple[int, ...]) -> None:
     """Trim an input embedding in place, so that what its class does besides looking up stays."""
     embedding.weight = nn.Parameter(embedding.weight.detach()[list(used)].clone())
@@ -203,7 +225,7 @@ def _keep_rows(embedding: nn.Embedding, used: tuple[int, ...]) -> None:
 
 
 def _reference_logits(causal_lm: PreTrainedModel, tokens: PromptTokens) -> tuple[Tensor, Tensor]:
-    """What the untouched model answers, `[2, 2]`, to two rows of random feature tokens."""
+    """Compute what the untouched model answers, `[2, 2]`, to two rows of random feature tokens."""
     embed = causal_lm.get_input_embeddings()
     generator = torch.Generator().manual_seed(0)
     features_2FH = torch.randn(2, 3, embed.weight.shape[1], generator=generator)

@@ -1,8 +1,7 @@
 """Where the language model and its tokenizer come from."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from transformers import (
@@ -13,22 +12,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llm_ctr_pipeline.data.errors import RefusedError, SettingsError
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.prompt import build_small_tokenizer
-
-
-@dataclass(frozen=True)
-class LlmSource:
-    """A pretrained language model, or a small one with random weights.
-
-    Attributes:
-        pretrained: Name on the Hugging Face hub (`Qwen/Qwen3-0.6B`) or a folder; None for a model
-            with random weights.
-        architecture: Configuration of the latter, `model_type` among its keys (`qwen3`, `llama`).
-    """
-
-    pretrained: str | None = None
-    architecture: dict[str, Any] | None = None
+from llm_ctr_pipeline.models.settings import LlmSettings
 
 
 class LlmNotFoundError(RefusedError, OSError):
@@ -36,7 +22,7 @@ class LlmNotFoundError(RefusedError, OSError):
 
 
 def load_llm(
-    source: LlmSource, text: str, seed: int
+    source: LlmSettings, text: str, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model in float32 and its tokenizer.
 
@@ -46,18 +32,14 @@ def load_llm(
         seed: Seed of a small model's random weights.
 
     Raises:
-        SettingsError: Neither a pretrained model nor an architecture is given.
         LlmNotFoundError: The pretrained model is neither a folder nor on a hub in reach.
     """
-    if source.pretrained is not None:
-        return _load_pretrained(source.pretrained)
     if source.architecture is None:
-        raise SettingsError("llm.pretrained and llm.architecture are both null: set one of them")
-    architecture = dict(source.architecture)
-    vocab_size = architecture.pop("vocab_size")
-    tokenizer = build_small_tokenizer(text, vocab_size)
+        # One of the two is set, which the settings check.
+        return _load_pretrained(cast("str", source.pretrained))
+    tokenizer = build_small_tokenizer(text, source.architecture.vocab_size)
     config = AutoConfig.for_model(
-        **architecture,
+        **source.architecture.model_dump(exclude={"vocab_size"}),
         vocab_size=len(tokenizer),
         pad_token_id=None,
         bos_token_id=None,

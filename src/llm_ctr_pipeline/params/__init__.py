@@ -1,16 +1,13 @@
 """Parameters of the pipelines as frozen, validated models: one per `params:` group.
 
+Those of the models are the library's own, in `models.settings`.
+
 Kedro hands a node one of these where its argument is annotated so, and rejects a bad
 value or an unknown key before any node runs.
 """
 
 from llm_ctr_pipeline.params.evaluation import FEWEST_COMPARED, CompareParams, EvaluationParams
-from llm_ctr_pipeline.params.logs import (
-    DownloadParams,
-    PreprocessParams,
-    RawParams,
-)
-from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
+from llm_ctr_pipeline.params.logs import DownloadParams, PreprocessParams, RawParams
 from llm_ctr_pipeline.params.training import (
     DeepFmStagesParams,
     StageParams,
@@ -21,14 +18,10 @@ from llm_ctr_pipeline.params.training import (
 
 __all__ = [
     "FEWEST_COMPARED",
-    "ArchitectureParams",
     "CompareParams",
-    "DeepFmParams",
     "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
-    "LlmParams",
-    "ModelParams",
     "PreprocessParams",
     "RawParams",
     "StageParams",

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -22,7 +23,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.storage.atomic import drafted
-from llm_ctr_pipeline.models.registry import CtrModel, build_model
+from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmDescription
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 
 FORMAT_VERSION = 2
 FILES = (
@@ -32,6 +34,11 @@ FILES = (
     "vocabulary.parquet",
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+# The models that a checkpoint can hold; a description's `kind` says which it is of.
+CtrModel = LlmCtr | DeepFm
+Description = LlmCtrDescription | DeepFmDescription
+DESCRIPTION: TypeAdapter[Description] = TypeAdapter(Description)
 
 
 class CheckpointError(RefusedError, ValueError):
@@ -43,7 +50,7 @@ class Checkpoint:
     """A trained model and all that is needed to use it.
 
     Attributes:
-        model: What `describe_model` gave.
+        model: What the model's `describe` gave.
         weights: The model's state, on the CPU.
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
@@ -52,7 +59,7 @@ class Checkpoint:
             and what trained the baseline that it starts from, if it does.
     """
 
-    model: dict[str, Any]
+    model: Description
     weights: dict[str, Tensor]
     feature_map: FeatureMap
     vocabulary: pa.Table
@@ -61,7 +68,7 @@ class Checkpoint:
 
     def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""
-        model = build_model(self.model)
+        model: CtrModel = self.model.build()
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -79,7 +86,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
     config = {
         "format_version": FORMAT_VERSION,
-        "model": checkpoint.model,
+        "model": checkpoint.model.to_json(),
         "tokenizer": checkpoint.tokenizer is not None,
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
         "training": checkpoint.training,
@@ -114,9 +121,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     weights = load_file(folder / "model.safetensors")
     vocabulary = pq.read_table(folder / "vocabulary.parquet")
     tokenizer = AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None
-    checkpoint = Checkpoint(
-        config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]
-    )
+    model = DESCRIPTION.validate_python(config["model"])
+    checkpoint = Checkpoint(model, weights, feature_map, vocabulary, tokenizer, config["training"])
     check_ids(feature_map, config["feature_map_fingerprint"], None)
     return checkpoint
 

@@ -11,7 +11,8 @@ from llm_ctr_pipeline.data.input.batches import with_known_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, check_counted
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.params import EvaluationParams, LlmParams, TrainingParams
+from llm_ctr_pipeline.models.settings import LlmSettings
+from llm_ctr_pipeline.params import EvaluationParams, TrainingParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
@@ -24,7 +25,7 @@ def predict(
     rows: EncodedFile,
     summary: DatasetSummary,
     evaluation: EvaluationParams,
-    llm: LlmParams,
+    llm: LlmSettings,
     training: TrainingParams,
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order."""

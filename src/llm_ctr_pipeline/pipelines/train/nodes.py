@@ -11,9 +11,9 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
-from llm_ctr_pipeline.models.loading import LlmSource
-from llm_ctr_pipeline.params import LlmParams, ModelParams, StagesParams, TrainingParams
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
+from llm_ctr_pipeline.params import StagesParams, TrainingParams
 from llm_ctr_pipeline.pipelines.train.path import (
     EncodedDataset,
     TrainingPath,
@@ -34,8 +34,8 @@ def train_single_phase(
     summary: DatasetSummary,
     state_folder: Path,
     stages: StagesParams,
-    model: ModelParams,
-    llm: LlmParams,
+    model: LlmCtrSettings,
+    llm: LlmSettings,
     training: TrainingParams,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train all components together, end to end; keep the weights of the best validation."""
@@ -55,12 +55,10 @@ def train_single_phase(
 
 
 def create_llm_ctr(
-    feature_map: FeatureMap, model: ModelParams, llm: LlmParams, training: TrainingParams
+    feature_map: FeatureMap, model: LlmCtrSettings, llm: LlmSettings, training: TrainingParams
 ) -> tuple[LlmCtr, PreTrainedTokenizerBase]:
     """Make the model to train, and its language model's tokenizer."""
-    source = LlmSource(llm.pretrained, llm.architecture.model_dump() if llm.architecture else None)
-    config = LlmCtrConfig(**model.model_dump())
-    network, tokenizer = LlmCtr.create(config, feature_map.sizes, source, training.seed)
+    network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed)
     network.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
     return network, tokenizer
 

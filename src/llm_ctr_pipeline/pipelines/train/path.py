@@ -20,9 +20,8 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.models.registry import CtrModel, describe_model
 from llm_ctr_pipeline.params import StagesParams, TrainingParams
-from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
 from llm_ctr_pipeline.training.devices import limit_cpu_threads
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.stages import (
@@ -127,7 +126,7 @@ class TrainingPath:
         """The checkpoint that a stage left, with what the stage itself came to."""
         left = last_of(done, stage)
         return Checkpoint(
-            model=describe_model(self.model),
+            model=self.model.describe(),
             weights=left.fit.best_weights,
             feature_map=self.feature_map,
             vocabulary=self.vocabulary,

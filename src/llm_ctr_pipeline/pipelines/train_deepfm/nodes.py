@@ -9,8 +9,13 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
-from llm_ctr_pipeline.params import DeepFmParams, DeepFmStagesParams, ModelParams, TrainingParams
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.settings import (
+    DeepFmNetworkSettings,
+    DeepFmSettings,
+    LlmCtrSettings,
+)
+from llm_ctr_pipeline.params import DeepFmStagesParams, TrainingParams
 from llm_ctr_pipeline.pipelines.train.path import (
     EncodedDataset,
     TrainingPath,
@@ -28,19 +33,16 @@ def train_deepfm(
     summary: DatasetSummary,
     state_folder: Path,
     stages: DeepFmStagesParams,
-    model: ModelParams,
-    network: DeepFmParams,
+    model: LlmCtrSettings,
+    network: DeepFmNetworkSettings,
     training: TrainingParams,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train DeepFM; keep the weights of the best validation."""
     check_preprocessed(feature_map, raw_log, summary)
-    config = DeepFmConfig(
-        **model.model_dump(include={"embedding_dim", "embedding_init_std", "gen_gamma"}),
-        **network.model_dump(),
-    )
+    settings = DeepFmSettings.join(model, network)
     path = TrainingPath(
         name="deepfm",
-        model=DeepFm.create(config, feature_map.sizes, training.seed),
+        model=DeepFm.create(settings, feature_map.sizes, training.seed),
         tokenizer=None,
         feature_map=feature_map,
         vocabulary=vocabulary.to_pyarrow(),

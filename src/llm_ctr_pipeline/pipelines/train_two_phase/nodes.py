@@ -10,10 +10,9 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.params import (
     EvaluationParams,
-    LlmParams,
-    ModelParams,
     TrainingParams,
     TwoPhaseStagesParams,
 )
@@ -38,8 +37,8 @@ def train_two_phase(
     state_folder: Path,
     evaluation: EvaluationParams,
     stages: TwoPhaseStagesParams,
-    model: ModelParams,
-    llm: LlmParams,
+    model: LlmCtrSettings,
+    llm: LlmSettings,
     training: TrainingParams,
 ) -> tuple[Checkpoint, Checkpoint, dict[str, Any]]:
     """Train on x1, x2 and then the log itself; return the first stage's and the last's model."""

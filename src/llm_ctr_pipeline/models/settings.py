@@ -1,4 +1,4 @@
-"""Parameters of the models."""
+"""Settings of the models. Reading them must not import torch, which takes seconds."""
 
 from typing import Literal, Self
 
@@ -7,19 +7,24 @@ from pydantic import Field, model_validator
 from llm_ctr_pipeline.frozen import Frozen
 
 
-class ModelParams(Frozen):
-    """`params:model`: the parts before the language model, and the prompt."""
+class EncoderSettings(Frozen):
+    """The parts that all models have: embedding and GEN encoder."""
 
     embedding_dim: int = Field(ge=1, description="Embedding size D.")
     embedding_init_std: float = Field(gt=0, description="Standard deviation embeddings start with.")
     gen_gamma: float = Field(gt=0, description="Scale of the GEN encoder's features.")
+
+
+class LlmCtrSettings(EncoderSettings):
+    """The parts before the language model, and the prompt."""
+
     projector_dim: int = Field(ge=1, description="Width of the projector's layer between.")
     prompt: str = Field(min_length=1, description="Text before the feature tokens.")
     prompt_suffix: str = Field(description="Text after the feature tokens.")
 
 
-class ArchitectureParams(Frozen):
-    """`llm.architecture`: a language model with random weights, by transformers' own names."""
+class ArchitectureSettings(Frozen):
+    """A language model with random weights, by transformers' own names."""
 
     model_type: str = Field(description="An architecture of transformers: qwen3, llama.")
     vocab_size: int = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
@@ -32,11 +37,11 @@ class ArchitectureParams(Frozen):
     tie_word_embeddings: bool
 
 
-class LlmParams(Frozen):
-    """`params:llm`: the language model and its attention kernel."""
+class LlmSettings(Frozen):
+    """The language model and its attention kernel."""
 
     pretrained: str | None = Field(description="Name on the hub, or a folder.")
-    architecture: ArchitectureParams | None = Field(description="Or: random weights.")
+    architecture: ArchitectureSettings | None = Field(description="Or: random weights.")
     attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
 
     @model_validator(mode="after")
@@ -49,9 +54,19 @@ class LlmParams(Frozen):
         return self
 
 
-class DeepFmParams(Frozen):
-    """`params:deepfm.network`: DeepFM's own parts; what it shares is in `params:model`."""
+class DeepFmNetworkSettings(Frozen):
+    """DeepFM's own parts."""
 
     gen: bool = Field(description="Whether its FM term takes generated features.")
     hidden_sizes: tuple[int, ...] = Field(min_length=1, description="Widths of the MLP's layers.")
     dropout: float = Field(ge=0, lt=1, description="Share of hidden activations dropped.")
+
+
+class DeepFmSettings(DeepFmNetworkSettings, EncoderSettings):
+    """All of DeepFM's parts; `gen_gamma` is unused where `gen` is false."""
+
+    @classmethod
+    def join(cls, encoder: EncoderSettings, network: DeepFmNetworkSettings) -> Self:
+        """Put together what all models share and DeepFM's own parts."""
+        shared = encoder.model_dump(include=set(EncoderSettings.model_fields))
+        return cls(**shared, **network.model_dump())
