@@ -1,6 +1,5 @@
 """What the tests of training and of evaluation share: a catalog in memory."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.datasets.record import RecordDataset
+from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.params import (
     EvaluationParams,
@@ -30,6 +31,10 @@ class KeptDataset(MemoryDataset):
         pass
 
 
+def record(name: str, file: Path) -> Frozen:
+    return RecordDataset(str(file), name).load()
+
+
 @pytest.fixture(scope="session")
 def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
     """Put the finished run's encoded splits and the test environment's parameters in memory."""
@@ -38,9 +43,9 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
     data = finished_run / "data"
     content: dict[str, Any] = {
         "vocabulary": ibis.memtable(pq.read_table(data / "04_feature/x4/vocabulary.parquet")),
-        "feature_map": json.loads((data / "04_feature/x4/feature_map.json").read_text()),
-        "raw_log": json.loads((data / "02_intermediate/x4/raw_log.json").read_text()),
-        "summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
+        "feature_map": record("feature_map", data / "04_feature/x4/feature_map.json"),
+        "raw_log": record("raw_log", data / "02_intermediate/x4/raw_log.json"),
+        "summary": record("summary", data / "05_model_input/x4/summary.json"),
     }
     for split in ("train", "valid", "test"):
         content[f"{split}_encoded@rows"] = EncodedFile(data / f"05_model_input/x4/{split}.parquet")
