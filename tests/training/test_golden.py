@@ -18,7 +18,7 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrConfig
 from llm_ctr_pipeline.models.loading import LlmSource
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
 CURVE = Path(__file__).parents[1] / "golden" / "single_phase_20_steps.json"
 FIELD_SIZES = (7, 5, 11, 3)
@@ -37,7 +37,7 @@ ARCHITECTURE = {
 
 
 def train_twenty_steps(
-    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., FitSettings]
+    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., TrainingSettings]
 ) -> dict[str, list[float]]:
     config = LlmCtrConfig(8, 0.01, 6.0, 16, "Answer with 1 for click or 0 for no click:", "")
     model, _ = LlmCtr.create(config, FIELD_SIZES, LlmSource(architecture=ARCHITECTURE), seed=42)
@@ -55,7 +55,7 @@ def train_twenty_steps(
 
 
 def test_twenty_steps_give_the_curve_that_is_checked_in(
-    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., FitSettings]
+    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., TrainingSettings]
 ) -> None:
     curve = train_twenty_steps(make_split, make_settings)
     if os.environ.get("REGENERATE_GOLDEN"):

@@ -12,20 +12,12 @@ from llm_ctr_pipeline.params.logs import (
     RecodingsParams,
 )
 from llm_ctr_pipeline.params.models import ArchitectureParams, DeepFmParams, LlmParams, ModelParams
-from llm_ctr_pipeline.params.training import (
-    DeepFmStagesParams,
-    StageParams,
-    StagesParams,
-    TrainingParams,
-    TwoPhaseStagesParams,
-)
 
 __all__ = [
     "PATHS",
     "ArchitectureParams",
     "CompareParams",
     "DeepFmParams",
-    "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
     "GeneratedLogParams",
@@ -33,8 +25,4 @@ __all__ = [
     "ModelParams",
     "PreprocessParams",
     "RecodingsParams",
-    "StageParams",
-    "StagesParams",
-    "TrainingParams",
-    "TwoPhaseStagesParams",
 ]

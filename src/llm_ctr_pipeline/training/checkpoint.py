@@ -23,6 +23,7 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.models.registry import CtrModel, build_model
+from llm_ctr_pipeline.training.history import Provenance
 
 FORMAT_VERSION = 2
 FILES = (
@@ -48,8 +49,7 @@ class Checkpoint:
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
         tokenizer: The language model's; None for a model without one.
-        training: What trained it: path, stage, dataset and its source, seed, the best validation,
-            and what trained the baseline that it starts from, if it does.
+        training: What trained it.
     """
 
     model: dict[str, Any]
@@ -57,7 +57,7 @@ class Checkpoint:
     feature_map: FeatureMap
     vocabulary: pa.Table
     tokenizer: PreTrainedTokenizerBase | None
-    training: dict[str, Any]
+    training: Provenance
 
     def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""
@@ -82,7 +82,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "model": checkpoint.model,
         "tokenizer": checkpoint.tokenizer is not None,
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
-        "training": checkpoint.training,
+        "training": checkpoint.training.to_json(),
     }
     with drafted(folder) as draft:
         draft.mkdir()
@@ -111,14 +111,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if config["tokenizer"]:
         _check_files(folder, TOKENIZER_FILES)
     feature_map = FeatureMap.from_json(json.loads((folder / "feature_map.json").read_text()))
-    weights = load_file(folder / "model.safetensors")
-    vocabulary = pq.read_table(folder / "vocabulary.parquet")
-    tokenizer = AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None
-    checkpoint = Checkpoint(
-        config["model"], weights, feature_map, vocabulary, tokenizer, config["training"]
-    )
     check_ids(feature_map, config["feature_map_fingerprint"], None)
-    return checkpoint
+    return Checkpoint(
+        model=config["model"],
+        weights=load_file(folder / "model.safetensors"),
+        feature_map=feature_map,
+        vocabulary=pq.read_table(folder / "vocabulary.parquet"),
+        tokenizer=AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None,
+        training=Provenance.from_json(config["training"]),
+    )
 
 
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:
