@@ -18,7 +18,7 @@ from llm_ctr_pipeline.pipelines.compare.nodes import compare
 from llm_ctr_pipeline.pipelines.compare.sources import find_models, pipeline_of
 from llm_ctr_pipeline.reporting.comparison import TWO_PHASE_NOTE
 from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
-from llm_ctr_pipeline.training.paths import PATHS
+from llm_ctr_pipeline.training.settings import PATHS
 
 COMPARE = Path("data/08_reporting/compare")
 NAMES = ("x4_test_predictions.parquet", "evaluation_x4_test.json", "training_results.json")

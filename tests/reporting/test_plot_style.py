@@ -7,7 +7,7 @@ from llm_ctr_pipeline.reporting.calibration_figures import calibration_figure
 from llm_ctr_pipeline.reporting.plot_style import TEMPLATE, styles_of
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.reporting.roc_figures import roc_figure
-from llm_ctr_pipeline.training.paths import PATHS
+from llm_ctr_pipeline.training.settings import PATHS
 
 Make = Callable[..., list[ScoredModel]]
 Draw = Callable[..., tuple[go.Figure, ...]]

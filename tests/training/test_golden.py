@@ -20,7 +20,7 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings, LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.training.checkpoint import CtrModel
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
 CURVES = Path(__file__).parents[1] / "golden"
 FIELD_SIZES = (7, 5, 11, 3)
@@ -67,7 +67,7 @@ def deepfm() -> CtrModel:
 def train_twenty_steps(
     model: CtrModel,
     make_split: Callable[..., EncodedSplit],
-    make_settings: Callable[..., FitSettings],
+    make_settings: Callable[..., TrainingSettings],
 ) -> dict[str, list[float]]:
     train, valid = (
         make_split(rows, seed, noise=0.2, field_sizes=FIELD_SIZES)
@@ -86,7 +86,7 @@ def train_twenty_steps(
 def test_twenty_steps_give_the_curve_that_is_checked_in(
     make_model: Callable[[], CtrModel],
     make_split: Callable[..., EncodedSplit],
-    make_settings: Callable[..., FitSettings],
+    make_settings: Callable[..., TrainingSettings],
 ) -> None:
     curve = train_twenty_steps(make_model(), make_split, make_settings)
     file = CURVES / f"{make_model.__name__}_20_steps.json"

@@ -252,10 +252,10 @@ def _check_kept(pipeline: Pipeline, catalog: DataCatalog) -> None:
 def _check_device(training: Any, llm: Any) -> None:
     """Raise where the device, the precision or the attention kernel cannot be had."""
     from llm_ctr_pipeline.models.kernels import KernelError
-    from llm_ctr_pipeline.training.devices import DeviceError, choose_kernel
+    from llm_ctr_pipeline.training.machine.devices import DeviceError, choose_kernel
 
     try:
-        choose_kernel(llm.attention, training.device, training.precision)
+        choose_kernel(llm.attention, training)
     except (DeviceError, KernelError) as error:
         raise PreflightError(str(error)) from error
 

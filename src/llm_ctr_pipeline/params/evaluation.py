@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.training.paths import PATHS, PathName
+from llm_ctr_pipeline.training.settings import PATHS, PathName
 
 FEWEST_COMPARED = 2
 

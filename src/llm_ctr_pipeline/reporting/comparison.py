@@ -12,7 +12,7 @@ from llm_ctr_pipeline.metrics.delong import LEVEL, Placements, interval_of, plac
 from llm_ctr_pipeline.reporting.evaluation import now
 from llm_ctr_pipeline.reporting.results import ModelReport, NotComparableError, ScoredModel
 from llm_ctr_pipeline.training.history import TrainedOn
-from llm_ctr_pipeline.training.paths import in_two_phases
+from llm_ctr_pipeline.training.settings import TWO_PHASE_PATHS
 
 # What must be the same in the reports of two tests, or their rows differ.
 SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
@@ -279,7 +279,7 @@ def _compared(
         name=report.name,
         path=report.path,
         run_id=report.run_id,
-        note=TWO_PHASE_NOTE if in_two_phases(report.path) else None,
+        note=TWO_PHASE_NOTE if report.path in TWO_PHASE_PATHS else None,
         auc=interval.value,
         auc_low=interval.low,
         auc_high=interval.high,

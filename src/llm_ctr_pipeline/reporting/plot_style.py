@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
-from llm_ctr_pipeline.training.paths import PATHS
+from llm_ctr_pipeline.training.settings import PATHS
 
 # Okabe & Ito 2008, "Color universal design"
 BLUE = "#0072B2"

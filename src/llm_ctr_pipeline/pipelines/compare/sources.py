@@ -23,7 +23,7 @@ from llm_ctr_pipeline.reporting.results import (
     report_of,
 )
 from llm_ctr_pipeline.training.history import TrainingResults
-from llm_ctr_pipeline.training.paths import PATHS
+from llm_ctr_pipeline.training.settings import PATHS
 
 BESIDE_THE_LOG = ("x1", "x2")  # no path is tested on them when it was trained
 SHORT_ID = 8  # letters of a run's id that tell it from others

@@ -12,12 +12,12 @@ from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, check_counted
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import LlmSettings
-from llm_ctr_pipeline.params import EvaluationParams, TrainingParams
+from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
-from llm_ctr_pipeline.training.devices import choose_kernel, limit_cpu_threads
-from llm_ctr_pipeline.training.history import Provenance
+from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.score import score_split
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
 
 def predict(
@@ -26,19 +26,18 @@ def predict(
     summary: DatasetSummary,
     evaluation: EvaluationParams,
     llm: LlmSettings,
-    training: TrainingParams,
+    training: TrainingSettings,
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order."""
     known = checkpoint.feature_map
     check_ids(known, summary.fingerprint, summary.extends)
-    limit_cpu_threads(training.cpu_threads)
     split = rows.read(known.names)
     check_counted(split, known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
-        model.llm.kernel = choose_kernel(llm.attention, training.device, training.precision)
-    probability = score_split(model, split, training.to_execution())
+        model.llm.kernel = choose_kernel(llm.attention, training)
+    probability = score_split(model, split, training)
     return pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
 
 
@@ -61,7 +60,7 @@ def measure(
         source=summary.source,
         data_fingerprint=summary.splits[evaluation.split].raw_fingerprint,
         feature_map_fingerprint=checkpoint.feature_map.fingerprint,
-        trained=Provenance.from_json(checkpoint.training),
+        trained=checkpoint.training,
         timestamp=now(),
     )
     tracked = {
