@@ -121,14 +121,7 @@ class Comparison(Frozen):
 
 
 def baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
-    """Find the model that a name, a path or the id of an MLflow run stands for.
-
-    Args:
-        reports: Of all models.
-        baseline: What the settings name.
-
-    Returns:
-        The model's name.
+    """Find the name of the model that a name, a path or the id of an MLflow run stands for.
 
     Raises:
         NotComparableError: It stands for none of the models, or for several.
