@@ -26,12 +26,7 @@ from llm_ctr_pipeline.models.registry import CtrModel, build_model
 from llm_ctr_pipeline.training.history import Provenance
 
 FORMAT_VERSION = 2
-FILES = (
-    "config.json",
-    "model.safetensors",
-    "feature_map.json",
-    "vocabulary.parquet",
-)
+FILES = ("config.json", "model.safetensors", "feature_map.json", "vocabulary.parquet")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.machine.memory_plan import (
+from llm_ctr_pipeline.training.machine.memory import (
     FEW_ROWS,
     MOMENTS,
     RESERVE,
@@ -159,7 +159,7 @@ def test_a_model_without_layers_to_compute_again_is_planned_as_it_is(
 def test_a_gpu_is_filled_but_not_beyond(
     make_model: MakeModel, make_split: MakeSplit, make_execution: Callable[..., Execution]
 ) -> None:
-    from llm_ctr_pipeline.training.machine.memory_plan import CudaMemory
+    from llm_ctr_pipeline.training.machine.memory import CudaMemory
 
     device = torch.device("cuda:0")
     model = make_model().to(device).train()
