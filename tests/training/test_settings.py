@@ -17,6 +17,7 @@ from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 from llm_ctr_pipeline.training.settings import (
     DEEPFM_COMPONENTS,
     LLM_CTR_COMPONENTS,
+    TWO_PHASE_PATHS,
     DeepFmStages,
     Execution,
     Stage,
@@ -153,3 +154,7 @@ def test_the_real_experiments_stages(project: Path, path: str) -> None:
         )
         assert fit.patience == 2
     assert found == TRAINED[path]
+
+
+def test_the_two_phase_paths_are_told_from_the_others() -> None:
+    assert TWO_PHASE_PATHS == ("two_phase", "two_phase_finetuned")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.machine.memory_plan import (
+from llm_ctr_pipeline.training.machine.memory import (
     DeviceMemoryError,
     set_activation_checkpointing,
 )

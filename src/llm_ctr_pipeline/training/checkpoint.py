@@ -28,12 +28,7 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.training.history import Provenance
 
 FORMAT_VERSION = 2
-FILES = (
-    "config.json",
-    "model.safetensors",
-    "feature_map.json",
-    "vocabulary.parquet",
-)
+FILES = ("config.json", "model.safetensors", "feature_map.json", "vocabulary.parquet")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 # The models that a checkpoint can hold; a description's `kind` says which it is of.

@@ -165,8 +165,7 @@ class _Loop:
                         record = self.validate()
                         progress.update(bar, auc=f"validation AUC {record.valid_auc:.4f}")
                     stopping = stop.signal is not None
-                    if self.keeping_due(validated=validated, stopping=stopping):
-                        self.keep(stopping=stopping)
+                    self.keep_if_due(validated=validated, stopping=stopping)
                     if stopping:
                         stop.raise_if_arrived()
                     if self.out_of_patience:
@@ -186,11 +185,7 @@ class _Loop:
         return in_epoch == 0 or (every is not None and in_epoch % every == 0)
 
     def check_loss(self) -> None:
-        """Refuse to train on after the loss diverged.
-
-        Raises:
-            NonFiniteLossError: It did.
-        """
+        """Raise where the loss diverged: to train on would lead nowhere."""
         loss_sum = self.step.loss_sum
         if not bool(torch.isfinite(loss_sum)):
             last_good = self.state.history[-1].step if self.state.history else 0
@@ -220,13 +215,9 @@ class _Loop:
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
         logger.info(
-            "epoch %.2f  train loss %.4f  valid AUC %.4f  valid log loss %.4f  %s rows/s%s",
-            record.epoch,
-            record.train_loss,
-            record.valid_auc,
-            record.valid_logloss,
-            f"{record.rows_per_second:,.0f}",
-            "  (best so far)" if record.improved else "",
+            f"epoch {record.epoch:.2f}  train loss {record.train_loss:.4f}  valid AUC "
+            f"{record.valid_auc:.4f}  valid log loss {record.valid_logloss:.4f}  "
+            f"{record.rows_per_second:,.0f} rows/s{'  (best so far)' if record.improved else ''}"
         )
         if self.on_validation is not None:
             self.on_validation(record)
@@ -262,18 +253,15 @@ class _Loop:
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
-    def keeping_due(self, *, validated: bool, stopping: bool) -> bool:
-        """Whether the state is to be written after this step."""
+    def keep_if_due(self, *, validated: bool, stopping: bool) -> None:
+        """Write the training state, but not one that diverged: it must not replace a good one."""
         every = self.settings.keep_state_every
         if self.resume is None or every == 0:
-            return False
+            return
         at_end = self.state.step == self.settings.epochs * self.steps_an_epoch
         its_turn = len(self.state.history) % every == 0 or at_end or self.out_of_patience
-        return stopping or (validated and its_turn)
-
-    def keep(self, *, stopping: bool) -> None:
-        """Write the training state, but not one that diverged: it must not replace a good one."""
-        assert self.resume is not None  # noqa: S101 - it is due
+        if not (stopping or (validated and its_turn)):
+            return
         sums_and_weights = [self.step.loss_sum, *self.model.parameters()]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights):
             logger.warning("Not kept: the weights or the loss are no longer finite")
@@ -284,21 +272,15 @@ class _Loop:
         weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
         self.resume.save(self.state, weights, optimizer)
         if stopping:
-            step = self.state.step
-            logger.info("Stopped after step %d: the same command goes on from there", step)
+            done = self.state.step
+            logger.info("Stopped after step %d: the same command goes on from there", done)
         self.clock = time.perf_counter()
 
 
 def _put_back(
     resume: ResumePoint, now: TrainingState, model: nn.Module, step: TrainingStep
 ) -> TrainingState:
-    """Put all back as it was when the state was written.
-
-    Args:
-        resume: Where it was written.
-        now: The state of a run that starts over.
-        model: Gets the weights.
-        step: Gets the optimiser's state, the sums and the loss scale.
+    """Put all back as it was when the state was written; `now` is that of a run that starts over.
 
     Raises:
         StateMismatchError: It is of other settings, data, order of rows or frozen weights.

@@ -34,11 +34,7 @@ def freeze_all_but(model: nn.Module, components: Collection[str] | None) -> None
 
 
 def check_components(model: nn.Module, components: Collection[str] | None) -> None:
-    """Refuse names that are no parts of a model.
-
-    Args:
-        model: Its direct children are the components.
-        components: Names of those that are to train; None for all.
+    """Refuse names of components, a model's direct children, that are no parts of it.
 
     Raises:
         UnknownComponentError: The model has no such part, or none is named.

@@ -13,20 +13,14 @@ from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline import __version__
-from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError, StaleDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
-from llm_ctr_pipeline.training.history import (
-    Provenance,
-    StageSummary,
-    StageValidation,
-    TrainedOn,
-    TrainingResults,
-)
 from llm_ctr_pipeline.training.optimizer import weights_of
 from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
@@ -90,7 +84,7 @@ class TrainingPath:
     vocabulary: pa.Table
     datasets: Mapping[str, EncodedDataset]
     settings: tuple[BaseModel, ...]
-    origin: Provenance | None = None
+    origin: history.Provenance | None = None
 
     def train(
         self,
@@ -98,7 +92,7 @@ class TrainingPath:
         training: TrainingSettings,
         state_folder: Path,
         on_validation: OnValidation | None = None,
-    ) -> tuple[list[Checkpoint], TrainingResults]:
+    ) -> tuple[list[Checkpoint], history.TrainingResults]:
         """Train stage by stage.
 
         Returns:
@@ -135,7 +129,7 @@ class TrainingPath:
             feature_map=self.feature_map,
             vocabulary=self.vocabulary,
             tokenizer=self.tokenizer,
-            training=Provenance(
+            training=history.Provenance(
                 path=self.name,
                 stage=left.run.stage,
                 dataset=left.run.dataset,
@@ -146,13 +140,15 @@ class TrainingPath:
             ),
         )
 
-    def _results(self, done: list[StageResult], training: TrainingSettings) -> TrainingResults:
+    def _results(
+        self, done: list[StageResult], training: TrainingSettings
+    ) -> history.TrainingResults:
         last, parts = done[-1], [result.components for result in done]
         trained = None if None in parts else {name for names in parts for name in names or ()}
         records = [record for result in done for record in result.fit.history]
         seconds = sum(record.seconds for record in records)
         rows = sum(record.seconds * record.rows_per_second for record in records)
-        return TrainingResults(
+        return history.TrainingResults(
             path=self.name,
             dataset=last.run.dataset,
             source=self.datasets[last.run.dataset].summary.source,
@@ -165,7 +161,7 @@ class TrainingPath:
             trained_parameters=sum(w.numel() for w in weights_of(self.model, trained)),
             stages=tuple(self._summary(result) for result in done),
             epochs=tuple(
-                StageValidation(
+                history.StageValidation(
                     stage=result.run.stage,
                     dataset=result.run.dataset,
                     **dict(record),
@@ -176,12 +172,12 @@ class TrainingPath:
             ),
         )
 
-    def _summary(self, result: StageResult) -> StageSummary:
+    def _summary(self, result: StageResult) -> history.StageSummary:
         counted = self.datasets[result.run.dataset].summary
-        return StageSummary(
+        return history.StageSummary(
             stage=result.run.stage,
             dataset=result.run.dataset,
-            trained_on=TrainedOn(
+            trained_on=history.TrainedOn(
                 rows=counted.splits["train"].raw_fingerprint, feature_map=counted.fingerprint
             ),
             components=result.components,
@@ -226,32 +222,32 @@ def _digest(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def check_preprocessed(feature_map: FeatureMap, raw_log: RawLog, summary: DatasetSummary) -> None:
+def check_encoded(
+    feature_map: FeatureMap, summary: DatasetSummary, raw_log: RawLog | None = None
+) -> None:
     """Refuse what an interrupted preprocessing left, and a split that misses a class.
 
     The summary is written last, so it vouches for encoded splits only while the feature map and
     the raw log are still those it was made from.
 
-    Raises:
-        EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
-    """
-    encoded_from = {name: split.raw_fingerprint for name, split in summary.splits.items()}
-    checked = {name: split.fingerprint for name, split in raw_log.splits.items()}
-    if summary.fingerprint != feature_map.fingerprint or encoded_from != checked:
-        raise StaleDataError(
-            f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
-            "that lie beside them: preprocessing was interrupted"
-        )
-    check_encoded(feature_map, summary)
-
-
-def check_encoded(feature_map: FeatureMap, summary: DatasetSummary) -> None:
-    """Refuse ids of another feature map, and a validation or test split that misses a class.
+    Args:
+        feature_map: The map to read the ids with.
+        summary: What preprocessing counted of the splits.
+        raw_log: The log that both are made of; None where the map is another log's too.
 
     Raises:
         FingerprintError: The ids come from another feature map.
-        EncodedDataError: A split has one class alone.
+        EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
     """
+    if raw_log is not None:
+        encoded_from = {name: split.raw_fingerprint for name, split in summary.splits.items()}
+        checked = {name: split.fingerprint for name, split in raw_log.splits.items()}
+        if summary.fingerprint != feature_map.fingerprint or encoded_from != checked:
+            raise EncodedDataError(
+                f"the encoded {feature_map.dataset} splits are not of the feature map and the raw "
+                "log that lie beside them: preprocessing was interrupted; run "
+                "`kedro run --pipeline=preprocess` again"
+            )
     check_ids(feature_map, summary.fingerprint, None)
     for split in ("valid", "test"):
         counted = summary.splits[split]

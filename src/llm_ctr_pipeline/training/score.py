@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import make_fabric
-from llm_ctr_pipeline.training.machine.memory_plan import naming_the_setting
+from llm_ctr_pipeline.training.machine.memory import naming_the_setting
 from llm_ctr_pipeline.training.settings import Execution
 
 

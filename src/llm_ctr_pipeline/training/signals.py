@@ -45,15 +45,17 @@ def deferred_stop() -> Iterator[StopRequest]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def note(number: int, _frame: FrameType | None) -> None:
         request.signal = number
-        for deferred, handler in before.items():
-            signal.signal(deferred, handler)
+        restore()
 
     for number in before:
         signal.signal(number, note)
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

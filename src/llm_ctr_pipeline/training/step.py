@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import make_fabric
-from llm_ctr_pipeline.training.machine.memory_plan import (
-    CudaMemory,
-    naming_the_setting,
-    plan_memory,
-)
+from llm_ctr_pipeline.training.machine.memory import CudaMemory, naming_the_setting, plan_memory
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.state import random_states, set_random_states
 

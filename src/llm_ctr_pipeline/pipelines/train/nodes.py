@@ -25,12 +25,7 @@ from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
-from llm_ctr_pipeline.training.paths import (
-    EncodedDataset,
-    TrainingPath,
-    check_encoded,
-    check_preprocessed,
-)
+from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
 from llm_ctr_pipeline.training.settings import (
     DeepFmStages,
     Stages,
@@ -54,16 +49,12 @@ def train_single_phase(
     llm: LlmSettings,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train all components together, end to end; keep the weights of the best validation."""
-    check_preprocessed(feature_map, raw_log, summary)
+    check_encoded(feature_map, summary, raw_log)
     network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
+    datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
+    values = vocabulary.to_pyarrow()
     path = TrainingPath(
-        name="single_phase",
-        model=network,
-        tokenizer=tokenizer,
-        feature_map=feature_map,
-        vocabulary=vocabulary.to_pyarrow(),
-        datasets={feature_map.dataset: EncodedDataset(train, valid, summary)},
-        settings=(model, llm),
+        "single_phase", network, tokenizer, feature_map, values, datasets, settings=(model, llm)
     )
     checkpoints, results = path.train(stages, training, state_folder, log_validation)
     return checkpoints[-1], results
@@ -83,16 +74,13 @@ def train_deepfm(
     network: DeepFmNetworkSettings,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train the baseline, DeepFM; keep the weights of the best validation."""
-    check_preprocessed(feature_map, raw_log, summary)
+    check_encoded(feature_map, summary, raw_log)
     settings = DeepFmSettings.join(model, network)
+    deepfm = DeepFm.create(settings, feature_map.sizes, training.seed)
+    datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
+    values = vocabulary.to_pyarrow()
     path = TrainingPath(
-        name="deepfm",
-        model=DeepFm.create(settings, feature_map.sizes, training.seed),
-        tokenizer=None,
-        feature_map=feature_map,
-        vocabulary=vocabulary.to_pyarrow(),
-        datasets={feature_map.dataset: EncodedDataset(train, valid, summary)},
-        settings=(model, network),
+        "deepfm", deepfm, None, feature_map, values, datasets, settings=(model, network)
     )
     checkpoints, results = path.train(stages, training, state_folder, log_validation)
     return checkpoints[-1], results
@@ -127,22 +115,16 @@ def train_two_phase(
     for dataset in datasets.values():
         check_encoded(feature_map, dataset.summary)
     network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
-    from_baseline = next(iter(stages.root.values())).start == "deepfm"
-    if from_baseline:
-        deepfm = baseline.build()
+    origin = None
+    if next(iter(stages.root.values())).start == "deepfm":
+        origin, deepfm = baseline.training, baseline.build()
         if not isinstance(deepfm, DeepFm):
             raise SettingsError("the baseline's checkpoint holds no DeepFM: train deepfm again")
         check_ids(feature_map, baseline.feature_map.fingerprint, None)
         network.take_encoder(deepfm)
+    name, values = evaluation.path, vocabulary.to_pyarrow()
     path = TrainingPath(
-        name=evaluation.path,
-        model=network,
-        tokenizer=tokenizer,
-        feature_map=feature_map,
-        vocabulary=vocabulary.to_pyarrow(),
-        datasets=datasets,
-        settings=(model, llm),
-        origin=baseline.training if from_baseline else None,
+        name, network, tokenizer, feature_map, values, datasets, (model, llm), origin
     )
     checkpoints, results = path.train(stages, training, state_folder, log_validation)
     return checkpoints[0], checkpoints[-1], results
@@ -163,15 +145,10 @@ def log_validation(run: StageRun, record: ValidationRecord) -> None:
     The last stage's figures have the same names in every path, so that runs can be compared; those
     of stages before it carry stage and dataset.
     """
-    if mlflow.active_run() is None:
-        return
-    prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
-    figures = {
-        f"{prefix}{key}": value
-        for key, value in record.to_json().items()
-        if isinstance(value, float)
-    }
-    mlflow.log_metrics(figures, step=record.step)
+    if mlflow.active_run() is not None:
+        prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
+        figures = record.model_dump(exclude={"step", "improved"})
+        mlflow.log_metrics({prefix + name: value for name, value in figures.items()}, record.step)
 
 
 def draw_learning_curve(results: TrainingResults) -> go.Figure:

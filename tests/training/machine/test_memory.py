@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
+from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.machine.memory_plan import (
+from llm_ctr_pipeline.models.settings import DeepFmSettings
+from llm_ctr_pipeline.training.machine.memory import (
     FEW_ROWS,
     MOMENTS,
     RESERVE,
@@ -147,7 +148,15 @@ def test_memory_for_no_row_is_refused(planned: Planned) -> None:
 def test_a_model_without_layers_to_compute_again_is_planned_as_it_is(
     make_split: MakeSplit, make_execution: Callable[..., Execution]
 ) -> None:
-    model = DeepFm(DeepFmConfig(4, 0.1, True, 6.0, (8,), 0.0), (3, 5, 4))
+    settings = DeepFmSettings(
+        embedding_dim=4,
+        embedding_init_std=0.1,
+        gen_gamma=6.0,
+        gen=True,
+        hidden_sizes=(8,),
+        dropout=0.0,
+    )
+    model = DeepFm(settings, (3, 5, 4))
     planned = Planned(model, make_split(512, 1), make_execution)
     memory = CountedMemory(enough_for(planned, 8))
     for asked in ("auto", "on", "off"):
@@ -159,7 +168,7 @@ def test_a_model_without_layers_to_compute_again_is_planned_as_it_is(
 def test_a_gpu_is_filled_but_not_beyond(
     make_model: MakeModel, make_split: MakeSplit, make_execution: Callable[..., Execution]
 ) -> None:
-    from llm_ctr_pipeline.training.machine.memory_plan import CudaMemory
+    from llm_ctr_pipeline.training.machine.memory import CudaMemory
 
     device = torch.device("cuda:0")
     model = make_model().to(device).train()
