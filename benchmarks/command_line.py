@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from benchmarks.measure import report
 from benchmarks.models import SIZES, Contest, set_up_contest
-from llm_ctr_pipeline.training.compilation import resolve_compile
-from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
+from llm_ctr_pipeline.training.machine.compilation import resolve_compile
+from llm_ctr_pipeline.training.machine.devices import resolve_device
 from llm_ctr_pipeline.training.settings import Execution
 
 Compare = Callable[[Contest, int], dict[str, Any]]
@@ -38,9 +40,10 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=9)
     asked = parser.parse_args()
-    limit_cpu_threads(asked.threads)
+    torch.set_num_threads(asked.threads)
     execution = Execution(
         device=asked.device,
+        cpu_threads=asked.threads,
         precision=asked.precision,
         eval_batch_size=max(asked.rows),
         micro_batch_size=asked.micro_batch_size,

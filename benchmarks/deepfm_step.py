@@ -27,8 +27,7 @@ from benchmarks.measure import SideBySide, report, seconds, side_by_side, timing
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.settings import DeepFmSettings
-from llm_ctr_pipeline.training.devices import limit_cpu_threads, resolve_device
-from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
+from llm_ctr_pipeline.training.machine.devices import keep_freed_memory, resolve_device
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -180,7 +179,7 @@ def main() -> None:
         "--bf16", action="store_true", help="ours in bfloat16 autocast; FuxiCTR has float32 alone"
     )
     arguments = parser.parse_args()
-    limit_cpu_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
     keep_freed_memory()  # as training does
     found = [

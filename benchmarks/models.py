@@ -5,7 +5,7 @@ Shape legend: N rows, F fields.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.settings import LlmCtrSettings
-from llm_ctr_pipeline.training.devices import (
+from llm_ctr_pipeline.training.machine.devices import (
     choose_kernel,
     count_weights,
     resolve_device,
@@ -92,7 +92,7 @@ def build_pair(
         prompt_suffix="",
     )
     ours = LlmCtr(settings, [IDS_A_FIELD] * FIELDS, decoder)
-    decoder.kernel = choose_kernel(attention, execution.device, execution.precision)
+    decoder.kernel = choose_kernel(attention, execution)
     obvious = RepeatedPromptCtr(copy.deepcopy(ours), causal_lm, TOKENS)
     device = resolve_device(execution.device)
     return ours.to(device), obvious.to(device)
@@ -126,7 +126,8 @@ def set_up_contest(
     device = resolve_device(execution.device)
     ours, obvious = build_pair(size, execution, attention)
     settled = settle(execution, ours)
-    plain = replace(settled, precision=opponent_precision or settled.precision)
+    precision = opponent_precision or settled.precision
+    plain = Execution(**(settled.model_dump() | {"precision": precision}))
     batch = random_rows(rows, device)
     check_same(ours, obvious, batch, settled)
     return Contest(ours, obvious, settled, plain, batch, device)
@@ -144,7 +145,7 @@ def settle(execution: Execution, model: nn.Module) -> Execution:
     """Replace what is `auto` by what training makes of it, so that both sides run alike."""
     device = resolve_device(execution.device)
     precision = resolve_precision(execution.precision, device, count_weights(model))
-    return replace(execution, precision=precision)
+    return Execution(**(execution.model_dump() | {"precision": precision}))
 
 
 def autocast(execution: Execution) -> torch.autocast:
@@ -157,7 +158,7 @@ def autocast(execution: Execution) -> torch.autocast:
 def our_step(model: LlmCtr, batch: EncodedSplit, execution: Execution) -> Callable[[], None]:
     """A training step as `fit` takes it: passes, backward, optimiser."""
     optimizer = build_optimizer(model, lr=1e-5, encoder_lr=1e-5, weight_decay=0.0)
-    step = TrainingStep.set_up(model, optimizer, len(batch), execution, sample=batch)
+    step = TrainingStep(model, optimizer, len(batch), execution, sample=batch)
     return lambda: step(batch.ids_NF, batch.labels_N)
 
 

@@ -14,11 +14,17 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.optimizer import build_optimizer
-from llm_ctr_pipeline.training.settings import Execution, FitSettings
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
-SETTINGS = FitSettings(
-    components=None,
+SETTINGS = TrainingSettings(
+    device="cpu",
+    cpu_threads=1,
+    precision="auto",
+    compile="auto",
+    eval_batch_size=4096,
+    micro_batch_size=None,
+    activation_checkpointing="auto",
     epochs=1,
     batch_size=128,
     lr=5e-4,
@@ -27,7 +33,10 @@ SETTINGS = FitSettings(
     patience=2,
     validate_every_steps=None,
     seed=0,
-    execution=Execution(device="cpu", precision="auto", eval_batch_size=4096),
+    resume=False,
+    keep_state_every=0,
+    rows_in="memory",
+    stream_buffer_rows=4096,
 )
 
 
@@ -53,7 +62,7 @@ def main() -> None:
         )
         for rows in (4096, 64)
     )
-    model, _ = build_pair(SIZES["embedded default"], SETTINGS.execution)
+    model, _ = build_pair(SIZES["embedded default"], SETTINGS)
     timing = side_by_side(
         lambda: fit(copy.deepcopy(model), train, valid, SETTINGS),
         lambda: bare_loop(copy.deepcopy(model), train),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.command_line import run
 from benchmarks.measure import side_by_side, timing_cells
 from benchmarks.models import Contest, autocast
-from llm_ctr_pipeline.training.compilation import compiled, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import compiled, resolve_compile
 from llm_ctr_pipeline.training.settings import Execution
 
 

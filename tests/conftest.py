@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,11 +26,20 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.data.log.derived_fields import field_value
 from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.metrics.comparison import ModelReport, ScoredModel
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.settings import LlmCtrSettings
+from llm_ctr_pipeline.reporting.evaluation import Evaluation, share_of_best
+from llm_ctr_pipeline.reporting.results import ModelReport, ScoredModel
+from llm_ctr_pipeline.training.history import (
+    Provenance,
+    StageSummary,
+    StageValidation,
+    TrainedOn,
+    TrainingResults,
+    ValidationRecord,
+)
 from tests import webhdfs
 
 # Tiny tensors are faster on one thread than on several.
@@ -148,6 +156,12 @@ def make_split() -> Callable[..., EncodedSplit]:
 
 # --- comparison ---------------------------------------------------------------------------------
 
+VALIDATION: dict[str, Any] = {
+    **{"epoch": 1.0, "step": 469, "train_loss": 0.4, "train_accuracy": 83.0, "valid_loss": 0.39},
+    **{"valid_accuracy": 83.1, "valid_auc": 0.7, "valid_logloss": 0.39, "seconds": 10.0},
+    **{"rows_per_second": 3000.0, "improved": True},
+}
+
 
 @pytest.fixture(scope="session")
 def make_scored() -> Callable[..., list[ScoredModel]]:
@@ -166,28 +180,37 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
         for place, path in enumerate(paths):
             score = truth + 0.4 * (place + 1) * rng.normal(size=rows)
             probabilities = (1 / (1 + np.exp(-score))).astype(np.float32)
-            trained = {"path": path, "seed": 7 + place, "best": {"valid_auc": 0.7}}
-            metrics = asdict(classification_metrics(labels, probabilities))
-            share = (metrics["auc"] - 0.5) / (best_possible - 0.5) if best_possible else None
-            evaluation = {
-                **{"path": path, "dataset": "x4", "split": "test", "data_fingerprint": "f00d"},
-                **metrics,
-                **{"source": "generated log" if best_possible else "avazu_x4"},
-                **{"best_possible_auc": best_possible, "share_of_best": share},
-                "trained": trained,
-            }
-            training = trained | {
-                **{
-                    "dataset": "x4",
-                    "seconds": 10.0 * 4**place,
-                    "rows_per_second": 3000.0 / 4**place,
-                },
-                **{"parameters": 10**5 * (place + 1), "trained_parameters": 10**5},
-                "stages": [
-                    {"dataset": "x4", "trained_on": {"rows": "f00d", "feature_map": "cafe"}}
-                ],
-            }
-            report = ModelReport(path, path, evaluation, training)
+            best = ValidationRecord(**VALIDATION)
+            trained = Provenance(
+                **{"path": path, "stage": "end_to_end", "dataset": "x4", "source": "avazu_x4"},
+                **{"seed": 7 + place, "best": best, "origin": None},
+            )
+            metrics = classification_metrics(labels, probabilities)
+            evaluation = Evaluation(
+                **{"path": path, "model": "best_model", "dataset": "x4", "split": "test"},
+                **metrics.to_json(),
+                **{"loss": metrics.logloss, "best_possible_auc": best_possible},
+                share_of_best=share_of_best(metrics.auc, best_possible),
+                source="generated log" if best_possible else "avazu_x4",
+                **{"data_fingerprint": "f00d", "feature_map_fingerprint": "cafe"},
+                **{"trained": trained, "timestamp": "2026-01-01T00:00:00+00:00"},
+            )
+            stage = StageSummary(
+                **{"stage": "end_to_end", "dataset": "x4"},
+                trained_on=TrainedOn(rows="f00d", feature_map="cafe"),
+                **{"components": None, "trained_parameters": 10**5, "stopped_early": False},
+                **{"best": best, "seconds": 10.0 * 4**place},
+            )
+            training = TrainingResults(
+                **{"path": path, "dataset": "x4", "source": "avazu_x4", "seed": 7 + place},
+                **{"stopped_early": False, "best": best, "seconds": 10.0 * 4**place},
+                **{"rows_per_second": 3000.0 / 4**place, "parameters": 10**5 * (place + 1)},
+                **{"trained_parameters": 10**5, "stages": (stage,)},
+                epochs=(
+                    StageValidation(stage="end_to_end", dataset="x4", **VALIDATION, best=True),
+                ),
+            )
+            report = ModelReport(path, evaluation, training)
             models.append(ScoredModel(report, labels, probabilities))
         return models
 

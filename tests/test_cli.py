@@ -17,7 +17,7 @@ from llm_ctr_pipeline import cli
 from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataError, StorageError
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
-from llm_ctr_pipeline.training.memory_plan import DeviceMemoryError
+from llm_ctr_pipeline.training.machine.memory_plan import DeviceMemoryError
 
 
 def failing_with(error: Exception) -> click.Command:

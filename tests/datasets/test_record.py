@@ -89,9 +89,9 @@ def test_kedro_viz_gets_a_preview(tmp_path: Path) -> None:
 def test_another_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"choose one of {', '.join(RECORDS)}"):
         RecordDataset(str(tmp_path / "results.json"), "result")
-    dataset = RecordDataset(str(tmp_path / "results.json"), "training_results")
-    with pytest.raises(DatasetError, match="holds a TrainingResults, not"):
-        dataset.save(TrainingResults.from_json(RESULTS).best)
+    dataset = RecordDataset(str(tmp_path / "results.json"), "comparison")
+    with pytest.raises(DatasetError, match="holds a Comparison, not"):
+        dataset.save(TrainingResults.from_json(RESULTS))
     assert not dataset.exists()
 
 

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
-from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
+from llm_ctr_pipeline.datasets.record import RecordDataset
 from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
-from llm_ctr_pipeline.metrics.comparison import ScoredModel, compare_models
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
 from llm_ctr_pipeline.pipelines.train import create_pipeline as train
+from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
+from llm_ctr_pipeline.reporting.results import ScoredModel
 
 REPORT: dict[str, Any] = {
     "path": "single_phase",
@@ -40,22 +41,22 @@ REPORT: dict[str, Any] = {
 
 
 @pytest.fixture
-def summarise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def summarise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_scored: Callable[..., list[ScoredModel]]
+) -> Callable[..., list[str]]:
     """Summarise a run of a pipeline whose report is given, in the working directory."""
     monkeypatch.chdir(tmp_path)
 
-    def make(
-        pipeline: Pipeline, comparison: dict[str, Any] | None = None, **changes: Any
-    ) -> list[str]:
+    def make(pipeline: Pipeline, comparison: Comparison | None = None, **changes: Any) -> list[str]:
         data = tmp_path / "data"
-        report = data / "reporting" / "evaluation.json"
-        report.parent.mkdir(parents=True)
-        report.write_text(json.dumps(REPORT | changes))
-        kept = {"evaluation_test": JSONDataset(filepath=str(report))}
+        (model,) = make_scored("single_phase")
+        report = RecordDataset(str(data / "reporting" / "evaluation.json"), "evaluation")
+        report.save(model.report.evaluation.model_copy(update=REPORT | changes))
+        kept: dict[str, Any] = {"evaluation_test": report}
         kept["best_model"] = CheckpointDataset(str(data / "best_model"))
         kept["test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
         named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
-        named["comparison"] = JSONDataset(filepath=str(data / "compare" / "comparison.json"))
+        named["comparison"] = RecordDataset(str(data / "compare" / "comparison.json"), "comparison")
         if comparison is not None:
             named["comparison"].save(comparison)
         named["evaluation_report"] = kept["evaluation_test"]
@@ -201,8 +202,8 @@ def test_a_comparison_fits_a_narrow_terminal(
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
-    for model in comparison["models"]:
-        assert f"[{model['auc_low']:.4f}, {model['auc_high']:.4f}]" in text
+    for model in comparison.models:
+        assert f"[{model.auc_low:.4f}, {model.auc_high:.4f}]" in text
 
 
 def test_a_wide_comparison_has_one_line_a_model(

@@ -59,7 +59,16 @@ def test_every_parameter_is_logged_by_its_full_name(run: Run) -> None:
     assert float(logged["training.lr"]) > 0
     # A group as one value would be a dump that nobody can sort a table by.
     assert {name.partition(".")[0] for name in logged if "." not in name} == set()
-    groups = {"generated_log", "llm", "log", "model", "preprocess", "single_phase", "training"}
+    groups = {
+        "generated_log",
+        "llm",
+        "log",
+        "model",
+        "preprocess",
+        "raw",
+        "single_phase",
+        "training",
+    }
     assert {name.partition(".")[0] for name in logged} == groups
 
 

@@ -1,209 +1,102 @@
-import dataclasses
-import json
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy.stats import norm
+from sklearn.metrics import log_loss
 
-from llm_ctr_pipeline.metrics.comparison import (
-    NotComparableError,
-    ScoredModel,
-    compare_models,
-)
-from llm_ctr_pipeline.metrics.delong import (
-    holm,
-    paired_auc_difference,
-    paired_logloss_difference,
-)
-from llm_ctr_pipeline.reporting.comparison_table import markdown_of
+from llm_ctr_pipeline.metrics.comparison import differences_to_first, holm, logloss_difference
+from llm_ctr_pipeline.metrics.delong import difference_of, place_rows
 
-PATHS = ("single_phase", "deepfm", "two_phase", "two_phase_finetuned")
-
-Make = Callable[..., list[ScoredModel]]
+FloatArray = npt.NDArray[np.float64]
 
 
-def changed(
-    model: ScoredModel,
-    evaluation: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    **fields: Any,
-) -> ScoredModel:
-    """Copy a model with other reports or predictions."""
-    report = dataclasses.replace(
-        model.report,
-        evaluation={**model.report.evaluation, **(evaluation or {})},
-        training={**model.report.training, **(training or {})},
-    )
-    return dataclasses.replace(model, report=report, **fields)
-
-
-def test_the_baseline_comes_first_and_has_no_difference(make_scored: Make) -> None:
-    comparison = compare_models(make_scored(*PATHS), "deepfm")
-    names = [model["name"] for model in comparison["models"]]
-    assert names == ["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
-    assert comparison["models"][0]["difference"] is None
-    assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
-
-
-def test_each_models_numbers_are_those_of_its_reports(make_scored: Make) -> None:
-    models = make_scored(*PATHS)
-    comparison = compare_models(models, "single_phase")
-    assert (comparison["dataset"], comparison["split"], comparison["rows"]) == ("x4", "test", 500)
-    assert (comparison["data_fingerprint"], comparison["baseline"]) == ("f00d", "single_phase")
-    for model, entry in zip(models, comparison["models"], strict=True):
-        evaluation, training = model.report.evaluation, model.report.training
-        for key in ("auc", "auc_low", "auc_high", "logloss", "accuracy", "share_of_best"):
-            assert entry[key] == pytest.approx(evaluation[key]), key
-        for key in ("expected_calibration_error", "calibration_ratio"):
-            assert entry[key] == evaluation[key]
-        assert entry["training_seconds"] == training["seconds"]
-        for key in ("rows_per_second", "parameters", "trained_parameters", "seed"):
-            assert entry[key] == training[key]
-
-
-def test_differences_are_paired_and_p_values_corrected(make_scored: Make) -> None:
-    models = make_scored(*PATHS)
-    comparison = compare_models(models, "deepfm")
-    base = models[1]
-    others = [models[0], *models[2:]]
-    expected = [
-        paired_auc_difference(m.labels_N, m.probabilities_N, base.probabilities_N) for m in others
+def _models(
+    rng: np.random.Generator, rows: int, shifts: tuple[float, ...] = (1.0, 0.7)
+) -> tuple[npt.NDArray[np.bool_], list[FloatArray]]:
+    """Draw correlated models of one log: normal scores, a click's shifted up."""
+    labels = rng.random(rows) < 0.3
+    shared = rng.normal(size=rows)
+    return labels, [
+        norm.cdf(0.8 * shared + 0.6 * rng.normal(size=rows) + shift * labels) for shift in shifts
     ]
-    corrected = holm([difference.p_value for difference in expected])
-    for model, auc, p_value, entry in zip(
-        others, expected, corrected, comparison["models"][1:], strict=True
-    ):
-        found = entry["difference"]
-        assert (found["auc"], found["auc_low"]) == (auc.difference, auc.low)
-        assert (found["auc_high"], found["p_value"]) == (auc.high, auc.p_value)
-        assert found["p_value_holm"] == p_value
-        logloss = paired_logloss_difference(
-            model.labels_N, model.probabilities_N, base.probabilities_N
-        )
-        assert (found["logloss"], found["logloss_low"]) == (logloss.difference, logloss.low)
-        # models get noisier in the order of PATHS
-        assert found["auc"] > 0 if model is models[0] else found["auc"] < 0
 
 
-def test_a_note_stands_at_every_two_phase_model_and_no_other(make_scored: Make) -> None:
-    entries = compare_models(make_scored(*PATHS), "deepfm")["models"]
-    notes = {entry["name"]: entry["note"] for entry in entries}
-    assert notes["deepfm"] is None
-    assert notes["single_phase"] is None
-    assert "training rows include most of x4's test rows" in notes["two_phase"]
-    assert notes["two_phase_finetuned"] == notes["two_phase"]
+def test_models_are_compared_with_the_first_and_p_values_corrected() -> None:
+    labels, (first, *others) = _models(np.random.default_rng(11), 800, (0.8, 1.0, 0.7))
+    placed = [place_rows(labels, scores) for scores in (first, *others)]
+    differences = differences_to_first(labels, [first, *others], placed, ["a", "b", "c"])
+    expected = [difference_of(other, placed[0]) for other in placed[1:]]
+    corrected = holm([auc.p_value for auc in expected])
+    assert [one.auc for one in differences] == [auc.value for auc in expected]
+    assert [one.p_value for one in differences] == [auc.p_value for auc in expected]
+    assert [one.p_value_holm for one in differences] == corrected
+    assert differences[0].auc > 0 > differences[1].auc
+    for one, scores in zip(differences, others, strict=True):
+        assert one.auc_low < one.auc < one.auc_high
+        assert one.z == pytest.approx(2 * one.auc / (one.auc_high - one.auc_low) * 1.959964)
+        assert one.logloss == pytest.approx(log_loss(labels, scores) - log_loss(labels, first))
+        assert one.logloss_low < one.logloss < one.logloss_high
+
+
+def test_errors() -> None:
+    placed = [place_rows([0, 1, 0], [0.1, 0.2, 0.3])] * 2
+    with pytest.raises(ValueError, match="deepfm: 1 clicks and 2 non-clicks"):
+        differences_to_first([0, 1, 0], [[0.1, 0.2, 0.3]] * 2, placed, ["single", "deepfm"])
+
+
+def test_the_log_losss_difference_equals_scikit_learns_and_the_bootstrap() -> None:
+    rng = np.random.default_rng(10)
+    labels, (a, b) = _models(rng, 1500)
+    found = logloss_difference(labels, a, b)
+    assert found.value == pytest.approx(log_loss(labels, a) - log_loss(labels, b), abs=1e-12)
+    differences = []
+    for _ in range(400):
+        rows = rng.integers(labels.size, size=labels.size)
+        differences.append(log_loss(labels[rows], a[rows]) - log_loss(labels[rows], b[rows]))
+    # 400 replicates know a standard deviation to 3.5%
+    assert found.standard_error == pytest.approx(np.std(differences, ddof=1), rel=0.12)
+    assert found.low == pytest.approx(found.value - 1.959964 * found.standard_error)
+    assert found.high == pytest.approx(found.value + 1.959964 * found.standard_error)
+
+
+def test_a_log_loss_of_sure_errors_is_finite() -> None:
+    found = logloss_difference([1, 0], [0.0, 0.5], [0.5, 0.5])
+    expected = log_loss([1, 0], [0.0, 0.5]) - np.log(2)
+    assert found.value == pytest.approx(expected)
+    same = logloss_difference([1, 0], [0.0, 1.0], [0.0, 1.0])
+    assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "message"),
+    ("p_values", "corrected"),
     [
-        ({"dataset": "x1"}, r"dataset x4 and x1"),
-        ({"split": "valid"}, r"split test and valid"),
-        ({"data_fingerprint": "beef"}, r"data_fingerprint f00d and beef"),
-        ({"rows": 400, "split": "valid"}, r"split test and valid; rows 500 and 400"),
+        # worked by hand: .005·4, .01·3, .03·2, and .04·1 raised to the one before
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        # statsmodels 0.15.0, multipletests(p, method="holm")
+        (
+            [0.001, 0.012, 0.03, 0.03, 0.2, 0.6, 0.0004],
+            [0.006, 0.06, 0.12, 0.12, 0.4, 0.6, 0.0028],
+        ),
+        ([0.7, 0.8], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
     ],
 )
-def test_reports_of_other_rows_are_refused(
-    make_scored: Make, evaluation: dict[str, Any], message: str
-) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    with pytest.raises(NotComparableError, match=message) as caught:
-        compare_models([deepfm, changed(single_phase, evaluation)], "deepfm")
-    assert "deepfm and single_phase were tested on different rows" in str(caught.value)
+def test_holms_correction(p_values: list[float], corrected: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(corrected)
 
 
-def test_labels_in_another_order_are_refused(make_scored: Make) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    labels = single_phase.labels_N.copy()
-    first, second = int(np.argmax(labels == 0)), int(np.argmax(labels == 1))
-    labels[[first, second]] = labels[[second, first]]
-    message = rf"2 labels differ, the first at row {min(first, second)}, counted from 0"
-    with pytest.raises(NotComparableError, match=message):
-        compare_models([deepfm, changed(single_phase, labels_N=labels)], "deepfm")
-
-
-def test_another_number_of_predictions_is_refused(make_scored: Make) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    shorter = changed(
-        single_phase,
-        labels_N=single_phase.labels_N[:-1],
-        probabilities_N=single_phase.probabilities_N[:-1],
-    )
-    with pytest.raises(NotComparableError, match="500 and 499 predictions"):
-        compare_models([deepfm, shorter], "deepfm")
-
-
-def test_predictions_of_another_test_than_the_report_are_refused(make_scored: Make) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    other = changed(single_phase, probabilities_N=deepfm.probabilities_N)
-    with pytest.raises(NotComparableError, match=r"single_phase: its predictions have the AUC"):
-        compare_models([deepfm, other], "deepfm")
-
-
-@pytest.mark.parametrize("key", ["rows_per_second", "parameters", "trained_parameters"])
-def test_the_results_of_an_older_version_are_refused(make_scored: Make, key: str) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    training = {k: v for k, v in single_phase.report.training.items() if k != key}
-    report = dataclasses.replace(single_phase.report, training=training)
-    old = dataclasses.replace(single_phase, report=report)
-    with pytest.raises(
-        NotComparableError, match=f"single_phase was trained with an older version .*no {key}; "
-    ):
-        compare_models([deepfm, old], "deepfm")
-
-
-def test_a_model_trained_again_but_not_tested_again_is_refused(make_scored: Make) -> None:
-    deepfm, single_phase = make_scored("deepfm", "single_phase")
-    again = changed(single_phase, training={"best": {"valid_auc": 0.71}})
-    with pytest.raises(NotComparableError, match="the test's report is of another training"):
-        compare_models([deepfm, again], "deepfm")
-
-
-def trained_on(dataset: str, rows: str, feature_map: str = "cafe") -> dict[str, Any]:
-    return {"dataset": dataset, "trained_on": {"rows": rows, "feature_map": feature_map}}
-
-
-@pytest.mark.parametrize(
-    "other", [[trained_on("x4", "beef")], [trained_on("x4", "f00d", feature_map="babe")]]
-)
-def test_models_that_learned_from_other_rows_or_ids_are_named(
-    make_scored: Make, other: list[dict[str, Any]]
-) -> None:
-    models = make_scored("deepfm", "single_phase", "two_phase")
-    assert compare_models(models, "deepfm")["caveats"] == []
-    models[0] = changed(models[0], training={"stages": other})
-    comparison = compare_models(models, "deepfm")
-    (caveat,) = comparison["caveats"]
-    assert "the training rows of x4, or their ids, are others for deepfm than for single" in caveat
-    assert caveat.endswith("for single_phase, two_phase.")
-    assert caveat in markdown_of(comparison)
-
-
-def test_other_datasets_of_the_first_phase_are_told_apart(make_scored: Make) -> None:
-    models = make_scored("deepfm", "two_phase", "two_phase_finetuned")
-    for place, rows in ((1, "ace"), (2, "bad")):
-        stages = [trained_on("x1", rows), trained_on("x2", "fee"), trained_on("x4", "f00d")]
-        models[place] = changed(models[place], training={"stages": stages})
-    (caveat,) = compare_models(models, "deepfm")["caveats"]
-    assert "rows of x1, or their ids, are others for two_phase than for two_phase_f" in caveat
-
-
-def test_a_model_that_starts_from_another_baseline_is_named(make_scored: Make) -> None:
-    deepfm, two_phase = make_scored("deepfm", "two_phase")
-    trained = dict(two_phase.report.evaluation["trained"])
-    same = dict(deepfm.report.evaluation["trained"])
-    for origin, caveats in (
-        (same, []),
-        (same | {"seed": 8}, ["two_phase starts from another training of deepfm than this one."]),
-    ):
-        model = changed(two_phase, {"trained": trained | {"origin": origin}})
-        assert compare_models([deepfm, model], "deepfm")["caveats"] == caveats
-
-
-def test_one_model_or_no_baseline_is_refused(make_scored: Make) -> None:
-    models = make_scored("deepfm", "single_phase")
-    with pytest.raises(NotComparableError, match="needs 2 models, and there is deepfm"):
-        compare_models(models[:1], "deepfm")
-    with pytest.raises(NotComparableError, match=r"two_phase, which is not among .*deepfm, single"):
-        compare_models(models, "two_phase")
+def test_several_equal_models_are_told_apart_as_seldom_as_one() -> None:
+    rng = np.random.default_rng(12)
+    families = []
+    for _ in range(400):
+        labels = rng.random(200) < 0.3
+        baseline, *others = (
+            place_rows(labels, norm.cdf(scores)) for scores in rng.normal(size=(4, 200)) + labels
+        )
+        p_values = [difference_of(other, baseline).p_value for other in others]
+        families.append((min(p_values) < 0.05, min(holm(p_values)) < 0.05))
+    uncorrected, corrected = np.mean(families, axis=0)
+    # 400 families at 5%: the standard error is 1.1%
+    assert uncorrected > 0.08
+    assert corrected < 0.08

@@ -11,16 +11,17 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
-from llm_ctr_pipeline.params import (
-    EvaluationParams,
-    StagesParams,
-    TrainingParams,
-)
+from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
 
-TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingParams}
+TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingSettings}
 
 
 class KeptDataset(MemoryDataset):
@@ -28,6 +29,10 @@ class KeptDataset(MemoryDataset):
 
     def _release(self) -> None:
         pass
+
+
+def read(record: type[Frozen], file: Path) -> Frozen:
+    return record.from_json(json.loads(file.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +43,9 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
     data = finished_run / "data"
     content: dict[str, Any] = {
         "vocabulary": ibis.memtable(pq.read_table(data / "04_feature/x4/vocabulary.parquet")),
-        "feature_map": json.loads((data / "04_feature/x4/feature_map.json").read_text()),
-        "raw_log": json.loads((data / "02_intermediate/x4/raw_log.json").read_text()),
-        "summary": json.loads((data / "05_model_input/x4/summary.json").read_text()),
+        "feature_map": read(FeatureMap, data / "04_feature/x4/feature_map.json"),
+        "raw_log": read(RawLog, data / "02_intermediate/x4/raw_log.json"),
+        "summary": read(DatasetSummary, data / "05_model_input/x4/summary.json"),
     }
     for split in ("train", "valid", "test"):
         content[f"{split}_encoded@rows"] = EncodedFile(data / f"05_model_input/x4/{split}.parquet")
@@ -49,12 +54,12 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
         outputs: set[str], state_folder: Path, split: str = "test", **training: Any
     ) -> DataCatalog:
         typed: dict[str, Any] = {name: type_(**parameters[name]) for name, type_ in TYPES.items()}
-        typed["training"] = TrainingParams(**(parameters["training"] | training))
+        typed["training"] = TrainingSettings(**(parameters["training"] | training))
         evaluation = EvaluationParams(**(parameters["evaluation"] | {"split": split}))
         entries = content | {
             "single_phase.state_folder": state_folder,
             "params:single_phase.evaluation": evaluation,
-            "params:single_phase.stages": StagesParams(parameters["single_phase"]["stages"]),
+            "params:single_phase.stages": Stages(parameters["single_phase"]["stages"]),
             "params:evaluation": evaluation,
             **{f"params:{name}": value for name, value in typed.items()},
         }

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from mlflow.entities import Run
 from pydantic import ValidationError
 
 from llm_ctr_pipeline.hooks.preflight import PreflightError
-from llm_ctr_pipeline.metrics.comparison import TWO_PHASE_NOTE, NotComparableError, ScoredModel
-from llm_ctr_pipeline.params import PATHS, CompareParams
+from llm_ctr_pipeline.params import CompareParams
 from llm_ctr_pipeline.pipelines.compare.nodes import compare
-from llm_ctr_pipeline.pipelines.compare.results import TRAINING_PIPELINES, find_models
+from llm_ctr_pipeline.pipelines.compare.sources import find_models, pipeline_of
+from llm_ctr_pipeline.reporting.comparison import TWO_PHASE_NOTE
+from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
+from llm_ctr_pipeline.training.settings import PATHS
 
 COMPARE = Path("data/08_reporting/compare")
 NAMES = ("x4_test_predictions.parquet", "evaluation_x4_test.json", "training_results.json")
@@ -32,8 +35,8 @@ def write(model: ScoredModel, outputs: Path, reports: Path) -> list[Path]:
     predictions, evaluation, training = outputs / NAMES[0], reports / NAMES[1], reports / NAMES[2]
     columns = {"label": model.labels_N, "probability": model.probabilities_N}
     pd.DataFrame(columns).to_parquet(predictions, index=False)
-    evaluation.write_text(json.dumps(model.report.evaluation))
-    training.write_text(json.dumps(model.report.training))
+    evaluation.write_text(json.dumps(model.report.evaluation.to_json()))
+    training.write_text(json.dumps(model.report.training.to_json()))
     return [predictions, evaluation, training]
 
 
@@ -157,9 +160,9 @@ def test_settings_choose_paths_and_baseline(results: Callable[..., Path]) -> Non
     )
     models, made = compare(data / "07_model_output", data / "08_reporting", chosen)
     assert [model.report.name for model in models] == ["two_phase", "single_phase"]
-    assert [model["name"] for model in made["models"]] == ["single_phase", "two_phase"]
-    assert made["baseline"] == "single_phase"
-    assert made["missing"] == {}
+    assert [model.name for model in made.models] == ["single_phase", "two_phase"]
+    assert made.baseline == "single_phase"
+    assert made.missing == {}
 
 
 @pytest.mark.parametrize(
@@ -322,4 +325,6 @@ def test_a_run_that_makes_results_does_not_compare_them(
 
 
 def test_the_training_pipelines_of_the_paths_are_known() -> None:
-    assert tuple(TRAINING_PIPELINES) == PATHS
+    for path in PATHS:
+        package = import_module(f"llm_ctr_pipeline.pipelines.{pipeline_of(path)}")
+        assert {node.namespace for node in package.create_pipeline().nodes} == {path}

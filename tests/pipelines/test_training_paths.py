@@ -18,7 +18,7 @@ from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.pipelines.train import path as path_module
+from llm_ctr_pipeline.pipelines.train import nodes
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.stages import StageRun
@@ -130,11 +130,12 @@ def test_results_tell_the_stages(all_paths: Path, path: str) -> None:
     assert found["trained_parameters"] == found["parameters"] - never
     assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"]))
     trained = checkpoint(all_paths, path).training
-    assert (trained["stage"], trained["origin"]["path"]) == ("phase_2", "deepfm")
-    assert trained["best"] == found["best"]
+    assert trained.origin is not None
+    assert (trained.stage, trained.origin.path) == ("phase_2", "deepfm")
+    assert trained.best.to_json() == found["best"]
     first = checkpoint(all_paths, path, "phase_1_model").training
-    assert (first["stage"], first["dataset"]) == ("phase_1", "x2")
-    assert first["best"] == found["stages"][1]["best"]
+    assert (first.stage, first.dataset) == ("phase_1", "x2")
+    assert first.best.to_json() == found["stages"][1]["best"]
 
 
 def test_metrics_of_the_first_phase_do_not_mix_with_those_of_the_last(
@@ -222,7 +223,7 @@ def test_a_path_that_was_cut_off_goes_on_where_it_was(
         if len(seen) == validations:
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(path_module, "log_validation", cut_off)
+    monkeypatch.setattr(nodes, "log_validation", cut_off)
     with pytest.raises(OSError, match="no space left"):
         run_here(project_copy, f"train_{path}")
     assert list((made / "interrupted").glob("*.pt"))
@@ -253,10 +254,10 @@ def test_other_settings_of_a_phase_train_it_and_those_behind_it_again(
         if run.stage == "phase_2":
             raise OSError("power cut")
 
-    monkeypatch.setattr(path_module, "log_validation", cut_off_in_phase_2)
+    monkeypatch.setattr(nodes, "log_validation", cut_off_in_phase_2)
     with pytest.raises(OSError, match="power cut"):
         run_here(project_copy, "train_two_phase")
-    monkeypatch.setattr(path_module, "log_validation", lambda run, _: seen.append(run.dataset))
+    monkeypatch.setattr(nodes, "log_validation", lambda run, _: seen.append(run.dataset))
     settings = {"two_phase": {"stages": {changed: {"lr": 0.002}}}}
     run_here(project_copy, "train_two_phase", params=settings)
     assert seen == trained_again

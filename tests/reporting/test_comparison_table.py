@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
-from llm_ctr_pipeline.metrics.comparison import TWO_PHASE_NOTE, ScoredModel, compare_models
+from llm_ctr_pipeline.reporting.comparison import TWO_PHASE_NOTE, Comparison, compare_models
 from llm_ctr_pipeline.reporting.comparison_table import (
     duration,
     legend_of,
     markdown_of,
-    missing_of,
     tables_of,
 )
+from llm_ctr_pipeline.reporting.results import ScoredModel
 
 Make = Callable[..., list[ScoredModel]]
 
@@ -29,16 +29,21 @@ DIFFERENCE = {
 COMPARISON: dict[str, Any] = {
     **{"dataset": "x4", "split": "test", "data_fingerprint": "f00d", "rows": 20000},
     **{"click_rate": 0.1757, "source": "generated log", "best_possible_auc": 0.8144},
-    **{"level": 0.95, "baseline": "deepfm", "caveats": []},
+    **{"level": 0.95, "baseline": "deepfm", "caveats": [], "missing": {}},
     "models": [
         MODEL,
         MODEL | {"name": "two_phase", "note": TWO_PHASE_NOTE, "difference": DIFFERENCE},
     ],
+    "timestamp": "2026-01-01T00:00:00+00:00",
 }
 
 
+def made(**changes: Any) -> Comparison:
+    return Comparison.from_json(COMPARISON | changes)
+
+
 def test_cells_are_what_they_say() -> None:
-    ranking, probabilities, cost = tables_of(COMPARISON)
+    ranking, probabilities, cost = tables_of(made())
     assert ranking.columns == ("model", "AUC [95%]", "AUC − deepfm [95%]", "p, Holm", "of best")
     interval = "0.7575 [0.7489, 0.7660]"
     assert ranking.rows == (
@@ -59,7 +64,7 @@ def test_cells_are_what_they_say() -> None:
 def test_small_p_values_keep_their_digits(p_value: float, shown: str) -> None:
     difference = DIFFERENCE | {"p_value_holm": p_value}
     models = [MODEL, MODEL | {"difference": difference}]
-    ranking, _, _ = tables_of(COMPARISON | {"models": models})
+    ranking, _, _ = tables_of(made(models=models))
     assert ranking.rows[1][3] == shown
 
 
@@ -73,16 +78,16 @@ def test_a_duration_has_the_unit_that_fits(seconds: float, shown: str) -> None:
 
 
 def test_the_legend_explains_marks_and_corrections() -> None:
-    legend = legend_of(COMPARISON)
+    legend = legend_of(made())
     assert legend[0] == f"† {TWO_PHASE_NOTE}"
     assert "DeLong's test of no difference, one test." in legend[1]
     assert any("0.8144" in line for line in legend)
-    three = COMPARISON | {"models": [*COMPARISON["models"], COMPARISON["models"][1]]}
+    three = made(models=[*COMPARISON["models"], COMPARISON["models"][1]])
     assert "corrected for 2 comparisons by Holm's method" in legend_of(three)[1]
 
 
 def test_what_is_not_there_is_not_explained() -> None:
-    plain = COMPARISON | {"models": [MODEL, MODEL], "best_possible_auc": None}
+    plain = made(models=[MODEL, MODEL], best_possible_auc=None)
     text = "\n".join(legend_of(plain))
     assert "†" not in text
     assert "best" not in text
@@ -91,9 +96,9 @@ def test_what_is_not_there_is_not_explained() -> None:
 
 
 def test_markdown_has_a_row_a_model_and_every_table_is_whole(make_scored: Make) -> None:
-    comparison = compare_models(make_scored("deepfm", "single_phase", "two_phase"), "deepfm")
+    models = make_scored("deepfm", "single_phase", "two_phase")
     missing = {"two_phase_finetuned": "kedro run --pipeline=train_two_phase_finetuned"}
-    text = markdown_of(comparison | {"missing": missing})
+    text = markdown_of(compare_models(models, "deepfm", missing))
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 3
     for lines in tables:
@@ -104,4 +109,4 @@ def test_markdown_has_a_row_a_model_and_every_table_is_whole(make_scored: Make) 
         ]
     assert TWO_PHASE_NOTE in text
     assert "two_phase_finetuned yet: `kedro run --pipeline=train_two_phase_finetuned`" in text
-    assert missing_of(comparison) == []
+    assert "yet:" not in markdown_of(compare_models(models, "deepfm"))

@@ -1,18 +1,24 @@
-import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from pydantic import ValidationError
 
 from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.reporting.plot_style import TEMPLATE
+from llm_ctr_pipeline.training.history import StageValidation, TrainingResults, ValidationRecord
+
+StrictJson = Callable[[go.Figure], str]
 
 
-def _validation(epoch: float, auc_: float, *, best: bool = False) -> dict[str, Any]:
+def _validation(epoch: float, auc_: float, **changes: Any) -> dict[str, Any]:
     return {
+        "stage": "end_to_end",
+        "dataset": "x4",
         "epoch": epoch,
-        "step": 1000 * epoch,
+        "step": int(1000 * epoch),
         "train_loss": 0.4 - 0.01 * epoch,
         "train_accuracy": 83.0,
         "valid_loss": 0.39,
@@ -21,26 +27,34 @@ def _validation(epoch: float, auc_: float, *, best: bool = False) -> dict[str, A
         "valid_logloss": 0.39,
         "seconds": 60.0,
         "rows_per_second": 12_000.0,
-        "best": best,
+        "improved": False,
+        "best": False,
+        **changes,
     }
 
 
-def _strict_json(figure: go.Figure) -> str:
-    """Write the figure as any viewer could read it: no NaN, no binary arrays."""
-    text = str(figure.to_json())
-    json.dumps(json.loads(text), allow_nan=False)
-    assert "bdata" not in text
-    return text
+def _results(history: list[dict[str, Any]]) -> TrainingResults:
+    epochs = tuple(StageValidation(**entry) for entry in history)
+    best = _validation(1, 0.7)
+    for key in ("stage", "dataset", "best"):
+        del best[key]
+    return TrainingResults(
+        **{"path": "single_phase", "dataset": "x4", "source": "avazu_x4", "seed": 42},
+        **{"stopped_early": False, "best": ValidationRecord(**best), "seconds": 60.0},
+        **{"rows_per_second": 12_000.0, "parameters": 10, "trained_parameters": 10},
+        **{"stages": (), "epochs": epochs},
+    )
 
 
-def test_learning_curve_shows_losses_and_the_best_auc() -> None:
+def test_learning_curve_shows_losses_and_the_best_auc(strict_json: StrictJson) -> None:
     # two flags: each was the best when it was made
     history = [
         _validation(0.5, 0.77, best=True),
         _validation(1.0, 0.79, best=True),
         _validation(1.5, 0.78),
     ]
-    figure = learning_curve_figure(history, title="Learning curve, x4")
+    figure = learning_curve_figure(_results(history))
+    assert figure.layout.title.text == "Learning curve, single_phase"
     train, valid, curve, best = figure.data
     assert list(train.x) == list(valid.x) == list(curve.x) == [0.5, 1.0, 1.5]
     assert list(train.y) == [entry["train_loss"] for entry in history]
@@ -50,24 +64,25 @@ def test_learning_curve_shows_losses_and_the_best_auc() -> None:
     assert (list(best.x), list(best.y)) == ([1.0], [0.79])
     assert "0.7900 at epoch 1" in figure.layout.title.subtitle.text
     assert "rows/s" in curve.hovertemplate
-    _strict_json(figure)
+    strict_json(figure)
 
 
-def test_learning_curve_leaves_gaps_where_numbers_are_missing() -> None:
-    history: list[dict[str, Any]] = [
-        {"epoch": 1, "valid_auc": 0.7},
-        {"epoch": 2, "valid_auc": None, "train_loss": math.nan, "best": True},
-        {"epoch": 3, "valid_auc": math.inf, "train_loss": 0.4},
+def test_learning_curve_leaves_gaps_where_numbers_are_missing(strict_json: StrictJson) -> None:
+    history = [
+        _validation(1, 0.7, train_loss=-math.inf),
+        _validation(2, math.nan, train_loss=math.nan, best=True),
+        _validation(3, math.inf, train_loss=0.4, best=True),
     ]
-    figure = learning_curve_figure(history)
+    figure = learning_curve_figure(_results(history))
     train, _, curve = figure.data
     assert list(train.y) == [None, None, 0.4]
     assert list(curve.y) == [0.7, None, None]
-    assert "rows/s" not in curve.hovertemplate
-    _strict_json(figure)
+    strict_json(figure)
 
 
-def test_learning_curve_does_not_join_what_was_measured_on_other_rows() -> None:
+def test_learning_curve_does_not_join_what_was_measured_on_other_rows(
+    strict_json: StrictJson,
+) -> None:
     history = [
         {**_validation(1, 0.9, best=True), "stage": "phase_1", "dataset": "x1"},
         {**_validation(1, 0.8), "stage": "phase_1", "dataset": "x2"},
@@ -75,7 +90,7 @@ def test_learning_curve_does_not_join_what_was_measured_on_other_rows() -> None:
         {**_validation(0.5, 0.6, best=True), "stage": "phase_2", "dataset": "x4"},
         {**_validation(1, 0.5), "stage": "phase_2", "dataset": "x4"},
     ]
-    figure = learning_curve_figure(history)
+    figure = learning_curve_figure(_results(history))
     train, valid, curve, best = figure.data
     for trace in (train, valid, curve):
         assert list(trace.x) == [1, None, 2, 3, None, 3.5, 4]
@@ -85,18 +100,16 @@ def test_learning_curve_does_not_join_what_was_measured_on_other_rows() -> None:
     assert (list(best.x), list(best.y)) == ([3.5], [0.6])
     names = [(note.text, note.x) for note in figure.layout.annotations]
     assert names == [("phase_1, x1", 0), ("phase_1, x2", 1), ("phase_2, x4", 3)]
-    _strict_json(figure)
+    strict_json(figure)
 
 
 def test_learning_curve_errors() -> None:
-    with pytest.raises(ValueError, match="the history holds no validation"):
-        learning_curve_figure([])
-    with pytest.raises(ValueError, match=r"validation 1 \(counted from 0\) .* has no epoch"):
-        learning_curve_figure([_validation(1, 0.7), {"valid_auc": 0.7}])
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        _results([])
 
 
 def test_the_figure_has_the_house_look_and_names_its_axes() -> None:
-    figure = learning_curve_figure([_validation(1, 0.7)])
+    figure = learning_curve_figure(_results([_validation(1, 0.7)]))
     assert figure.layout.template == TEMPLATE
     assert figure.layout.title.text
     assert all(axis.title.text for axis in figure.select_yaxes())

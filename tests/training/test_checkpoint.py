@@ -25,6 +25,7 @@ from llm_ctr_pipeline.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from llm_ctr_pipeline.training.history import Provenance, ValidationRecord
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -47,6 +48,27 @@ FEATURE_MAP = FeatureMap(
     ),
     fingerprint="cd" * 32,
 )
+PROVENANCE = Provenance(
+    path="single_phase",
+    stage="end_to_end",
+    dataset="x4",
+    source="generated log",
+    seed=42,
+    best=ValidationRecord(
+        epoch=1.0,
+        step=469,
+        train_loss=0.4,
+        train_accuracy=83.2,
+        valid_loss=0.37,
+        valid_accuracy=84.4,
+        valid_auc=0.1 + 0.2,
+        valid_logloss=0.37,
+        seconds=21.6,
+        rows_per_second=2768.25,
+        improved=True,
+    ),
+    origin=None,
+)
 
 
 @pytest.fixture
@@ -68,7 +90,7 @@ def make_checkpoint(model: LlmCtr) -> Checkpoint:
             {"field": ["a", "a"], "value": ["1e5", "00x"], "count": [7, 2], "id": [1, 2]}
         ),
         tokenizer=build_small_tokenizer("Answer with 0 or 1:", 300),
-        training={"path": "single_phase", "seed": 42, "best": {"valid_auc": 0.75}},
+        training=PROVENANCE,
     )
 
 
@@ -111,7 +133,7 @@ def test_the_config_says_what_the_model_is(folder: Path, checkpoint: Checkpoint)
     config = json.loads((folder / "config.json").read_text())
     assert config["format_version"] == 2
     assert config["feature_map_fingerprint"] == FEATURE_MAP.fingerprint
-    assert config["training"] == checkpoint.training
+    assert config["training"] == checkpoint.training.to_json()
     assert config["model"]["field_sizes"] == [3, 5, 4]
     assert config["model"]["llm"]["config"]["model_type"] == "qwen3"
 

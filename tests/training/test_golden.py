@@ -1,8 +1,8 @@
-"""Twenty steps of a small model against the curve that is checked in.
+"""Twenty steps of each small model against the curve that is checked in.
 
 It notices what no other test does: a change of the model, its random weights, the order of the
-rows or the optimiser that nobody meant. Where a change is meant, write the curve anew, look at the
-difference and say in the commit why it is right:
+rows or the optimiser that nobody meant. Where a change is meant, write the curves anew, look at
+the difference and say in the commit why it is right:
 
     REGENERATE_GOLDEN=1 pytest tests/training/test_golden.py
 """
@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
+from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
+from llm_ctr_pipeline.models.settings import DeepFmSettings, LlmCtrSettings, LlmSettings
+from llm_ctr_pipeline.training.checkpoint import CtrModel
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
-CURVE = Path(__file__).parents[1] / "golden" / "single_phase_20_steps.json"
+CURVES = Path(__file__).parents[1] / "golden"
 FIELD_SIZES = (7, 5, 11, 3)
 STEPS = 20
 ARCHITECTURE = {
@@ -36,9 +38,7 @@ ARCHITECTURE = {
 }
 
 
-def train_twenty_steps(
-    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., FitSettings]
-) -> dict[str, list[float]]:
+def single_phase() -> CtrModel:
     settings = LlmCtrSettings(
         embedding_dim=8,
         embedding_init_std=0.01,
@@ -49,6 +49,26 @@ def train_twenty_steps(
     )
     llm = LlmSettings(pretrained=None, architecture=ARCHITECTURE, attention="auto")
     model, _ = LlmCtr.create(settings, FIELD_SIZES, llm, seed=42)
+    return model
+
+
+def deepfm() -> CtrModel:
+    settings = DeepFmSettings(
+        embedding_dim=8,
+        embedding_init_std=0.01,
+        gen_gamma=6.0,
+        gen=True,
+        hidden_sizes=(32, 16),
+        dropout=0.0,
+    )
+    return DeepFm.create(settings, FIELD_SIZES, seed=42)
+
+
+def train_twenty_steps(
+    model: CtrModel,
+    make_split: Callable[..., EncodedSplit],
+    make_settings: Callable[..., TrainingSettings],
+) -> dict[str, list[float]]:
     train, valid = (
         make_split(rows, seed, noise=0.2, field_sizes=FIELD_SIZES)
         for rows, seed in ((150, 1), (100, 2))
@@ -62,13 +82,17 @@ def train_twenty_steps(
     }
 
 
+@pytest.mark.parametrize("make_model", [single_phase, deepfm])
 def test_twenty_steps_give_the_curve_that_is_checked_in(
-    make_split: Callable[..., EncodedSplit], make_settings: Callable[..., FitSettings]
+    make_model: Callable[[], CtrModel],
+    make_split: Callable[..., EncodedSplit],
+    make_settings: Callable[..., TrainingSettings],
 ) -> None:
-    curve = train_twenty_steps(make_split, make_settings)
+    curve = train_twenty_steps(make_model(), make_split, make_settings)
+    file = CURVES / f"{make_model.__name__}_20_steps.json"
     if os.environ.get("REGENERATE_GOLDEN"):
-        CURVE.write_text(json.dumps(curve, indent=2) + "\n")
-    expected = json.loads(CURVE.read_text())
+        file.write_text(json.dumps(curve, indent=2) + "\n")
+    expected = json.loads(file.read_text())
     assert curve.keys() == expected.keys()
     assert len(curve["train_loss"]) == STEPS
     for name, values in curve.items():

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,16 +18,17 @@ from transformers import PreTrainedModel
 from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training import devices
-from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
+from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.state import StateMismatchError, load_state
+from llm_ctr_pipeline.training.machine import devices
+from llm_ctr_pipeline.training.optimizer import freeze_all_but
+from llm_ctr_pipeline.training.settings import TrainingSettings
+from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
-MakeSettings = Callable[..., FitSettings]
+MakeSettings = Callable[..., TrainingSettings]
 Train = Callable[..., FitResult]
 
 # 100 rows in batches of 16 are 7 steps an epoch; with a validation every 3 steps, 9 validations.
@@ -52,11 +52,14 @@ def train(make_model: MakeModel, make_split: MakeSplit, make_settings: MakeSetti
         resume: ResumePoint | None = None,
         model: LlmCtr | None = None,
         on_validation: Callable[[ValidationRecord], None] | None = None,
+        components: tuple[str, ...] | None = None,
         **changes: Any,
     ) -> FitResult:
         settings = make_settings(**{"validate_every_steps": 3, "weight_decay": 0.01, **changes})
         split = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
-        return fit(model or make_model(), *split, settings, on_validation, resume)
+        model = model or make_model()
+        freeze_all_but(model, components)
+        return fit(model, *split, settings, on_validation, resume)
 
     return run
 
@@ -114,7 +117,7 @@ def test_a_run_interrupted_at_a_validation_goes_on(
     assert len(whole.history) == VALIDATIONS
     with pytest.raises(KeyboardInterrupt):
         train(point, on_validation=signal_at_validation(step))
-    assert load_state(point.file, point.key)[0].step == step
+    assert point.load()[0].step == step
     assert_equal_runs(train(point), whole)
 
 
@@ -139,7 +142,7 @@ def test_a_run_interrupted_in_mid_epoch_goes_on(
     if number == signal.SIGTERM:
         assert raised.value.code == 143
     # The step is completed first.
-    assert load_state(point.file, point.key)[0].step == step
+    assert point.load()[0].step == step
     assert f"Stopped after step {step}: the same command goes on from there" in caplog.messages
     final = make_model()
     assert_equal_runs(train(point, final), whole)
@@ -155,7 +158,7 @@ def test_a_run_interrupted_twice_goes_on(
         signal_in_step(model, step, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             train(point, model)
-    assert load_state(point.file, point.key)[0].step == 10
+    assert point.load()[0].step == 10
     assert_equal_runs(train(point), whole)
 
 
@@ -168,7 +171,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_validation(
 
     with pytest.raises(RuntimeError, match="power cut"):
         train(point, on_validation=fail)
-    assert load_state(point.file, point.key)[0].step == 7
+    assert point.load()[0].step == 7
     assert_equal_runs(train(point), whole)
 
 
@@ -200,7 +203,7 @@ def test_a_run_in_float16_goes_on_with_its_loss_scale(
     signal_in_step(interrupted, 12, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(point, interrupted)
-    assert 0 < load_state(point.file, point.key)[0].loss_scale["scale"] < 2.0**24
+    assert 0 < point.load()[0].loss_scale["scale"] < 2.0**24
     assert_equal_runs(train(point), whole)
 
 
@@ -254,9 +257,9 @@ def test_a_state_is_kept_after_so_many_validations_and_at_the_end(
     def look(_record: ValidationRecord | None = None) -> None:
         """Called before the validation's own state is kept."""
         if point.file.exists():
-            seen.append(load_state(point.file, point.key)[0].step)
+            seen.append(point.load()[0].step)
 
-    train(replace(point, every=every), on_validation=look)
+    train(point, on_validation=look, keep_state_every=every)
     look()
     assert sorted(set(seen)) == kept
 
@@ -268,7 +271,7 @@ def test_ctrl_c_keeps_a_state_unless_none_is_to_be_kept(
     model = make_model()
     signal_in_step(model, 5, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(replace(point, every=every), model)
+        train(point, model, keep_state_every=every)
     assert point.file.exists() == kept
 
 
@@ -278,7 +281,7 @@ def test_a_state_is_gone_on_from_though_no_more_are_kept(
     with pytest.raises(KeyboardInterrupt):
         train(point, on_validation=signal_at_validation(7))
     before = point.file.read_bytes()
-    assert_equal_runs(train(replace(point, every=0)), whole)
+    assert_equal_runs(train(point, keep_state_every=0), whole)
     assert point.file.read_bytes() == before
 
 
@@ -291,7 +294,7 @@ def test_frozen_weights_are_not_in_the_state(
     signal_in_step(model, 12, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(point, model, components=components)
-    state, weights, _ = load_state(point.file, point.key)
+    state, weights, _ = point.load()
     trained = {name for name, w in model.named_parameters() if name.split(".")[0] in components}
     frozen = {name for name, _ in model.named_parameters()} - trained
     assert trained <= weights.keys() == state.best_weights.keys()
@@ -359,7 +362,7 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(
         train(point)
     monkeypatch.undo()
     assert list(point.file.parent.iterdir()) == [point.file]
-    assert load_state(point.file, point.key)[0].step == 6
+    assert point.load()[0].step == 6
     assert_equal_runs(train(point), whole)
 
 
@@ -380,5 +383,5 @@ def test_a_stop_after_the_loss_diverged_keeps_the_last_good_state(
     model.register_forward_pre_hook(poison)
     with pytest.raises(KeyboardInterrupt):
         train(point, model)
-    assert load_state(point.file, point.key)[0].step == 3
+    assert point.load()[0].step == 3
     assert_equal_runs(train(point), whole)

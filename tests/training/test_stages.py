@@ -17,11 +17,11 @@ from llm_ctr_pipeline.training import stages as stages_module
 from llm_ctr_pipeline.training.fit import FitResult
 from llm_ctr_pipeline.training.fit import fit as real_fit
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.optimizer import UnknownComponentError
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.optimizer import UnknownComponentError, freeze_all_but
+from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
     KeptStates,
-    Stage,
+    OpenDataset,
     StageRun,
     last_of,
     train_stages,
@@ -29,24 +29,28 @@ from llm_ctr_pipeline.training.stages import (
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
-MakeSettings = Callable[..., FitSettings]
+MakeSettings = Callable[..., TrainingSettings]
 COMPONENTS = ("embedding", "gen", "projector", "llm")
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
 
 
 @pytest.fixture
-def datasets(make_split: MakeSplit) -> dict[str, Any]:
+def open_dataset(make_split: MakeSplit) -> OpenDataset:
     rows = {
         name: (make_split(64, seed), make_split(64, seed + 9)) for seed, name in enumerate("abc")
     }
-    return {name: lambda of=split: of for name, split in rows.items()}
+    return rows.__getitem__
 
 
 @pytest.fixture
-def two_stages(make_settings: MakeSettings) -> list[Stage]:
-    first = make_settings(components=("projector",), epochs=2, lr=0.01)
-    second = make_settings(components=("projector", "llm"), epochs=2, lr=0.001)
-    return [Stage("first", ("a", "b"), first), Stage("second", ("c",), second)]
+def training(make_settings: MakeSettings) -> TrainingSettings:
+    return make_settings(epochs=2)
+
+
+TWO_STAGES = {
+    "first": Stage(datasets="a b", components="projector", start="new", lr=0.01),
+    "second": Stage(datasets="c", components="projector llm", start="previous", lr=0.001),
+}
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -56,12 +60,16 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 @pytest.mark.parametrize("trained", [("projector",), ("gen", "llm"), ("embedding",), COMPONENTS])
 def test_frozen_means_bit_by_bit(
-    make_model: MakeModel, datasets: Any, make_settings: MakeSettings, trained: tuple[str, ...]
+    make_model: MakeModel,
+    open_dataset: OpenDataset,
+    make_settings: MakeSettings,
+    trained: tuple[str, ...],
 ) -> None:
     model = make_model()
     before = copy.deepcopy(model.state_dict())
-    settings = make_settings(components=trained, weight_decay=0.1)
-    (result,) = train_stages(model, [Stage("one", ("a",), settings)], datasets)
+    stage = Stage(datasets=("a",), components=trained, start="new")
+    training = make_settings(weight_decay=0.1)
+    (result,) = train_stages(model, {"one": stage}, training, open_dataset)
     assert moved(before, model.state_dict()) == set(trained)
     expected = sum(
         w.numel() for name, w in model.named_parameters() if name.split(".")[0] in trained
@@ -90,12 +98,8 @@ def test_a_frozen_component_has_no_gradients_and_no_optimiser_state(
             return super().step(closure)
 
     monkeypatch.setattr(torch.optim, "AdamW", Noted)
-    real_fit(
-        model,
-        make_split(32, 1),
-        make_split(32, 2),
-        make_settings(components=("projector",), epochs=1),
-    )
+    freeze_all_but(model, ("projector",))
+    real_fit(model, make_split(32, 1), make_split(32, 2), make_settings(epochs=1))
     trained = {name for name, _ in model.named_parameters() if name.startswith("projector.")}
     assert seen
     assert all(names == trained for names in seen)
@@ -105,7 +109,10 @@ def test_a_frozen_component_has_no_gradients_and_no_optimiser_state(
 
 
 def test_each_stage_goes_on_from_the_best_weights_of_the_one_before(
-    make_model: MakeModel, datasets: Any, two_stages: list[Stage], monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel,
+    open_dataset: OpenDataset,
+    training: TrainingSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     met: list[tuple[dict[str, Tensor], FitResult]] = []
 
@@ -120,7 +127,7 @@ def test_each_stage_goes_on_from_the_best_weights_of_the_one_before(
     monkeypatch.setattr(stages_module, "fit", noted)
     model = make_model()
     start = copy.deepcopy(model.state_dict())
-    results = train_stages(model, two_stages, datasets)
+    results = train_stages(model, TWO_STAGES, training, open_dataset)
     assert not moved(start, met[0][0])
     for (_, result), (following, _) in itertools.pairwise(met):
         assert not moved(result.best_weights, following)
@@ -136,14 +143,14 @@ def test_each_stage_goes_on_from_the_best_weights_of_the_one_before(
 
 
 def test_validations_say_which_stage_they_are_of(
-    make_model: MakeModel, datasets: Any, two_stages: list[Stage]
+    make_model: MakeModel, open_dataset: OpenDataset, training: TrainingSettings
 ) -> None:
     seen: list[StageRun] = []
 
     def note(run: StageRun, record: ValidationRecord) -> None:
         seen.append(run)
 
-    train_stages(make_model(), two_stages, datasets, note)
+    train_stages(make_model(), TWO_STAGES, training, open_dataset, note)
     runs = [("first", "a", 0, False), ("first", "b", 1, False), ("second", "c", 2, True)]
     assert seen == [StageRun(*run) for run in runs for _ in range(2)]
 
@@ -151,13 +158,13 @@ def test_validations_say_which_stage_they_are_of(
 @pytest.mark.parametrize("interrupted_at", [1, 2, 3, 5])
 def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
     make_model: MakeModel,
-    datasets: Any,
-    two_stages: list[Stage],
+    open_dataset: OpenDataset,
+    training: TrainingSettings,
     tmp_path: Path,
     interrupted_at: int,
 ) -> None:
     whole_model = make_model()
-    whole = train_stages(whole_model, two_stages, datasets)
+    whole = train_stages(whole_model, TWO_STAGES, training, open_dataset)
     states = KeptStates(tmp_path, KEYS)
     other = tmp_path / "start-other_first_a.pt"
     other.write_bytes(b"of other settings")
@@ -170,11 +177,11 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_stages(make_model(), two_stages, datasets, interrupt, states)
+        train_stages(make_model(), TWO_STAGES, training, open_dataset, interrupt, states)
     model = make_model()
     seen: list[str] = []
     results = train_stages(
-        model, two_stages, datasets, lambda run, _: seen.append(run.dataset), states
+        model, TWO_STAGES, training, open_dataset, lambda run, _: seen.append(run.dataset), states
     )
     assert not moved(whole_model.state_dict(), model.state_dict())
     for found, expected in zip(results, whole, strict=True):
@@ -188,10 +195,9 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
 
 
 def test_paths_with_the_same_first_stage_share_its_states(
-    make_model: MakeModel, datasets: Any, two_stages: list[Stage], tmp_path: Path
+    make_model: MakeModel, open_dataset: OpenDataset, training: TrainingSettings, tmp_path: Path
 ) -> None:
-    first, second = two_stages
-    slower = [first, Stage("second", ("c",), replace(second.settings, lr=0.0001))]
+    slower = TWO_STAGES | {"second": TWO_STAGES["second"].model_copy(update={"lr": 0.0001})}
     states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64)) for last in "cd")
     seen: list[tuple[str, int]] = []
 
@@ -204,20 +210,20 @@ def test_paths_with_the_same_first_stage_share_its_states(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_stages(make_model(), two_stages, datasets, interrupt, states)
+        train_stages(make_model(), TWO_STAGES, training, open_dataset, interrupt, states)
     kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert len(kept) == 3
     seen.clear()
-    other = train_stages(make_model(), slower, datasets, note, others)
+    other = train_stages(make_model(), slower, training, open_dataset, note, others)
     assert seen == [("c", 4), ("c", 8)]
     # The first stage's states are still gone on from.
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
     seen.clear()
-    resumed = train_stages(make_model(), two_stages, datasets, note, states)
+    resumed = train_stages(make_model(), TWO_STAGES, training, open_dataset, note, states)
     assert seen == [("c", 8)]
     assert list(tmp_path.iterdir()) == []
-    for results, stages in ((other, slower), (resumed, two_stages)):
-        whole = train_stages(make_model(), stages, datasets)
+    for results, stages in ((other, slower), (resumed, TWO_STAGES)):
+        whole = train_stages(make_model(), stages, training, open_dataset)
         for name in ("first", "second"):
             found, expected = last_of(results, name).fit, last_of(whole, name).fit
             assert not moved(found.best_weights, expected.best_weights)
@@ -235,15 +241,16 @@ def test_starting_over_deletes_shared_states_too(tmp_path: Path) -> None:
 
 
 def test_a_component_that_is_no_part_of_the_model_is_refused(
-    make_model: MakeModel, datasets: Any, make_settings: MakeSettings
+    make_model: MakeModel, open_dataset: OpenDataset, training: TrainingSettings
 ) -> None:
-    good, wrong = (make_settings(components=(name,)) for name in ("projector", "projektor"))
-    stages = [Stage("one", ("a",), good), Stage("two", ("b",), wrong)]
+    good = Stage(datasets="a", components="projector", start="new")
+    wrong = Stage(datasets="b", components="projektor", start="previous")
+    stages = {"one": good, "two": wrong}
     model = make_model()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(
         UnknownComponentError,
         match=r"trains projektor; the components of LlmCtr are embedding, gen, projector, llm",
     ):
-        train_stages(model, stages, datasets)
+        train_stages(model, stages, training, open_dataset)
     assert not moved(before, model.state_dict())  # not found out after the first stage's hours

@@ -18,15 +18,16 @@ from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.fit import ResumePoint, fit
+from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.stages import KeptStates, Stage, train_stages
-from llm_ctr_pipeline.training.state import StateMismatchError, state_bytes
+from llm_ctr_pipeline.training.optimizer import freeze_all_but
+from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
+from llm_ctr_pipeline.training.stages import KeptStates, train_stages
+from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError, state_bytes
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
-MakeSettings = Callable[..., FitSettings]
+MakeSettings = Callable[..., TrainingSettings]
 
 
 class Wide(nn.Module):
@@ -51,15 +52,17 @@ def test_the_size_of_a_state_is_known_beforehand(
     components: tuple[str, ...] | None,
 ) -> None:
     model, file = Wide(), tmp_path / "state.pt"
-    settings = make_settings(components=components, epochs=1)
+    freeze_all_but(model, components)
+    settings = make_settings(epochs=1)
     fit(model, make_split(32, 1), make_split(32, 2), settings, None, ResumePoint(file, "key"))
     assert state_bytes(model, components) == pytest.approx(file.stat().st_size, rel=0.02)
 
 
 @pytest.fixture
-def stages(make_settings: MakeSettings) -> list[Stage]:
-    first, second = (make_settings(components=(part,), epochs=1) for part in ("table", "output"))
-    return [Stage("first", ("a", "b"), first), Stage("second", ("a",), second)]
+def stages() -> dict[str, Stage]:
+    first = Stage(datasets="a b", components="table", start="new", epochs=1)
+    second = Stage(datasets="a", components="output", start="previous", epochs=1)
+    return {"first": first, "second": second}
 
 
 # Of `Wide`: two states of the table, one of the output, and one written beside the one it replaces.
@@ -73,7 +76,8 @@ NEEDED = 2 * TABLE + OUTPUT + TABLE
 )
 def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
     make_split: MakeSplit,
-    stages: list[Stage],
+    make_settings: MakeSettings,
+    stages: dict[str, Stage],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     free: int,
@@ -81,15 +85,16 @@ def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
     fits: bool,
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    datasets = {name: lambda: (make_split(32, 1), make_split(32, 2)) for name in "ab"}
-    states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"), every)
+    rows = make_split(32, 1), make_split(32, 2)
+    training = make_settings(keep_state_every=every)
+    states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"))
     model = Wide()
     if fits:
-        assert len(train_stages(model, stages, datasets, None, states)) == 3
+        assert len(train_stages(model, stages, training, lambda _: rows, None, states)) == 3
         return
     before = model.table.weight.clone()
     with pytest.raises(StorageError) as error:
-        train_stages(model, stages, datasets, None, states)
+        train_stages(model, stages, training, lambda _: rows, None, states)
     assert torch.equal(model.table.weight, before)
     assert not states.folder.exists()
     assert f"take {decimal(NEEDED)} in {states.folder}" in str(error.value)
@@ -97,9 +102,13 @@ def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
 
 
 def test_states_that_are_there_already_need_no_more_room(
-    make_split: MakeSplit, stages: list[Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    stages: dict[str, Stage],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    datasets = {name: lambda: (make_split(32, 1), make_split(32, 2)) for name in "ab"}
+    rows, training = (make_split(32, 1), make_split(32, 2)), make_settings()
     states = KeptStates(tmp_path, ("a", "b", "c"))
 
     def cut_off(*_: object) -> None:
@@ -107,11 +116,11 @@ def test_states_that_are_there_already_need_no_more_room(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_stages(Wide(), stages, datasets, cut_off, states)
+        train_stages(Wide(), stages, training, lambda _: rows, cut_off, states)
     (kept,) = states.own()
     room = SimpleNamespace(free=NEEDED - kept.stat().st_size)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
-    assert len(train_stages(Wide(), stages, datasets, None, states)) == 3
+    assert len(train_stages(Wide(), stages, training, lambda _: rows, None, states)) == 3
 
 
 @pytest.mark.parametrize("first", ["memory", "stream"])

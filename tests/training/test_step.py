@@ -8,31 +8,28 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.compilation import compiled
 from llm_ctr_pipeline.training.fit import fit
-from llm_ctr_pipeline.training.memory_plan import (
+from llm_ctr_pipeline.training.machine.memory_plan import (
     DeviceMemoryError,
-    MemoryPlan,
     set_activation_checkpointing,
 )
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.settings import Execution, TrainingSettings
 from llm_ctr_pipeline.training.step import TrainingStep
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
-MakeSettings = Callable[..., FitSettings]
+MakeSettings = Callable[..., TrainingSettings]
+Found = tuple[float, int, dict[str, Tensor]]
+RunStep = Callable[..., Found]
 
 ROWS = 12
 KERNELS = ["sdpa", "flash_attention_2", "flex_attention"]
 MODES = ["off", "default", "reduce-overhead"]
-NO_SCALING = GradScaler("cpu", enabled=False)
 
 
 class KeepsGradients(torch.optim.SGD):
@@ -50,31 +47,30 @@ class KeepsGradients(torch.optim.SGD):
         }
 
 
-def run_step(
-    model: LlmCtr,
-    batch: EncodedSplit,
-    plan: MemoryPlan,
-    mode: str | None = None,
-    precision: str = "32-true",
-    device: str = "cpu",
-) -> tuple[float, int, dict[str, Tensor]]:
-    """One step's mean loss, right answers and gradients."""
-    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-    set_activation_checkpointing(model, on=plan.activation_checkpointing)
-    optimizer = KeepsGradients(model)
-    ready, wrapped = fabric.setup(compiled(model.train(), mode), optimizer)
-    step = TrainingStep(fabric, NO_SCALING, ready, wrapped, len(batch), plan)
-    on_device = batch.to(fabric.device)
-    step(on_device.ids_NF, on_device.labels_N)
-    gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
-    return step.loss_sum.item() / len(batch), int(step.correct.item()), gradients
+@pytest.fixture
+def run_step(make_execution: Callable[..., Execution]) -> RunStep:
+    def run(
+        model: LlmCtr,
+        batch: EncodedSplit,
+        rows: int,
+        again: bool = False,
+        **execution: Any,
+    ) -> Found:
+        """One step's mean loss, right answers and gradients."""
+        settings = make_execution(
+            micro_batch_size=rows, activation_checkpointing="on" if again else "off", **execution
+        )
+        optimizer = KeepsGradients(model)
+        step = TrainingStep(model, optimizer, len(batch), settings, sample=batch)
+        on_device = batch.to(step.device)
+        step(on_device.ids_NF, on_device.labels_N)
+        gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
+        return step.loss_sum.item() / len(batch), int(step.correct.item()), gradients
+
+    return run
 
 
-def assert_same(
-    found: tuple[float, int, dict[str, Tensor]],
-    expected: tuple[float, int, dict[str, Tensor]],
-    tolerance: float = 1e-5,
-) -> None:
+def assert_same(found: Found, expected: Found, tolerance: float = 1e-5) -> None:
     assert found[0] == pytest.approx(expected[0], rel=tolerance)
     assert found[1] == expected[1]
     assert found[2].keys() == expected[2].keys()
@@ -91,7 +87,7 @@ def batch(make_split: MakeSplit) -> EncodedSplit:
     return make_split(ROWS, 1, noise=0.3)
 
 
-def plain_step(model: LlmCtr, batch: EncodedSplit) -> tuple[float, int, dict[str, Tensor]]:
+def plain_step(model: LlmCtr, batch: EncodedSplit) -> Found:
     """The same without any of what is tested here."""
     log_odds_B = model(batch.ids_NF)
     loss = F.binary_cross_entropy_with_logits(log_odds_B, batch.labels_N)
@@ -104,10 +100,10 @@ def plain_step(model: LlmCtr, batch: EncodedSplit) -> tuple[float, int, dict[str
 @pytest.mark.parametrize("rows", [1, 4, 5, 11, ROWS, 100])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_passes_of_any_size_add_up_to_the_batch(
-    make_model: MakeModel, batch: EncodedSplit, rows: int, checkpointing: bool
+    make_model: MakeModel, batch: EncodedSplit, run_step: RunStep, rows: int, checkpointing: bool
 ) -> None:
     expected = plain_step(make_model(), batch)
-    assert_same(run_step(make_model(), batch, MemoryPlan(rows, checkpointing)), expected)
+    assert_same(run_step(make_model(), batch, rows, checkpointing), expected)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma"])
@@ -115,10 +111,11 @@ def test_layers_computed_again_give_the_same_in_every_architecture(
     make_causal_lm: Callable[..., PreTrainedModel],
     make_model: MakeModel,
     batch: EncodedSplit,
+    run_step: RunStep,
     architecture: str,
 ) -> None:
     expected = plain_step(make_model(make_causal_lm(architecture)), batch)
-    found = run_step(make_model(make_causal_lm(architecture)), batch, MemoryPlan(6, True))
+    found = run_step(make_model(make_causal_lm(architecture)), batch, 6, again=True)
     assert_same(found, expected)
 
 
@@ -146,12 +143,15 @@ def test_checkpointing_keeps_less_for_the_backward_pass(
     [(256, 256, {256}), (256, 64, {64}), (256, 100, {85, 86}), (7, 3, {2, 3})],
 )
 def test_passes_are_of_equal_size_give_or_take_a_row(
-    make_model: MakeModel, size: int, most: int, sizes: set[int]
+    make_model: MakeModel,
+    make_execution: Callable[..., Execution],
+    batch: EncodedSplit,
+    size: int,
+    most: int,
+    sizes: set[int],
 ) -> None:
-    fabric = Fabric(accelerator="cpu", devices=1)
-    model = make_model()
-    ready, optimizer = fabric.setup(model, KeepsGradients(model))
-    step = TrainingStep(fabric, NO_SCALING, ready, optimizer, size, MemoryPlan(most, False))
+    model, execution = make_model(), make_execution(micro_batch_size=most)
+    step = TrainingStep(model, KeepsGradients(model), size, execution, sample=batch)
     assert step.usual_sizes == sizes
 
 
@@ -166,12 +166,17 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
     ],
 )
 def test_a_compiled_step_is_the_plain_one_in_one_graph(
-    make_model: MakeModel, batch: EncodedSplit, mode: str, precision: str, again: bool
+    make_model: MakeModel,
+    batch: EncodedSplit,
+    run_step: RunStep,
+    mode: str,
+    precision: str,
+    again: bool,
 ) -> None:
-    expected = run_step(make_model(), batch, MemoryPlan(ROWS, False), None, precision)
+    expected = run_step(make_model(), batch, ROWS, compile="off", precision=precision)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    found = run_step(make_model(), batch, MemoryPlan(ROWS, again), mode, precision)
+    found = run_step(make_model(), batch, ROWS, again, compile=mode, precision=precision)
     assert_same(found, expected, 1e-5 if precision == "32-true" else 3e-2)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
@@ -197,7 +202,11 @@ def test_rare_shapes_are_not_compiled_for(
 @pytest.mark.gpu
 @pytest.mark.parametrize(("kernel", "mode"), itertools.product(KERNELS, MODES))
 def test_every_kernel_and_mode_is_the_plain_step_on_a_gpu(
-    make_model: MakeModel, make_causal_lm: Callable[..., PreTrainedModel], kernel: str, mode: str
+    make_model: MakeModel,
+    make_causal_lm: Callable[..., PreTrainedModel],
+    run_step: RunStep,
+    kernel: str,
+    mode: str,
 ) -> None:
     if kernel == "flash_attention_2":
         pytest.importorskip("flash_attn", reason="the package flash-attn is not installed")
@@ -207,13 +216,12 @@ def test_every_kernel_and_mode_is_the_plain_step_on_a_gpu(
     batch = EncodedSplit(ids_NF, torch.randint(0, 2, (64,), generator=generator).float())
     wide = {"head_dim": 32}  # FlexAttention takes no narrower heads
     expected = plain_step(make_model(make_causal_lm("qwen3", **wide)), batch)
-    for plan in (MemoryPlan(64, False), MemoryPlan(16, False), MemoryPlan(16, True)):
+    for rows, again in ((64, False), (16, False), (16, True)):
         model = make_model(make_causal_lm("qwen3", **wide))
         model.llm.kernel = kernel
         precision = "bf16-mixed" if kernel == "flash_attention_2" else "32-true"
-        found = run_step(
-            model, batch, plan, None if mode == "off" else mode, precision, device="cuda"
-        )
+        settings = {"compile": mode, "precision": precision, "device": "cuda"}
+        found = run_step(model, batch, rows, again, **settings)
         found = (found[0], expected[1], found[2]) if precision == "bf16-mixed" else found
         assert_same(found, expected, 5e-2 if precision == "bf16-mixed" else 1e-3)
 

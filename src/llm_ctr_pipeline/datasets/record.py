@@ -14,6 +14,8 @@ from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.reporting.comparison import Comparison
+from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.training.history import TrainingResults
 
 
@@ -22,6 +24,8 @@ class RecordError(RefusedError, ValueError):
 
 
 RECORDS: dict[str, type[Frozen]] = {
+    "comparison": Comparison,
+    "evaluation": Evaluation,
     "feature_map": FeatureMap,
     "raw_log": RawLog,
     "summary": DatasetSummary,
@@ -33,10 +37,10 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
     """A record in a JSON file, put in place as a whole, on this machine or on a store.
 
     ```yaml
-    training_results:
+    evaluation_report:
       type: llm_ctr_pipeline.datasets.record.RecordDataset
-      record: training_results
-      filepath: data/08_reporting/single_phase/training_results.json
+      record: evaluation
+      filepath: data/08_reporting/single_phase/evaluation_x4_test.json
     ```
     """
 
@@ -79,7 +83,8 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
     def save(self, data: Frozen) -> None:
         """Write the file beside its place, then move it there."""
         if not isinstance(data, self._record):
-            raise DatasetError(f"{self._filepath} holds a {self._record.__name__}, not {data!r}")
+            kind = type(data).__name__
+            raise DatasetError(f"{self._filepath} holds a {self._record.__name__}, not a {kind}")
         with drafted(self._filepath) as draft:
             draft.write_text(json.dumps(data.to_json(), indent=2), encoding="utf-8")
 

@@ -252,18 +252,18 @@ def _check_kept(pipeline: Pipeline, catalog: DataCatalog) -> None:
 def _check_device(training: Any, llm: Any) -> None:
     """Raise where the device, the precision or the attention kernel cannot be had."""
     from llm_ctr_pipeline.models.kernels import KernelError
-    from llm_ctr_pipeline.training.devices import DeviceError, choose_kernel
+    from llm_ctr_pipeline.training.machine.devices import DeviceError, choose_kernel
 
     try:
-        choose_kernel(llm.attention, training.device, training.precision)
+        choose_kernel(llm.attention, training)
     except (DeviceError, KernelError) as error:
         raise PreflightError(str(error)) from error
 
 
 def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where results to compare are missing or of different rows, or this run makes them."""
-    from llm_ctr_pipeline.metrics.comparison import NotComparableError
-    from llm_ctr_pipeline.pipelines.compare.results import find_models
+    from llm_ctr_pipeline.pipelines.compare.sources import find_models
+    from llm_ctr_pipeline.reporting.results import NotComparableError
 
     if any(name.endswith("_predictions") for name in pipeline.all_outputs()):
         # It reads them by folder, so Kedro knows no order between the two.

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_ctr_pipeline.reporting import comparison_table
+if TYPE_CHECKING:  # they bring scikit-learn along, and every command imports this module
+    from llm_ctr_pipeline.reporting.comparison import Comparison
+    from llm_ctr_pipeline.reporting.comparison_table import Table as TextTable
+    from llm_ctr_pipeline.reporting.evaluation import Evaluation
 
 PIPE_WIDTH = 120
 
@@ -60,7 +63,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     return "\n".join(lines)
 
 
-def print_comparison(comparison: dict[str, Any], place: Path, console: Console) -> None:
+def print_comparison(comparison: "Comparison", place: Path, console: Console) -> None:
     """Print the tables of a comparison, what its columns mean, and where it lies.
 
     Args:
@@ -68,20 +71,21 @@ def print_comparison(comparison: dict[str, Any], place: Path, console: Console) 
         place: Its folder.
         console: Where to print.
     """
-    console.print(Text(f"\n{comparison_table.title_of(comparison)}\n", style="bold"))
-    for table in comparison_table.tables_of(comparison):
+    from llm_ctr_pipeline.reporting.comparison_table import legend_of, tables_of
+
+    console.print(Text(f"\n{comparison.title}\n", style="bold"))
+    for table in tables_of(comparison):
         shown = _shown_table(table)
         unbounded = console.options.update(max_width=1000)
         if console.measure(shown, options=unbounded).maximum > console.width:
             shown = _shown_table(table, tall=True)
         console.print(shown, "")
-    lines = comparison_table.legend_of(comparison) + comparison_table.missing_of(comparison)
-    console.print(Text("\n".join(lines)))
+    console.print(Text("\n".join(legend_of(comparison))))
     places = f"\n  {'reports':<12}{place}\n  {'figures':<12}{place}/*.html"
     console.print(Text(places), soft_wrap=True)
 
 
-def _shown_table(table: comparison_table.Table, *, tall: bool = False) -> Table:
+def _shown_table(table: "TextTable", *, tall: bool = False) -> Table:
     """A table as Rich draws it; a tall one has its intervals on lines of their own."""
 
     def lines(cell: str) -> Text:
@@ -103,39 +107,38 @@ def _is_report(name: str) -> bool:
     return local in {"evaluation_report", "evaluation_test"}
 
 
-def _metric_lines(evaluation: dict[str, Any]) -> list[str]:
-    title = f"{evaluation['path']} on {evaluation['dataset']} {evaluation['split']}"
+def _metric_lines(evaluation: "Evaluation") -> list[str]:
     lines = [
-        f"\n[bold]{title}[/bold]  ({evaluation['rows']:,} rows, {evaluation['source']})",
-        f"  {'AUC':<12}{evaluation['auc']:.4f}   95% interval {evaluation['auc_low']:.4f} to "
-        f"{evaluation['auc_high']:.4f}",
-        f"  {'log loss':<12}{evaluation['logloss']:.4f}",
-        f"  {'accuracy':<12}{evaluation['accuracy']:.2f} %",
-        f"  {'calibration':<12}error {evaluation['expected_calibration_error']:.4f}, "
-        f"predicted over observed click rate {evaluation['calibration_ratio']:.3f}",
+        f"\n[bold]{evaluation.title}[/bold]  ({evaluation.rows:,} rows, {evaluation.source})",
+        f"  {'AUC':<12}{evaluation.auc:.4f}   95% interval {evaluation.auc_low:.4f} to "
+        f"{evaluation.auc_high:.4f}",
+        f"  {'log loss':<12}{evaluation.logloss:.4f}",
+        f"  {'accuracy':<12}{evaluation.accuracy:.2f} %",
+        f"  {'calibration':<12}error {evaluation.expected_calibration_error:.4f}, "
+        f"predicted over observed click rate {evaluation.calibration_ratio:.3f}",
     ]
-    if evaluation["best_possible_auc"] is not None:
+    if evaluation.best_possible_auc is not None:
         lines.append(
-            f"  {'best AUC':<12}{evaluation['best_possible_auc']:.4f}   that any model can reach "
-            f"on this generated log; {evaluation['share_of_best']:.1%} of the way from 0.5 closed"
+            f"  {'best AUC':<12}{evaluation.best_possible_auc:.4f}   that any model can reach "
+            f"on this generated log; {evaluation.share_of_best:.1%} of the way from 0.5 closed"
         )
     return lines
 
 
-def _outdated_lines(evaluation: dict[str, Any], catalog: DataCatalog) -> list[str]:
+def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]:
     """Say that an earlier comparison does not hold what was just tested."""
     if "comparison" not in catalog or not catalog.exists("comparison"):
         return []
-    comparison = catalog.load("comparison")
-    test = (comparison["dataset"], comparison["split"])
-    compared = {model["path"] for model in comparison["models"] if model["run_id"] is None}
-    is_best = evaluation["model"] == "best_model"
-    if (evaluation["dataset"], evaluation["split"]) != test or not is_best:
-        return []
-    if evaluation["path"] not in compared:
+    comparison: Comparison = catalog.load("comparison")
+    compared = {
+        (model.path, "best_model", comparison.dataset, comparison.split)
+        for model in comparison.models
+        if model.run_id is None
+    }
+    if (evaluation.path, evaluation.model, evaluation.dataset, evaluation.split) not in compared:
         return []
     folder = _place(catalog, "comparison").parent
-    return [f"  {'outdated':<12}{folder} has an earlier {evaluation['path']}: compare again"]
+    return [f"  {'outdated':<12}{folder} has an earlier {evaluation.path}: compare again"]
 
 
 def _command(line: str) -> str:

@@ -18,8 +18,8 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
 from llm_ctr_pipeline.hooks.database import provide_database
-from llm_ctr_pipeline.params import PATHS, StagesParams
 from llm_ctr_pipeline.resolvers import tracking_uri
+from llm_ctr_pipeline.training.settings import PATHS, Stages
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
     """A typed group as JSON types; of a stage what it sets itself, since the rest is training's."""
     if not isinstance(value, BaseModel):
         return value
-    return value.model_dump(mode="json", exclude_unset=isinstance(value, StagesParams))
+    return value.model_dump(mode="json", exclude_unset=isinstance(value, Stages))
 
 
 def _exit_on_sigterm() -> None:

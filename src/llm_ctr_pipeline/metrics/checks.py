@@ -32,7 +32,7 @@ def checked_predictions(
     Args:
         labels: [N], 0 (no click) or 1 (click), any numeric or boolean dtype.
         probabilities: [N], predicted click probabilities in [0, 1], any float dtype.
-        split: what error messages call these rows, for example ``"x4 test"``.
+        split: What error messages call these rows, for example `x4 test`.
 
     Returns:
         Labels as bool [N] and probabilities as float64 [N].
@@ -71,8 +71,8 @@ def check_both_classes(labels_N: BoolArray, split: str) -> None:
     """Raise if every row carries the same label.
 
     Args:
-        labels_N: bool [N], as ``checked_predictions`` returns it.
-        split: what the error message calls these rows.
+        labels_N: bool [N], as `checked_predictions` returns it.
+        split: What the error message calls these rows.
 
     Raises:
         SingleClassError: There is no click, or nothing but clicks.

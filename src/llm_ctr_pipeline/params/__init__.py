@@ -1,31 +1,17 @@
-"""Parameters of the pipelines as frozen, validated models: one per `params:` group.
+"""Parameters of the pipelines that belong to the application, as frozen, validated models.
 
-Those of the models are the library's own, in `models.settings`.
-
-Kedro hands a node one of these where its argument is annotated so, and rejects a bad
-value or an unknown key before any node runs.
+Those of the models, of training and of logs stand in the library. Kedro hands a node one of these
+where its argument is annotated so, and rejects a bad value or an unknown key before any node runs.
 """
 
-from llm_ctr_pipeline.params.evaluation import PATHS, CompareParams, EvaluationParams
+from llm_ctr_pipeline.params.evaluation import FEWEST_COMPARED, CompareParams, EvaluationParams
 from llm_ctr_pipeline.params.logs import DownloadParams, PreprocessParams, RawParams
-from llm_ctr_pipeline.params.training import (
-    DeepFmStagesParams,
-    StageParams,
-    StagesParams,
-    TrainingParams,
-    TwoPhaseStagesParams,
-)
 
 __all__ = [
-    "PATHS",
+    "FEWEST_COMPARED",
     "CompareParams",
-    "DeepFmStagesParams",
     "DownloadParams",
     "EvaluationParams",
     "PreprocessParams",
     "RawParams",
-    "StageParams",
-    "StagesParams",
-    "TrainingParams",
-    "TwoPhaseStagesParams",
 ]

@@ -1,13 +1,12 @@
 """Parameters of testing and comparing."""
 
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.training.settings import PATHS, PathName
 
-PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
-PATHS: tuple[str, ...] = get_args(PathName)
 FEWEST_COMPARED = 2
 
 

@@ -1,15 +1,15 @@
 """A comparison as tables of text, the same for Markdown and for the terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-MARK = "†"  # on every number of a model that has a note
+from llm_ctr_pipeline.metrics.comparison import Difference
+from llm_ctr_pipeline.reporting.comparison import MARK, ComparedModel, Comparison
 
 _MINUTE, _HOUR = 60, 3600
 _SMALLEST_P = 0.0001
 
-Model = Mapping[str, Any]
+Columns = Mapping[str, Callable[[ComparedModel], str]]
 
 
 @dataclass(frozen=True)
@@ -17,173 +17,112 @@ class Table:
     """A table of text.
 
     Attributes:
-        columns: their titles; the first column holds the models' names.
-        rows: as many cells each as there are columns.
+        columns: Their titles; the first column holds the models' names.
+        rows: As many cells each as there are columns.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def title_of(comparison: Mapping[str, Any]) -> str:
-    """Say what was tested.
-
-    Args:
-        comparison: made by ``compare_models``.
-
-    Returns:
-        One line.
-    """
-    return (
-        f"{comparison['dataset']} {comparison['split']}: {comparison['rows']:,} rows, click rate "
-        f"{comparison['click_rate']:.4f} ({comparison['source']})"
-    )
-
-
-def tables_of(comparison: Mapping[str, Any]) -> tuple[Table, Table, Table]:
+def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
     """Put the numbers of a comparison into three narrow tables, one row a model.
-
-    Args:
-        comparison: made by ``compare_models``.
 
     Returns:
         How well each model ranks the rows, how good its probabilities are, and what its training
         took.
     """
-    models = comparison["models"]
-    base = comparison["baseline"]
-    ranking: dict[str, Callable[[Model], str]] = {
-        "AUC [95%]": lambda m: f"{m['auc']:.4f} [{m['auc_low']:.4f}, {m['auc_high']:.4f}]",
-        f"AUC − {base} [95%]": _of_difference(_auc_difference),
-        "p, Holm": _of_difference(lambda d: _p_value(d["p_value_holm"])),
+    base = comparison.baseline
+    ranking: dict[str, Callable[[ComparedModel], str]] = {
+        "AUC [95%]": lambda m: f"{m.auc:.4f} [{m.auc_low:.4f}, {m.auc_high:.4f}]",
+        f"AUC − {base} [95%]": _of_difference(lambda d: _signed(d.auc, d.auc_low, d.auc_high)),
+        "p, Holm": _of_difference(lambda d: _p_value(d.p_value_holm)),
     }
-    if comparison["best_possible_auc"] is not None:
-        ranking["of best"] = lambda m: f"{m['share_of_best']:.1%}".replace("-", "−")
-    probabilities: dict[str, Callable[[Model], str]] = {
-        "log loss": lambda m: f"{m['logloss']:.4f}",
-        f"log loss − {base} [95%]": _of_difference(_logloss_difference),
-        "accuracy": lambda m: f"{m['accuracy']:.2f}%",
-        "calib. error": lambda m: f"{m['expected_calibration_error']:.4f}",
-        "pred. / obs.": lambda m: f"{m['calibration_ratio']:.3f}",
+    if comparison.best_possible_auc is not None:
+        ranking["of best"] = lambda m: f"{m.share_of_best:.1%}".replace("-", "−")
+    probabilities: Columns = {
+        "log loss": lambda m: f"{m.logloss:.4f}",
+        f"log loss − {base} [95%]": _of_difference(
+            lambda d: _signed(d.logloss, d.logloss_low, d.logloss_high)
+        ),
+        "accuracy": lambda m: f"{m.accuracy:.2f}%",
+        "calib. error": lambda m: f"{m.expected_calibration_error:.4f}",
+        "pred. / obs.": lambda m: f"{m.calibration_ratio:.3f}",
     }
-    cost: dict[str, Callable[[Model], str]] = {
-        "training": lambda m: duration(m["training_seconds"]),
-        "rows/s": lambda m: f"{m['rows_per_second']:,.0f}",
-        "parameters": lambda m: _count(m["parameters"]),
-        "trained": lambda m: _count(m["trained_parameters"]),
+    cost: Columns = {
+        "training": lambda m: duration(m.training_seconds),
+        "rows/s": lambda m: f"{m.rows_per_second:,.0f}",
+        "parameters": lambda m: _count(m.parameters),
+        "trained": lambda m: _count(m.trained_parameters),
     }
-    return _table(models, ranking), _table(models, probabilities), _table(models, cost)
+    return _table(comparison, ranking), _table(comparison, probabilities), _table(comparison, cost)
 
 
-def legend_of(comparison: Mapping[str, Any]) -> list[str]:
+def legend_of(comparison: Comparison) -> list[str]:
     """Say what the columns mean and what must be known of the numbers.
 
-    Args:
-        comparison: made by ``compare_models``.
-
     Returns:
-        Sentences; caveats and the notes on marked models first.
+        Sentences; caveats and the notes on marked models first, the paths without results last.
     """
-    notes = {model["note"] for model in comparison["models"]} - {None}
-    tests = len(comparison["models"]) - 1
+    tests = len(comparison.models) - 1
     corrected = f"corrected for {tests} comparisons by Holm's method" if tests > 1 else "one test"
-    lines = [*comparison["caveats"], *(f"{MARK} {note}" for note in sorted(notes))]
-    base = comparison["baseline"]
-    lines += [
+    base = comparison.baseline
+    lines = [
+        *comparison.caveats,
+        *comparison.notes,
         f"AUC − {base}, log loss − {base}: paired on the same rows, the former by DeLong's method; "
         f"p: DeLong's test of no difference, {corrected}.",
         "The intervals say what other test rows would change, not what another training seed "
         "would: each number is of one training.",
     ]
-    if comparison["best_possible_auc"] is not None:
+    if comparison.best_possible_auc is not None:
         lines.append(
-            f"Of best: share of the way from AUC 0.5 to {comparison['best_possible_auc']:.4f}, the "
+            f"Of best: share of the way from AUC 0.5 to {comparison.best_possible_auc:.4f}, the "
             "best that any model can reach on this generated log."
         )
-    without = f"; for {MARK} without the deepfm that it starts from" if notes else ""
-    lines += [
+    without = f"; for {MARK} without the deepfm that it starts from" if comparison.notes else ""
+    return [
+        *lines,
         "Calib. error: mean distance of predicted and observed click rate over 15 bins of equally "
         "many rows; pred. / obs.: predicted over observed number of clicks.",
         f"Training: all stages, without validation{without}; rows/s: training rows; parameters: of "
         "all components; trained: those that any stage trains.",
+        *(f"No results of {path} yet: `{cmd}`." for path, cmd in comparison.missing.items()),
     ]
-    return lines
 
 
-def markdown_of(comparison: Mapping[str, Any]) -> str:
-    """Write a comparison as Markdown that can be pasted into a page.
-
-    Args:
-        comparison: made by ``compare_models``.
-
-    Returns:
-        Title, tables, legend, and the paths without results, if any.
-    """
-    parts = [f"**{title_of(comparison)}**"]
-    parts += [_markdown_table(table) for table in tables_of(comparison)]
-    parts += legend_of(comparison)
-    parts += missing_of(comparison)
-    return "\n\n".join(parts) + "\n"
-
-
-def missing_of(comparison: Mapping[str, Any]) -> list[str]:
-    """Name the paths that were not compared for want of results.
-
-    Args:
-        comparison: made by ``compare_models``, with the key ``missing`` or without.
-
-    Returns:
-        A sentence each, with the command that makes the results.
-    """
-    missing: Mapping[str, str] = comparison.get("missing", {})
-    return [f"No results of {path} yet: `{command}`." for path, command in missing.items()]
+def markdown_of(comparison: Comparison) -> str:
+    """Write a comparison as Markdown that can be pasted into a page: title, tables, legend."""
+    tables = [_markdown_table(table) for table in tables_of(comparison)]
+    return "\n\n".join([f"**{comparison.title}**", *tables, *legend_of(comparison)]) + "\n"
 
 
 def duration(seconds: float) -> str:
     """Write a time in the unit that fits it.
 
     Args:
-        seconds: the time.
+        seconds: The time.
 
     Returns:
-        For example ``8.1 s``, ``12 min`` or ``3.4 h``.
+        For example `8.1 s`, `12 min` or `3.4 h`.
     """
-    for unit, name in ((_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
-        # from two minutes and two hours on
-        if seconds >= 2 * unit or unit == 1:
-            value = seconds / unit
-            return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"  # noqa: PLR2004
-    raise AssertionError("the last unit takes all")
+    # From two minutes and two hours on.
+    units = ((_HOUR, "h"), (_MINUTE, "min"))
+    unit, name = next((one for one in units if seconds >= 2 * one[0]), (1, "s"))
+    value = seconds / unit
+    return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"  # noqa: PLR2004
 
 
-def _table(models: Sequence[Model], columns: Mapping[str, Callable[[Model], str]]) -> Table:
-    rows = tuple((label(model), *(cell(model) for cell in columns.values())) for model in models)
-    return Table(("model", *columns), rows)
+def _table(comparison: Comparison, columns: Columns) -> Table:
+    rows = (
+        (model.label, *(cell(model) for cell in columns.values())) for model in comparison.models
+    )
+    return Table(("model", *columns), tuple(rows))
 
 
-def label(model: Model) -> str:
-    """Name a model as tables and figures do.
-
-    Args:
-        model: its entry in a comparison.
-
-    Returns:
-        Its name, marked where there is a note on its numbers.
-    """
-    return f"{model['name']} {MARK}" if model["note"] else str(model["name"])
-
-
-def _of_difference(cell: Callable[[Mapping[str, float]], str]) -> Callable[[Model], str]:
+def _of_difference(cell: Callable[[Difference], str]) -> Callable[[ComparedModel], str]:
     """The cell of a difference; the baseline has none."""
-    return lambda model: cell(model["difference"]) if model["difference"] else "–"
-
-
-def _auc_difference(difference: Mapping[str, float]) -> str:
-    return _signed(difference["auc"], difference["auc_low"], difference["auc_high"])
-
-
-def _logloss_difference(difference: Mapping[str, float]) -> str:
-    return _signed(difference["logloss"], difference["logloss_low"], difference["logloss_high"])
+    return lambda model: cell(model.difference) if model.difference else "–"
 
 
 def _signed(value: float, low: float, high: float) -> str:

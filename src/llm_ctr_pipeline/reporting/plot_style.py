@@ -1,9 +1,19 @@
-"""One look for every figure: a Plotly template and colours that colour-blind readers tell apart."""
+"""One look for every figure: a Plotly template and colours that colour-blind readers tell apart.
 
+Numbers go into the figures as plain lists, not as arrays, which Plotly would write in a binary
+encoding that older viewers do not read. A figure stays small however many rows the split has.
+"""
+
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
+from llm_ctr_pipeline.training.settings import PATHS
 
 # Okabe & Ito 2008, "Color universal design"
 BLUE = "#0072B2"
@@ -20,7 +30,7 @@ class ModelStyle:
     """How a model is drawn in every figure; not by its colour alone.
 
     Attributes:
-        color: of lines and markers.
+        color: Of lines and markers.
         dash: Plotly's name of the line's.
         symbol: Plotly's name of the markers'.
     """
@@ -30,19 +40,25 @@ class ModelStyle:
     symbol: str
 
 
-_STYLES = {
-    "deepfm": ModelStyle(VERMILLION, "solid", "diamond"),
-    "single_phase": ModelStyle(BLUE, "solid", "circle"),
-    "two_phase": ModelStyle(GREEN, "dash", "square"),
-    "two_phase_finetuned": ModelStyle(PURPLE, "dashdot", "triangle-up"),
-}
-# for more runs of one path than one
+ONE_MODEL = ModelStyle(BLUE, "solid", "circle")
+_OF_PATHS = (
+    ModelStyle(VERMILLION, "solid", "diamond"),
+    ONE_MODEL,
+    ModelStyle(GREEN, "dash", "square"),
+    ModelStyle(PURPLE, "dashdot", "triangle-up"),
+)
+_STYLES = dict(zip(PATHS, _OF_PATHS, strict=True))
+# For more runs of one path than one.
 _FURTHER = (
     ModelStyle(ORANGE, "dot", "cross"),
     ModelStyle(SKY, "longdash", "x"),
     ModelStyle("#000000", "longdashdot", "star"),
     ModelStyle(GREY, "solid", "hexagon"),
 )
+
+DASHED = {"color": GREY, "dash": "dash", "width": 1.5}
+TOP_LEFT = {"x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top"}
+NOTE_WIDTH = 110  # characters
 
 _TEXT = "#2B2B2B"
 _LINE = "#BDBDBD"
@@ -62,7 +78,7 @@ _AXIS = {
     "zeroline": False,
 }
 
-# complete in itself: Kedro-Viz, MLflow and a browser each start from defaults of their own
+# Complete in itself: Kedro-Viz, MLflow and a browser each start from defaults of their own
 TEMPLATE = go.layout.Template(
     layout={
         "colorway": [BLUE, VERMILLION, GREEN, GREY],
@@ -83,32 +99,67 @@ def styles_of(paths: Sequence[str]) -> list[ModelStyle]:
     """Choose how models are drawn: the first of a path as the path always is.
 
     Args:
-        paths: the models' training paths.
+        paths: The models' training paths.
 
     Returns:
         One style a model; further models of a path get others, which repeat after eight.
     """
-    free = [style for path, style in _STYLES.items() if path not in paths]
-    spare = (*_FURTHER, *free)
-    styles: list[ModelStyle] = []
-    taken = 0
-    for place, path in enumerate(paths):
-        if path in _STYLES and path not in paths[:place]:
-            styles.append(_STYLES[path])
-        else:
-            styles.append(spare[taken % len(spare)])
-            taken += 1
-    return styles
+    unused = [style for path, style in _STYLES.items() if path not in paths]
+    spare = cycle((*_FURTHER, *unused))
+    return [
+        _STYLES[path] if path in _STYLES and path not in paths[:place] else next(spare)
+        for place, path in enumerate(paths)
+    ]
+
+
+def styled(comparison: Comparison) -> list[tuple[ComparedModel, ModelStyle]]:
+    """Give each compared model its style."""
+    styles = styles_of([model.path for model in comparison.models])
+    return list(zip(comparison.models, styles, strict=True))
+
+
+def two_panels(heights: Sequence[float] | None = None, spacing: float = 0.05) -> go.Figure:
+    """Make a figure of two panels, one above the other, with one horizontal axis."""
+    return make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=heights, vertical_spacing=spacing
+    )
+
+
+def diagonal(low: float, high: float, name: str) -> go.Scatter:
+    """Draw the line that a model without merit, or without fault, would follow."""
+    ends = [low, high]
+    return go.Scatter(x=ends, y=ends, mode="lines", name=name, line=DASHED, hoverinfo="skip")
 
 
 def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> None:
     """Give a figure the house look and its title.
 
     Args:
-        figure: the figure, changed in place.
-        title: what the figure shows.
-        subtitle: its main number or a note on reading it, in smaller letters below.
+        figure: The figure, changed in place.
+        title: What the figure shows.
+        subtitle: Its main number or a note on reading it, in smaller letters below.
     """
     figure.update_layout(template=TEMPLATE, title={"text": title})
     if subtitle:
         figure.update_layout(title={"subtitle": {"text": subtitle, "font": {"color": GREY}}})
+
+
+def add_notes(figure: go.Figure, comparison: Comparison) -> None:
+    """Write what must be known of marked models below the figure."""
+    lines = [line for note in comparison.notes for line in textwrap.wrap(note, NOTE_WIDTH)]
+    if not lines:
+        return
+    figure.add_annotation(
+        text="<br>".join(lines),
+        showarrow=False,
+        align="left",
+        font={"size": 12, "color": GREY},
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=0,
+        yref="paper",
+        yanchor="top",
+        yshift=-60,
+    )
+    figure.update_layout(margin={"b": 120})

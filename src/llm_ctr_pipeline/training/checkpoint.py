@@ -25,6 +25,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmDescription
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
+from llm_ctr_pipeline.training.history import Provenance
 
 FORMAT_VERSION = 2
 FILES = (
@@ -55,8 +56,7 @@ class Checkpoint:
         feature_map: The feature map that the model's ids come from.
         vocabulary: Columns field, value, count, id.
         tokenizer: The language model's; None for a model without one.
-        training: What trained it: path, stage, dataset and its source, seed, the best validation,
-            and what trained the baseline that it starts from, if it does.
+        training: What trained it.
     """
 
     model: Description
@@ -64,7 +64,7 @@ class Checkpoint:
     feature_map: FeatureMap
     vocabulary: pa.Table
     tokenizer: PreTrainedTokenizerBase | None
-    training: dict[str, Any]
+    training: Provenance
 
     def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""
@@ -89,7 +89,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "model": checkpoint.model.to_json(),
         "tokenizer": checkpoint.tokenizer is not None,
         "feature_map_fingerprint": checkpoint.feature_map.fingerprint,
-        "training": checkpoint.training,
+        "training": checkpoint.training.to_json(),
     }
     with drafted(folder) as draft:
         draft.mkdir()
@@ -118,13 +118,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if config["tokenizer"]:
         _check_files(folder, TOKENIZER_FILES)
     feature_map = FeatureMap.from_json(json.loads((folder / "feature_map.json").read_text()))
-    weights = load_file(folder / "model.safetensors")
-    vocabulary = pq.read_table(folder / "vocabulary.parquet")
-    tokenizer = AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None
-    model = DESCRIPTION.validate_python(config["model"])
-    checkpoint = Checkpoint(model, weights, feature_map, vocabulary, tokenizer, config["training"])
     check_ids(feature_map, config["feature_map_fingerprint"], None)
-    return checkpoint
+    return Checkpoint(
+        model=DESCRIPTION.validate_python(config["model"]),
+        weights=load_file(folder / "model.safetensors"),
+        feature_map=feature_map,
+        vocabulary=pq.read_table(folder / "vocabulary.parquet"),
+        tokenizer=AutoTokenizer.from_pretrained(folder) if config["tokenizer"] else None,
+        training=Provenance.from_json(config["training"]),
+    )
 
 
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:

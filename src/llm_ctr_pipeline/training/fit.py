@@ -6,39 +6,32 @@ Shape legend: N rows of a split, B rows of a batch, F fields.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.data.input.batches import (
-    Batch,
-    EncodedSplit,
-    TrainingRows,
-    on_device_if_it_fits,
-)
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows, on_device_if_it_fits
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.progress import progress_bar
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.optimizer import build_optimizer, freeze_all_but
-from llm_ctr_pipeline.training.progress import training_progress
+from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
-from llm_ctr_pipeline.training.settings import FitSettings
+from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
 from llm_ctr_pipeline.training.state import (
+    ResumePoint,
     StateMismatchError,
     TrainingState,
     frozen_digest,
-    frozen_state,
-    load_state,
     random_states,
-    save_state,
     set_random_states,
-    unfrozen_state,
+    split_state,
 )
 from llm_ctr_pipeline.training.step import TrainingStep
 
@@ -50,22 +43,6 @@ STEPS_BETWEEN_LOSS_CHECKS = 100
 
 class NonFiniteLossError(RefusedError, ArithmeticError):
     """The training loss became NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """Where the training state is kept.
-
-    Attributes:
-        file: A run that finds it goes on from it; whoever wants no more of it deletes it.
-        key: Names the settings and the data; a state with another key is refused.
-        every: Validations after which it is written; also at the end, on Ctrl-C and on SIGTERM. 0
-            for never.
-    """
-
-    file: Path
-    key: str
-    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,15 +66,15 @@ def fit(
     model: nn.Module,
     train: TrainingRows,
     valid: EncodedSplit,
-    settings: FitSettings,
+    settings: TrainingSettings,
     on_validation: Callable[[ValidationRecord], None] | None = None,
     resume: ResumePoint | None = None,
 ) -> FitResult:
     """Train a model until the epochs or the patience end.
 
     Args:
-        model: Ids int `[B, F]` to log-odds float `[B]`. Its weights are changed in place, and which
-            of them are frozen.
+        model: Ids int `[B, F]` to log-odds float `[B]`. Those of its weights that require gradients
+            are changed in place.
         train: Rows to train on.
         valid: Rows whose AUC decides which weights are best.
         settings: How to train.
@@ -113,102 +90,107 @@ def fit(
         StateMismatchError: The kept state is of other settings or data.
         DeviceError: The device or precision is not to be had.
         DeviceMemoryError: The device's memory does not hold a step or a validation.
-        UnknownComponentError: A component that is to train is no part of the model.
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
-    loop = _Loop(model, train, valid, settings, on_validation, resume)
+    optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
+    step = TrainingStep(model, optimizer, settings.batch_size, settings, sample=valid)
+    state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
+    if resume is not None:
+        state.frozen = frozen_digest(model)
+        if resume.file.exists():
+            state = _put_back(resume, state, model, step)
+    loop = _Loop(
+        settings=settings,
+        resume=resume,
+        on_validation=on_validation,
+        model=model,
+        train=on_device_if_it_fits(train, step.device),
+        valid=valid,
+        step=step,
+        steps_an_epoch=math.ceil(len(train) / settings.batch_size),
+        clock=time.perf_counter(),
+        state=state,
+    )
     stopped_early = loop.run()
-    state = loop.state
     best = max(state.history, key=lambda record: record.valid_auc)
-    best_weights = {**_on_cpu(frozen_state(model)), **state.best_weights}
+    best_weights = {**_on_cpu(split_state(model)[0]), **state.best_weights}
     return FitResult(state.history, best, best_weights, stopped_early)
 
 
-def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that training does not change."""
-    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
-
-
+@dataclass
 class _Loop:
-    """The loop's objects, and its state between two steps."""
+    """Takes the steps, validates, and keeps the state between two steps."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        train: TrainingRows,
-        valid: EncodedSplit,
-        settings: FitSettings,
-        on_validation: Callable[[ValidationRecord], None] | None,
-        resume: ResumePoint | None,
-    ) -> None:
-        self.settings = settings
-        self.on_validation = on_validation
-        self.resume = resume
-        self.module = model
-        freeze_all_but(model, settings.components)
-        optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
-        self.step = TrainingStep.set_up(
-            model, optimizer, settings.batch_size, settings.execution, sample=valid
-        )
-        self.model, self.optimizer = self.step.model, self.step.optimizer
-        self.device = self.step.device
-        self.train = on_device_if_it_fits(train, self.device)
-        self.valid = valid
-        self.steps_an_epoch = math.ceil(len(train) / settings.batch_size)
-        self.state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
-        self.clock = time.perf_counter()
-        if resume is not None:
-            self.state.frozen = frozen_digest(model)
-            if resume.file.exists():
-                self._restore(resume)
+    # Settings
+    settings: TrainingSettings
+    resume: ResumePoint | None
+    on_validation: Callable[[ValidationRecord], None] | None
+
+    # Swappable parts; the step holds the model as it runs, its optimiser, loss scale and device
+    model: nn.Module
+    train: TrainingRows
+    valid: EncodedSplit
+    step: TrainingStep
+
+    # Runtime
+    steps_an_epoch: int
+    clock: float
+
+    # State
+    state: TrainingState
 
     def run(self) -> bool:
         """Train; True if the patience ended it."""
-        settings = self.settings
-        first_epoch = self.state.step // self.steps_an_epoch
-        if self._out_of_patience():  # the state that training went on from was its last
+        settings, state, steps = self.settings, self.state, self.steps_an_epoch
+        if self.out_of_patience:  # the state that training went on from was its last
             return True
-        self.model.train()
-        self.clock = time.perf_counter()
-        with (
-            deferred_stop() as stop,
-            training_progress(self.steps_an_epoch, settings.epochs) as progress,
-        ):
-            for epoch in range(first_epoch, settings.epochs):
-                done = self.state.step - epoch * self.steps_an_epoch
-                progress.start_epoch(epoch, done)
-                for batch in self._batches(epoch, done):
-                    self._train_on(batch)
-                    progress.advance()
-                    due = self._validation_due()
-                    if due:
-                        progress.report(self._validate())
+        self.step.model.train()
+        columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[auc]}"))
+        with deferred_stop() as stop, progress_bar(*columns) as progress:
+            bar = progress.add_task("training", total=steps, auc="")
+            for epoch in range(state.step // steps, settings.epochs):
+                done = state.step - epoch * steps
+                label = f"epoch {epoch + 1} of at most {settings.epochs}"
+                progress.reset(bar, total=steps, completed=done, description=label)
+                for ids_BF, labels_B in self.train.batches(
+                    settings.batch_size, settings.seed, epoch, self.step.device, done
+                ):
+                    self.step(ids_BF, labels_B)
+                    state.step += 1
+                    state.rows += len(labels_B)
+                    progress.advance(bar)
+                    if state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
+                        self.check_loss()
+                    if validated := self.validation_due:
+                        record = self.validate()
+                        progress.update(bar, auc=f"validation AUC {record.valid_auc:.4f}")
                     stopping = stop.signal is not None
-                    if self._keeping_due(validated=due, stopping=stopping):
-                        self._keep(stopping=stopping)
+                    if self.keeping_due(validated=validated, stopping=stopping):
+                        self.keep(stopping=stopping)
                     if stopping:
                         stop.raise_if_arrived()
-                    if self._out_of_patience():
+                    if self.out_of_patience:
                         return True
         return False
 
-    def _out_of_patience(self) -> bool:
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many validations came without a better one."""
         return self.state.without_gain >= self.settings.patience
 
-    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
-        """An epoch's batches after those that are done."""
-        settings = self.settings
-        return self.train.batches(settings.batch_size, settings.seed, epoch, self.device, done)
+    @property
+    def validation_due(self) -> bool:
+        """Whether an epoch ends with this step, or its turn came within one."""
+        every = self.settings.validate_every_steps
+        in_epoch = self.state.step % self.steps_an_epoch
+        return in_epoch == 0 or (every is not None and in_epoch % every == 0)
 
-    def _train_on(self, batch: Batch) -> None:
-        ids_BF, labels_B = batch
-        self.step(ids_BF, labels_B)
-        self.state.rows += len(labels_B)
-        self.state.step += 1
-        if self.state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
-            self._check_loss()
+    def check_loss(self) -> None:
+        """Refuse to train on after the loss diverged.
 
-    def _check_loss(self) -> None:
+        Raises:
+            NonFiniteLossError: It did.
+        """
         loss_sum = self.step.loss_sum
         if not bool(torch.isfinite(loss_sum)):
             last_good = self.state.history[-1].step if self.state.history else 0
@@ -220,39 +202,44 @@ class _Loop:
                 "was saved, an earlier checkpoint is as it was"
             )
 
-    def _validation_due(self) -> bool:
-        every = self.settings.validate_every_steps
-        in_epoch = self.state.step % self.steps_an_epoch
-        return in_epoch == 0 or (every is not None and in_epoch % every == 0)
-
-    def _validate(self) -> ValidationRecord:
-        self._collect()
-        self._check_loss()
-        self.model.eval()
+    def validate(self) -> ValidationRecord:
+        """Score the validation split, keep the weights if they are the best, and report."""
+        self.collect()
+        self.check_loss()
+        self.step.model.eval()
         log_odds_N = predict_log_odds(
-            self.model, self.valid, self.settings.execution.eval_batch_size, self.device
+            self.step.model, self.valid, self.settings.eval_batch_size, self.step.device
         )
-        self.model.train()
-        record = self._record(log_odds_N)
-        state = self.state
+        self.step.model.train()
+        record, state = self.record(log_odds_N), self.state
         state.history.append(record)
         state.without_gain = 0 if record.improved else state.without_gain + 1
         if record.improved:
-            state.best_weights = _on_cpu(unfrozen_state(self.module))
+            state.best_weights = _on_cpu(split_state(self.model)[1])
         state.rows, state.seconds = 0, 0.0
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
-        self._announce(record)
+        logger.info(
+            "epoch %.2f  train loss %.4f  valid AUC %.4f  valid log loss %.4f  %s rows/s%s",
+            record.epoch,
+            record.train_loss,
+            record.valid_auc,
+            record.valid_logloss,
+            f"{record.rows_per_second:,.0f}",
+            "  (best so far)" if record.improved else "",
+        )
+        if self.on_validation is not None:
+            self.on_validation(record)
         self.clock = time.perf_counter()
         return record
 
-    def _record(self, log_odds_N: Tensor) -> ValidationRecord:
-        labels_N = self.valid.labels_N
+    def record(self, log_odds_N: Tensor) -> ValidationRecord:
+        """Measure the validation, and the training since the one before."""
+        labels_N, state = self.valid.labels_N, self.state
         metrics = classification_metrics(
             labels_N.numpy(), probabilities(log_odds_N), "the validation split"
         )
         loss = F.binary_cross_entropy_with_logits(log_odds_N.double(), labels_N.double())
-        state = self.state
         before = max((record.valid_auc for record in state.history), default=-math.inf)
         return ValidationRecord(
             epoch=state.step / self.steps_an_epoch,
@@ -268,79 +255,77 @@ class _Loop:
             improved=metrics.auc > before,
         )
 
-    def _announce(self, record: ValidationRecord) -> None:
-        logger.info(
-            "epoch %.2f  train loss %.4f  valid AUC %.4f  valid log loss %.4f  %s rows/s%s",
-            record.epoch,
-            record.train_loss,
-            record.valid_auc,
-            record.valid_logloss,
-            f"{record.rows_per_second:,.0f}",
-            "  (best so far)" if record.improved else "",
-        )
-        if self.on_validation is not None:
-            self.on_validation(record)
-
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """Bring the sums since the last validation, and the clock, into the state."""
         self.state.loss_sum = self.step.loss_sum.item()
         self.state.correct = int(self.step.correct.item())
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
-    def _keeping_due(self, *, validated: bool, stopping: bool) -> bool:
-        every = 0 if self.resume is None else self.resume.every
-        if every == 0:
+    def keeping_due(self, *, validated: bool, stopping: bool) -> bool:
+        """Whether the state is to be written after this step."""
+        every = self.settings.keep_state_every
+        if self.resume is None or every == 0:
             return False
         at_end = self.state.step == self.settings.epochs * self.steps_an_epoch
-        its_turn = len(self.state.history) % every == 0 or at_end or self._out_of_patience()
+        its_turn = len(self.state.history) % every == 0 or at_end or self.out_of_patience
         return stopping or (validated and its_turn)
 
-    def _keep(self, *, stopping: bool) -> None:
-        """Write the training state."""
+    def keep(self, *, stopping: bool) -> None:
+        """Write the training state, but not one that diverged: it must not replace a good one."""
         assert self.resume is not None  # noqa: S101 - it is due
-        if not self._is_finite():
+        sums_and_weights = [self.step.loss_sum, *self.model.parameters()]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights):
             logger.warning("Not kept: the weights or the loss are no longer finite")
             return
-        self._collect()
-        self.state.random = random_states(self.device)
+        self.collect()
+        self.state.random = random_states(self.step.device)
         self.state.loss_scale = self.step.scaler.state_dict()
-        save_state(
-            self.resume.file,
-            self.resume.key,
-            self.state,
-            unfrozen_state(self.module),
-            self.optimizer.state_dict(),
-        )
+        weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
+        self.resume.save(self.state, weights, optimizer)
         if stopping:
             step = self.state.step
             logger.info("Stopped after step %d: the same command goes on from there", step)
         self.clock = time.perf_counter()
 
-    def _is_finite(self) -> bool:
-        """Whether going on from here makes sense: a diverged state must not replace a good one."""
-        tensors = [self.step.loss_sum, *self.module.parameters()]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
-    def _restore(self, resume: ResumePoint) -> None:
-        kept, weights, optimizer = load_state(resume.file, resume.key)
-        if kept.rows_in != self.state.rows_in:
-            raise StateMismatchError(
-                f"{resume.file} is the state of a run with training.rows_in {kept.rows_in}, and "
-                f"now it is {self.state.rows_in}, which gives another order of rows: set it to "
-                f"{kept.rows_in} to go on, or training.resume to false to start over"
-            )
-        if kept.frozen != self.state.frozen:
-            raise StateMismatchError(
-                f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
-                "training.resume to false to start over"
-            )
-        self.state = kept
-        self.module.load_state_dict({**frozen_state(self.module), **weights})
-        self.optimizer.load_state_dict(optimizer)
-        self.step.loss_sum += self.state.loss_sum
-        self.step.correct += self.state.correct
-        set_random_states(self.state.random, self.device)
-        if self.state.loss_scale:
-            self.step.scaler.load_state_dict(self.state.loss_scale)
-        logger.info("Going on from step %d, kept in %s", self.state.step, resume.file)
+def _put_back(
+    resume: ResumePoint, now: TrainingState, model: nn.Module, step: TrainingStep
+) -> TrainingState:
+    """Put all back as it was when the state was written.
+
+    Args:
+        resume: Where it was written.
+        now: The state of a run that starts over.
+        model: Gets the weights.
+        step: Gets the optimiser's state, the sums and the loss scale.
+
+    Raises:
+        StateMismatchError: It is of other settings, data, order of rows or frozen weights.
+    """
+    kept, weights, optimizer = resume.load()
+    if kept.rows_in != now.rows_in:
+        raise StateMismatchError(
+            f"{resume.file} is the state of a run with training.rows_in {kept.rows_in}, and "
+            f"now it is {now.rows_in}, which gives another order of rows: set it to "
+            f"{kept.rows_in} to go on, or training.resume to false to start over"
+        )
+    if kept.frozen != now.frozen:
+        raise StateMismatchError(
+            f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
+            "training.resume to false to start over"
+        )
+    model.load_state_dict({**split_state(model)[0], **weights})
+    step.optimizer.load_state_dict(optimizer)
+    step.loss_sum += kept.loss_sum
+    step.correct += kept.correct
+    set_random_states(kept.random, step.device)
+    if kept.loss_scale:
+        step.scaler.load_state_dict(kept.loss_scale)
+    logger.info("Going on from step %d, kept in %s", kept.step, resume.file)
+    return kept
+
+
+def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training does not change."""
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}

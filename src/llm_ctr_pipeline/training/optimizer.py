@@ -1,6 +1,6 @@
-"""The optimiser: AdamW with one learning rate for the encoder and one for all behind it."""
+"""Which weights train, and AdamW with one learning rate for the encoder and one for the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -14,24 +14,26 @@ class UnknownComponentError(RefusedError, ValueError):
     """A component that is to train is no part of the model."""
 
 
-def freeze_all_but(model: nn.Module, components: Sequence[str] | None) -> None:
-    """Let the named parts of a model train and freeze all others.
+def weights_of(model: nn.Module, components: Collection[str] | None) -> list[nn.Parameter]:
+    """The weights of a model's direct children of these names; of all for None."""
+    return [
+        weight
+        for name, weight in model.named_parameters()
+        if components is None or name.split(".")[0] in components
+    ]
+
+
+def freeze_all_but(model: nn.Module, components: Collection[str] | None) -> None:
+    """Let the named parts of a model train and freeze all others; None for none.
 
     A frozen part computes no gradients of its weights and gets no optimiser state.
-
-    Args:
-        model: Its direct children are the components.
-        components: Names of those that train; None for all.
-
-    Raises:
-        UnknownComponentError: See `check_components`.
     """
-    check_components(model, components)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(components is None or name.split(".")[0] in components)
+    model.requires_grad_(False)
+    for weight in weights_of(model, components):
+        weight.requires_grad_(True)
 
 
-def check_components(model: nn.Module, components: Sequence[str] | None) -> None:
+def check_components(model: nn.Module, components: Collection[str] | None) -> None:
     """Refuse names that are no parts of a model.
 
     Args:
@@ -53,20 +55,19 @@ def check_components(model: nn.Module, components: Sequence[str] | None) -> None
 def build_optimizer(
     model: nn.Module, lr: float, encoder_lr: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """Group the model's parameters by component and optimise each with its learning rate.
+    """Optimise the encoder's weights and all others, each with its learning rate.
 
     Args:
-        model: Its direct children named in `ENCODER` are the encoder. Frozen parameters are left
-            out.
+        model: Its direct children named in `ENCODER` are the encoder. Frozen weights are left out.
         lr: Learning rate of all other components.
         encoder_lr: Learning rate of the encoder.
         weight_decay: Decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101).
     """
     encoder: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (encoder if name.split(".")[0] in ENCODER else rest).append(parameter)
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            (encoder if name.split(".")[0] in ENCODER else rest).append(weight)
     groups = [{"params": encoder, "lr": encoder_lr}, {"params": rest, "lr": lr}]
     # Fused: one kernel for all parameters, and no host synchronisation with loss scaling.
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)

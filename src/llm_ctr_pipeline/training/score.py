@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.devices import make_fabric
-from llm_ctr_pipeline.training.memory_plan import naming_the_setting
+from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.machine.devices import make_fabric
+from llm_ctr_pipeline.training.machine.memory_plan import naming_the_setting
 from llm_ctr_pipeline.training.settings import Execution
 
 
@@ -61,7 +61,7 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
-    fabric, device, _ = make_fabric(execution.device, execution.precision, model)
-    faster = compiled(model.eval(), resolve_compile(execution.compile, device))
+    fabric, _ = make_fabric(execution, model)
+    faster = compiled(model.eval(), resolve_compile(execution.compile, fabric.device))
     forward = fabric.setup_module(faster)
-    return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, device))
+    return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, fabric.device))

@@ -1,41 +1,100 @@
-"""What training is told: what to learn, and how to run on this machine."""
+"""What training is told: how a model learns in which stages, and how it runs on this machine.
 
-from dataclasses import dataclass
-from typing import Literal
+Without torch, so that reading parameters does not import it.
+"""
 
-Compile = Literal["auto", "off", "default", "reduce-overhead"]
-Automatic = Literal["auto", "on", "off"]
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+
+from llm_ctr_pipeline.frozen import Frozen
+
+PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
+PATHS: tuple[str, ...] = get_args(PathName)
+# Those that train on x1 and x2 before the log itself.
+TWO_PHASE_PATHS = PATHS[2:]
+LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
+DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
+
+Count = Annotated[int, Field(ge=1)]
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How training runs on this machine. Results depend on it by rounding alone.
+class Execution(Frozen):
+    """How a model runs on this machine. Results depend on it by rounding alone.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: One of `devices.PRECISIONS`.
+        cpu_threads: Threads on the CPU; None for PyTorch's choice, all cores. One also makes
+            results independent of how many cores a machine has.
+        precision: One of Lightning's, or `auto`: what the device gains by.
+        compile: `torch.compile`'s mode, `off`, or `auto`: `default` on a GPU, `off` on the CPU.
         eval_batch_size: Rows at a time in validation and scoring.
         micro_batch_size: Most rows in one forward and backward pass; None for as many as the
             GPU's free memory holds, and for all of a batch on the CPU.
         activation_checkpointing: Whether the language model's layers are computed again in the
             backward pass instead of kept; `auto` where not even few rows would fit otherwise.
-        compile: `torch.compile`'s mode, `off`, or `auto`: `default` on a GPU, `off` on the CPU.
     """
 
     device: str
-    precision: str
-    eval_batch_size: int
-    micro_batch_size: int | None = None
-    activation_checkpointing: Automatic = "auto"
-    compile: Compile = "auto"
+    cpu_threads: Count | None
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    compile: Literal["auto", "off", "default", "reduce-overhead"]
+    eval_batch_size: Count
+    micro_batch_size: Count | None
+    activation_checkpointing: Literal["auto", "on", "off"]
+
+    @field_validator("compile", "activation_checkpointing", mode="before")
+    @classmethod
+    def _not_yaml(cls, value: Any) -> Any:
+        # YAML and `--params` read a bare on or off as true or false.
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("it should be auto, cpu, cuda or cuda:N")
+        return device
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """What one fit learns.
+class Stage(Frozen):
+    """What a stage trains on what, and the settings of `TrainingSettings` that are its own.
+
+    Datasets and components may be one string with spaces between the names, as `--params` carries
+    no lists.
 
     Attributes:
-        components: Names of the model's parts that train; None for all. All others are frozen.
+        datasets: In the order they are met.
+        components: Names of the model's parts that train, all others are frozen; None for all.
+        start: Where the weights come from: `new` ones (the language model's pretrained), new ones
+            but the encoder of the trained `deepfm`, or the stage before, `previous`.
+        epochs: None, here and below, for what `TrainingSettings` says.
+    """
+
+    datasets: tuple[str, ...] = Field(min_length=1)
+    components: tuple[str, ...] | None = Field(min_length=1)
+    start: Literal["new", "deepfm", "previous"]
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    lr: LearningRate | None = None
+    encoder_lr: LearningRate | None = None
+    weight_decay: Decay | None = None
+    patience: Count | None = None
+    validate_every_steps: Count | None = None
+
+    @field_validator("datasets", "components", mode="before")
+    @classmethod
+    def _names(cls, names: Any) -> Any:
+        return tuple(names.split()) if isinstance(names, str) else names
+
+
+class TrainingSettings(Execution):
+    """`params:training`: how models are trained, unless a stage says otherwise, and where.
+
+    Attributes:
         epochs: Most passes over the training rows.
         batch_size: Rows B a step.
         lr: Learning rate of all components but the encoder.
@@ -44,17 +103,79 @@ class FitSettings:
         patience: Validations without a better AUC after which training stops.
         validate_every_steps: Steps between validations within an epoch; None for none. The end of
             an epoch always validates.
-        seed: Fixes the order of the rows.
-        execution: How to run.
+        seed: Fixes random weights and the order of the rows.
+        resume: Whether to go on from an interrupted run's state, if there is one.
+        keep_state_every: Validations after which a state is kept; also at the end, on Ctrl-C and on
+            SIGTERM. 0 for never.
+        rows_in: Where the training rows are held; `auto` by the memory that is free.
+        stream_buffer_rows: Streamed rows that are shuffled together.
     """
 
-    components: tuple[str, ...] | None
-    epochs: int
-    batch_size: int
-    lr: float
-    encoder_lr: float
-    weight_decay: float
-    patience: int
-    validate_every_steps: int | None
-    seed: int
-    execution: Execution
+    epochs: Count
+    batch_size: Count
+    lr: LearningRate
+    encoder_lr: LearningRate
+    weight_decay: Decay
+    patience: Count
+    validate_every_steps: Count | None
+    seed: int = Field(ge=0)
+    resume: bool
+    keep_state_every: int = Field(ge=0)
+    rows_in: Literal["auto", "memory", "stream"]
+    stream_buffer_rows: Count
+
+    def of(self, stage: Stage) -> Self:
+        """The settings of a stage: its own before these."""
+        apart = {"datasets", "components", "start"}
+        return self.model_copy(update=stage.model_dump(exclude=apart, exclude_none=True))
+
+
+class Stages(RootModel[dict[str, Stage]]):
+    """A training path's stages by name, in order.
+
+    Attributes:
+        COMPONENTS: Names of the parts of the path's model.
+        STARTS: Where the weights of its first stage may come from.
+        FEWEST: How many stages it has at least.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    COMPONENTS: ClassVar[tuple[str, ...]] = LLM_CTR_COMPONENTS
+    STARTS: ClassVar[tuple[str, ...]] = ("new",)
+    FEWEST: ClassVar[int] = 1
+
+    @model_validator(mode="after")
+    def _that_the_path_can_have(self) -> Self:
+        starts = [stage.start for stage in self.root.values()]
+        if len(starts) < self.FEWEST:
+            raise ValueError(f"this path needs stages, {self.FEWEST} or more")
+        if starts[0] not in self.STARTS or set(starts[1:]) - {"previous"}:
+            raise ValueError(
+                f"start is {', '.join(starts)}: this path's first stage starts from "
+                f"{' or '.join(self.STARTS)}, all others from previous"
+            )
+        for name, stage in self.root.items():
+            unknown = [part for part in stage.components or () if part not in self.COMPONENTS]
+            if unknown:
+                raise ValueError(
+                    f"{name} trains {', '.join(unknown)}: the components of this path's model are "
+                    f"{', '.join(self.COMPONENTS)}"
+                )
+        return self
+
+
+class DeepFmStages(Stages):
+    """The stages of `deepfm`."""
+
+    COMPONENTS = DEEPFM_COMPONENTS
+
+
+class TwoPhaseStages(Stages):
+    """The stages of `two_phase` and `two_phase_finetuned`.
+
+    The first stage's checkpoint is kept beside the last one's.
+    """
+
+    STARTS = ("new", "deepfm")
+    FEWEST = 2

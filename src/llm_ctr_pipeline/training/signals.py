@@ -4,9 +4,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 
+@dataclass
 class StopRequest:
     """Whether Ctrl-C (SIGINT) or SIGTERM arrived, and which.
 
@@ -14,8 +16,7 @@ class StopRequest:
         signal: The signal's number; None while none arrived.
     """
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
+    signal: int | None = None
 
     def raise_if_arrived(self) -> None:
         """End as the signal would have ended the process.

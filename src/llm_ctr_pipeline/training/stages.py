@@ -11,31 +11,16 @@ from torch import nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.storage.disk import check_space
-from llm_ctr_pipeline.training.fit import FitResult, ResumePoint, fit
+from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
-from llm_ctr_pipeline.training.optimizer import check_components
-from llm_ctr_pipeline.training.settings import FitSettings
-from llm_ctr_pipeline.training.state import state_bytes
+from llm_ctr_pipeline.training.optimizer import check_components, freeze_all_but, weights_of
+from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
+from llm_ctr_pipeline.training.state import ResumePoint, state_bytes
 
 logger = logging.getLogger(__name__)
 
-OpenDataset = Callable[[], tuple[TrainingRows, EncodedSplit]]
+OpenDataset = Callable[[str], tuple[TrainingRows, EncodedSplit]]
 OnValidation = Callable[["StageRun", ValidationRecord], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is trained on what.
-
-    Attributes:
-        name: Name of the stage.
-        datasets: Datasets to train on, one after the other.
-        settings: How to train on each of them.
-    """
-
-    name: str
-    datasets: tuple[str, ...]
-    settings: FitSettings
 
 
 @dataclass(frozen=True)
@@ -82,17 +67,15 @@ class KeptStates:
     Attributes:
         folder: Folder of all paths' states with this name.
         keys: Of each run in order: names all that it and the runs before it are made of.
-        every: Validations after which a state is kept; 0 for none.
     """
 
     folder: Path
     keys: tuple[str, ...]
-    every: int = 1
 
     def point(self, run: StageRun) -> ResumePoint:
         """Where a run's state is kept."""
         name = f"{self._prefixes()[run.position]}_{run.stage}_{run.dataset}.pt"
-        return ResumePoint(self.folder / name, self.keys[run.position], self.every)
+        return ResumePoint(self.folder / name, self.keys[run.position])
 
     def check_space(self, sizes: Sequence[int]) -> None:
         """Refuse to begin where the disk does not hold the states of all runs.
@@ -103,13 +86,12 @@ class KeptStates:
         Raises:
             StorageError: There is too little space.
         """
-        if self.every > 0:
-            there = sum(file.stat().st_size for file in self.own())
-            message = (
-                "the states from which an interrupted training goes on take {needed} in {folder}, "
-                "and {free} are free: make room, or set training.keep_state_every to 0 to keep none"
-            )
-            check_space(self.folder, sum(sizes) + max(sizes) - there, message)
+        there = sum(file.stat().st_size for file in self.own())
+        message = (
+            "the states from which an interrupted training goes on take {needed} in {folder}, "
+            "and {free} are free: make room, or set training.keep_state_every to 0 to keep none"
+        )
+        check_space(self.folder, sum(sizes) + max(sizes) - there, message)
 
     def own(self) -> list[Path]:
         """The states of these settings."""
@@ -138,8 +120,9 @@ class KeptStates:
 
 def train_stages(
     model: nn.Module,
-    stages: Sequence[Stage],
-    datasets: Mapping[str, OpenDataset],
+    stages: Mapping[str, Stage],
+    training: TrainingSettings,
+    open_dataset: OpenDataset,
     on_validation: OnValidation | None = None,
     states: KeptStates | None = None,
 ) -> list[StageResult]:
@@ -147,9 +130,10 @@ def train_stages(
 
     Args:
         model: Ids int `[B, F]` to log-odds float `[B]`. Left with the last run's best weights.
-        stages: What to train on what, in order.
-        datasets: Opens a dataset: rows to train on, and those to validate on. Opened when its turn
-            comes, so that only one is held.
+        stages: What to train on what, in order, by the stages' names.
+        training: The settings that the stages do not have of their own.
+        open_dataset: Gives a dataset's rows to train on, and those to validate on. Called when its
+            turn comes, so that only one is held.
         on_validation: Called with each record as it comes.
         states: Where to keep the states, from which the same call goes on; None to keep none.
             Deleted at the end.
@@ -162,27 +146,28 @@ def train_stages(
         StorageError: The disk does not hold the states; found before any stage trains.
         Exception: What `fit` raises.
     """
-    for stage in stages:
-        check_components(model, stage.settings.components)
-    plan = [(stage, dataset) for stage in stages for dataset in stage.datasets]
-    if states is not None:
-        states.check_space([state_bytes(model, stage.settings.components) for stage, _ in plan])
+    for stage in stages.values():
+        check_components(model, stage.components)
+    plan = [(name, stage, dataset) for name, stage in stages.items() for dataset in stage.datasets]
+    if states is not None and training.keep_state_every > 0:
+        states.check_space([state_bytes(model, stage.components) for _, stage, _ in plan])
     results: list[StageResult] = []
-    for position, (stage, dataset) in enumerate(plan):
-        run = StageRun(stage.name, dataset, position, last=position == len(plan) - 1)
+    for position, (name, stage, dataset) in enumerate(plan):
+        run = StageRun(name, dataset, position, last=position == len(plan) - 1)
         if len(plan) > 1:
             logger.info("Stage %s on %s", run.stage, run.dataset)
+        freeze_all_but(model, stage.components)
         result = fit(
             model,
-            *datasets[dataset](),
-            stage.settings,
+            *open_dataset(dataset),
+            training.of(stage),
             None if on_validation is None else partial(on_validation, run),
             None if states is None else states.point(run),
         )
         model.load_state_dict(result.best_weights)
-        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        trained = sum(weight.numel() for weight in weights_of(model, stage.components))
         kept = result if dataset == stage.datasets[-1] else replace(result, best_weights={})
-        results.append(StageResult(run, stage.settings.components, trained, kept))
+        results.append(StageResult(run, stage.components, trained, kept))
     if states is not None:
         states.delete()
     return results

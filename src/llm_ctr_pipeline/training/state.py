@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.optimizer import weights_of
 
 
 class StateMismatchError(RefusedError, ValueError):
@@ -55,39 +56,25 @@ class TrainingState:
     loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
-def unfrozen_state(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state without its frozen weights; not copied."""
-    frozen = _frozen(model)
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
-
-
-def frozen_state(model: nn.Module) -> dict[str, Tensor]:
-    """A model's frozen weights; not copied."""
-    state = model.state_dict()
-    return {name: state[name] for name in _frozen(model)}
+def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A model's frozen weights, and the rest of its state; not copied."""
+    weights, state = model.named_parameters(remove_duplicate=False), model.state_dict()
+    frozen = {name: state[name] for name, weight in weights if not weight.requires_grad}
+    return frozen, {name: value for name, value in state.items() if name not in frozen}
 
 
 def frozen_digest(model: nn.Module) -> str:
     """Digest of a model's frozen weights; of none if none is frozen."""
     digest = hashlib.sha256()
-    for name, weight in frozen_state(model).items():
+    for name, weight in split_state(model)[0].items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _frozen(model: nn.Module) -> list[str]:
-    weights = model.named_parameters(remove_duplicate=False)
-    return [name for name, weight in weights if not weight.requires_grad]
-
-
 def state_bytes(model: nn.Module, components: Collection[str] | None) -> int:
     """About how large the state is of a run that trains these components; None for all."""
-    trained = sum(
-        weight.nbytes
-        for name, weight in model.named_parameters()
-        if components is None or name.split(".")[0] in components
-    )
+    trained = sum(weight.nbytes for weight in weights_of(model, components))
     return 4 * trained  # the weights, the best ones, the optimiser's two moments
 
 
@@ -104,48 +91,54 @@ def set_random_states(states: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states[1], device)
 
 
-def save_state(
-    file: Path, key: str, state: TrainingState, model: dict[str, Tensor], optimizer: dict[str, Any]
-) -> None:
-    """Write the state in one move: killed at any moment, the file is the old one or the new one.
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where the training state is kept.
 
-    Args:
-        file: Where to.
-        key: Names the settings and the data; `load_state` refuses another.
-        state: Where the run stands.
-        model: The model's current weights but for the frozen.
-        optimizer: The optimiser's state.
-
-    Raises:
-        StorageError: The disk is full; the old file is as it was.
+    Attributes:
+        file: A run that finds it goes on from it; whoever wants no more of it deletes it.
+        key: Names the settings and the data; a state with another key is refused.
     """
-    # Not `asdict` of the whole, which would copy the best weights.
-    fields = {**vars(state), "history": [record.to_json() for record in state.history]}
-    content = {"key": key, "state": fields, "model": model, "optimizer": optimizer}
-    if_full = (
-        f"the disk of {file.parent} is full: make room and run this again, which goes on from the "
-        "last state that was kept; training.keep_state_every=0 keeps none"
-    )
-    # A file, not its name: with a name PyTorch does not say that the disk is full.
-    with drafted(file, if_full) as draft, draft.open("wb") as target:
-        torch.save(content, target)
 
+    file: Path
+    key: str
 
-def load_state(file: Path, key: str) -> tuple[TrainingState, dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_state` wrote; no code is run in doing so.
+    def save(
+        self, state: TrainingState, model: dict[str, Tensor], optimizer: dict[str, Any]
+    ) -> None:
+        """Write the state in one move: killed at any moment, the file is the old one or the new.
 
-    Returns:
-        The state, the model's weights but for the frozen, and the optimiser's state.
+        Args:
+            state: Where the run stands.
+            model: The model's current weights but for the frozen.
+            optimizer: The optimiser's state.
 
-    Raises:
-        StateMismatchError: The state is of other settings or other data.
-    """
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    if content["key"] != key:
-        raise StateMismatchError(
-            f"{file} is the state of a run with other settings or other data: set them back to go "
-            "on with it, or delete the file to train from the start"
+        Raises:
+            StorageError: The disk is full; the old file is as it was.
+        """
+        # Not `asdict` of the whole, which would copy the best weights.
+        fields = {**vars(state), "history": [record.to_json() for record in state.history]}
+        content = {"key": self.key, "state": fields, "model": model, "optimizer": optimizer}
+        if_full = (
+            f"the disk of {self.file.parent} is full: make room and run this again, which goes on "
+            "from the last state that was kept; training.keep_state_every=0 keeps none"
         )
-    fields = content["state"]
-    history = [ValidationRecord(**record) for record in fields.pop("history")]
-    return TrainingState(**fields, history=history), content["model"], content["optimizer"]
+        # A file, not its name: with a name PyTorch does not say that the disk is full.
+        with drafted(self.file, if_full) as draft, draft.open("wb") as target:
+            torch.save(content, target)
+
+    def load(self) -> tuple[TrainingState, dict[str, Tensor], dict[str, Any]]:
+        """Read what `save` was given; no code is run in doing so.
+
+        Raises:
+            StateMismatchError: The state is of other settings or other data.
+        """
+        content = torch.load(self.file, map_location="cpu", weights_only=True)
+        if content["key"] != self.key:
+            raise StateMismatchError(
+                f"{self.file} is the state of a run with other settings or other data: set them "
+                "back to go on with it, or delete the file to train from the start"
+            )
+        fields = content["state"]
+        history = [ValidationRecord(**record) for record in fields.pop("history")]
+        return TrainingState(**fields, history=history), content["model"], content["optimizer"]

@@ -5,17 +5,13 @@ Shape legend: B rows of a batch, F fields.
 
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
-from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor, nn
-from torch.amp import GradScaler
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
-from llm_ctr_pipeline.training.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.devices import make_fabric
-from llm_ctr_pipeline.training.memory_plan import (
+from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.machine.devices import make_fabric
+from llm_ctr_pipeline.training.machine.memory_plan import (
     CudaMemory,
-    MemoryPlan,
     naming_the_setting,
     plan_memory,
 )
@@ -24,82 +20,50 @@ from llm_ctr_pipeline.training.state import random_states, set_random_states
 
 
 class TrainingStep:
-    """Forward, backward and optimiser over a batch.
+    """Forward, backward and optimiser over a batch, on the device that the settings name.
 
     A batch is cut into passes of equal size, give or take a row, whose gradients add up to the
     batch's: only the order of rounding depends on their number.
 
     Args:
-        fabric: What set up model and optimiser.
-        scaler: Scales the loss in float16.
-        model: Ids int `[B, F]` to log-odds float `[B]`.
+        model: Ids int `[B, F]` to log-odds float `[B]`; moved to the device.
         optimizer: Of the model's parameters.
         batch_size: Rows of all batches but the last of an epoch.
-        plan: How a batch is cut up.
+        execution: How to run.
+        sample: Rows to try on the device how much memory a row takes; at least one.
+
+    Raises:
+        DeviceError: The device or precision is not to be had.
+        DeviceMemoryError: Not even one row fits into the device's memory.
     """
 
     def __init__(
         self,
-        fabric: Fabric,
-        scaler: GradScaler,
-        model: _FabricModule,
-        optimizer: _FabricOptimizer,
-        batch_size: int,
-        plan: MemoryPlan,
-    ) -> None:
-        self.fabric = fabric
-        self.scaler = scaler
-        self.model = model
-        self.optimizer = optimizer
-        self.plan = plan
-        self.usual_sizes = {len(part) for part in self._parts(torch.empty(batch_size))}
-        # Sums stay on the device, so that no step waits for the host.
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=fabric.device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=fabric.device)
-
-    @classmethod
-    def set_up(
-        cls,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         batch_size: int,
         execution: Execution,
         sample: EncodedSplit,
-    ) -> "TrainingStep":
-        """Move a model to its device and find out how its steps run there.
-
-        Args:
-            model: Ids int `[B, F]` to log-odds float `[B]`.
-            optimizer: Of the model's parameters.
-            batch_size: Rows of all batches but the last of an epoch.
-            execution: How to run.
-            sample: Rows to try on the device how much memory a row takes; at least one.
-
-        Raises:
-            DeviceError: The device or precision is not to be had.
-            DeviceMemoryError: Not even one row fits into the device's memory.
-        """
-        fabric, device, scaler = make_fabric(execution.device, execution.precision, model)
-        faster = compiled(model, resolve_compile(execution.compile, device))
-        ready, wrapped = fabric.setup(faster, optimizer)
+    ) -> None:
+        self.fabric, self.scaler = make_fabric(execution, model)
+        self.device: torch.device = self.fabric.device
+        faster = compiled(model, resolve_compile(execution.compile, self.device))
+        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
 
         def forward_backward(rows: int) -> None:
-            ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), device)
+            ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
             with eager_unless(worth_compiling=False):
-                loss = F.binary_cross_entropy_with_logits(ready(ids_BF), labels_B)
-                fabric.backward(loss)
+                loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
+                self.fabric.backward(loss)
 
-        before = random_states(device)
-        memory = CudaMemory(device) if device.type == "cuda" else None
-        plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
-        set_random_states(before, device)
-        return cls(fabric, scaler, ready, wrapped, batch_size, plan)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self.fabric.device
-        return device
+        before = random_states(self.device)
+        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
+        self.plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
+        set_random_states(before, self.device)
+        self.usual_sizes = {len(part) for part in self._parts(torch.empty(batch_size))}
+        # Sums stay on the device, so that no step waits for the host.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def __call__(self, ids_BF: Tensor, labels_B: Tensor) -> None:
         """Train on a batch, and add its loss and its right answers to the sums.

@@ -2,54 +2,37 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines.compare.nodes import (
-    compare,
-    draw_auc_against_time,
-    draw_calibration,
-    draw_roc,
-    track,
-    write_table,
-)
+from llm_ctr_pipeline.pipelines.compare.nodes import compare, track
+from llm_ctr_pipeline.reporting.auc_against_time import auc_against_time
+from llm_ctr_pipeline.reporting.calibration_figures import calibration_comparison
+from llm_ctr_pipeline.reporting.comparison_table import markdown_of
+from llm_ctr_pipeline.reporting.roc_figures import roc_comparison
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline that compares the paths or MLflow runs which parameters name."""
+    scored = ["compared_models", "comparison"]
     return Pipeline(
         [
             Node(
-                func=compare,
-                inputs=["model_output_folder", "reporting_folder", "params:compare"],
-                outputs=["compared_models", "comparison"],
+                compare,
+                ["model_output_folder", "reporting_folder", "params:compare"],
+                scored,
                 name="compare",
             ),
+            Node(track, "comparison", "comparison_metrics", name="track_comparison"),
+            Node(markdown_of, "comparison", "comparison_table", name="write_comparison_table"),
+            Node(roc_comparison, scored, "comparison_roc", name="draw_comparison_roc"),
             Node(
-                func=track,
-                inputs="comparison",
-                outputs="comparison_metrics",
-                name="track_comparison",
-            ),
-            Node(
-                func=write_table,
-                inputs="comparison",
-                outputs="comparison_table",
-                name="write_comparison_table",
-            ),
-            Node(
-                func=draw_roc,
-                inputs=["compared_models", "comparison"],
-                outputs="comparison_roc",
-                name="draw_comparison_roc",
-            ),
-            Node(
-                func=draw_calibration,
-                inputs=["compared_models", "comparison"],
-                outputs="comparison_calibration",
+                calibration_comparison,
+                scored,
+                "comparison_calibration",
                 name="draw_comparison_calibration",
             ),
             Node(
-                func=draw_auc_against_time,
-                inputs="comparison",
-                outputs="comparison_auc_against_time",
+                auc_against_time,
+                "comparison",
+                "comparison_auc_against_time",
                 name="draw_auc_against_time",
             ),
         ]

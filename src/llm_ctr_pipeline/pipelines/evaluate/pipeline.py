@@ -2,54 +2,31 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines.evaluate.nodes import (
-    draw_calibration,
-    draw_roc,
-    measure,
-    predict,
-)
+from llm_ctr_pipeline.pipelines.evaluate.nodes import measure, predict
+from llm_ctr_pipeline.reporting.calibration_figures import calibration_figure
+from llm_ctr_pipeline.reporting.roc_figures import roc_figure
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline that tests the checkpoint and the rows which parameters name."""
+    tested = ["evaluated_summary", "params:evaluation"]
+    reported = ["evaluation_predictions", "evaluation_report"]
     return Pipeline(
         [
             Node(
-                func=predict,
-                inputs=[
-                    "evaluated_model",
-                    "evaluated_rows",
-                    "evaluated_summary",
-                    "params:evaluation",
-                    "params:llm",
-                    "params:training",
-                ],
-                outputs="evaluation_predictions",
+                predict,
+                ["evaluated_model", "evaluated_rows", *tested, "params:llm", "params:training"],
+                "evaluation_predictions",
                 name="predict",
             ),
             Node(
-                func=measure,
-                inputs=[
-                    "evaluation_predictions",
-                    "evaluated_model",
-                    "evaluated_summary",
-                    "params:evaluation",
-                ],
-                outputs=["evaluation_report", "evaluation_metrics"],
+                measure,
+                ["evaluation_predictions", "evaluated_model", *tested],
+                ["evaluation_report", "evaluation_metrics"],
                 name="measure",
             ),
-            Node(
-                func=draw_roc,
-                inputs=["evaluation_predictions", "evaluation_report"],
-                outputs="evaluation_roc",
-                name="draw_roc",
-            ),
-            Node(
-                func=draw_calibration,
-                inputs=["evaluation_predictions", "evaluation_report"],
-                outputs="evaluation_calibration",
-                name="draw_calibration",
-            ),
+            Node(roc_figure, reported, "evaluation_roc", name="draw_roc"),
+            Node(calibration_figure, reported, "evaluation_calibration", name="draw_calibration"),
         ]
     )
 

@@ -2,23 +2,50 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines.train.nodes import train_single_phase
-from llm_ctr_pipeline.pipelines.train.path_pipeline import ENCODED_LOG, create_path_pipeline
+from llm_ctr_pipeline.pipelines.evaluate import create_test_pipeline
+from llm_ctr_pipeline.pipelines.train.nodes import draw_learning_curve, train_single_phase
+
+# What training on the log alone reads of other pipelines.
+ENCODED_LOG = [
+    "train_encoded@rows",
+    "valid_encoded@rows",
+    "vocabulary",
+    "feature_map",
+    "raw_log",
+    "summary",
+]
+# What every training is told.
+SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the main job: single-phase training and the test of its best checkpoint."""
     training = Node(
         func=train_single_phase,
-        inputs=[
-            *ENCODED_LOG,
-            "state_folder",
-            "params:stages",
-            "params:model",
-            "params:llm",
-            "params:training",
-        ],
+        inputs=[*ENCODED_LOG, *SETTINGS, "params:llm"],
         outputs=["best_model", "training_results"],
         name="train_single_phase",
     )
-    return create_path_pipeline("single_phase", training)
+    return create_path_pipeline("single_phase", training, ENCODED_LOG)
+
+
+def create_path_pipeline(path: str, training: Node, inputs: list[str]) -> Pipeline:
+    """Return a path's training, its learning curve and the test of its best checkpoint.
+
+    Args:
+        path: The path's name; what it makes, its stages and its states carry it.
+        training: Trains; gives `best_model` and `training_results`, and may give more.
+        inputs: What it reads of other pipelines.
+    """
+    learning_curve = Node(
+        func=draw_learning_curve,
+        inputs="training_results",
+        outputs="learning_curve",
+        name="draw_learning_curve",
+    )
+    return Pipeline(
+        [training, learning_curve, create_test_pipeline()],
+        namespace=path,
+        inputs={*inputs, "test_encoded@rows", "summary"},
+        parameters={"params:model", "params:llm", "params:training"},
+    )

@@ -2,23 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from llm_ctr_pipeline.pipelines.train.path_pipeline import ENCODED_LOG, create_path_pipeline
-from llm_ctr_pipeline.pipelines.train_deepfm.nodes import train_deepfm
+from llm_ctr_pipeline.pipelines.train.nodes import train_deepfm
+from llm_ctr_pipeline.pipelines.train.pipeline import ENCODED_LOG, SETTINGS, create_path_pipeline
 
 
 def create_pipeline() -> Pipeline:
     """Return the baseline's training and the test of its best checkpoint."""
     training = Node(
         func=train_deepfm,
-        inputs=[
-            *ENCODED_LOG,
-            "state_folder",
-            "params:stages",
-            "params:model",
-            "params:network",
-            "params:training",
-        ],
+        inputs=[*ENCODED_LOG, *SETTINGS, "params:network"],
         outputs=["best_model", "training_results"],
         name="train_deepfm",
     )
-    return create_path_pipeline("deepfm", training)
+    return create_path_pipeline("deepfm", training, ENCODED_LOG)

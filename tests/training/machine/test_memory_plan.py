@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
+from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmConfig
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.training.memory_plan import (
+from llm_ctr_pipeline.training.machine.memory_plan import (
     FEW_ROWS,
     MOMENTS,
     RESERVE,
@@ -46,9 +47,12 @@ class CountedMemory:
 class Planned:
     """A model whose passes are counted."""
 
-    def __init__(self, model: nn.Module, split: EncodedSplit) -> None:
+    def __init__(
+        self, model: nn.Module, split: EncodedSplit, make_execution: Callable[..., Execution]
+    ) -> None:
         self.model = model.train()
         self.split = split
+        self.make_execution = make_execution
         self.passes: list[int] = []
 
     def forward_backward(self, rows: int) -> None:
@@ -56,7 +60,7 @@ class Planned:
         self.model(self.split.ids_NF[:rows]).sum().backward()
 
     def plan(self, batch_size: int, memory: CountedMemory | None, **changes: object) -> MemoryPlan:
-        execution = Execution("cpu", "32-true", 64, **changes)  # type: ignore[arg-type]
+        execution = self.make_execution(**changes)
         return plan_memory(self.model, batch_size, execution, memory, self.forward_backward)
 
     def kept(self, rows: int) -> int:
@@ -64,8 +68,15 @@ class Planned:
 
 
 @pytest.fixture
-def planned(make_model: MakeModel, make_split: MakeSplit) -> Planned:
-    return Planned(make_model(), make_split(512, 1))
+def make_planned(
+    make_model: MakeModel, make_split: MakeSplit, make_execution: Callable[..., Execution]
+) -> Callable[[], Planned]:
+    return lambda: Planned(make_model(), make_split(512, 1), make_execution)
+
+
+@pytest.fixture
+def planned(make_planned: Callable[[], Planned]) -> Planned:
+    return make_planned()
 
 
 def moments(model: nn.Module) -> int:
@@ -101,10 +112,9 @@ def test_layers_are_computed_again_only_where_few_rows_fit(planned: Planned) -> 
     assert planned.plan(256, roomy, activation_checkpointing="on").activation_checkpointing
 
 
-def test_frozen_weights_need_no_moments(make_model: MakeModel, make_split: MakeSplit) -> None:
-    planned = Planned(make_model(), make_split(512, 1))
+def test_frozen_weights_need_no_moments(make_planned: Callable[[], Planned]) -> None:
+    planned, more = make_planned(), make_planned()
     available = CountedMemory(enough_for(planned, 40))
-    more = Planned(make_model(), make_split(512, 1))
     more.model.llm.requires_grad_(False)
     assert (
         more.plan(256, available).micro_batch_size > planned.plan(256, available).micro_batch_size
@@ -134,9 +144,22 @@ def test_memory_for_no_row_is_refused(planned: Planned) -> None:
         planned.plan(256, CountedMemory(1000))
 
 
+def test_a_model_without_layers_to_compute_again_is_planned_as_it_is(
+    make_split: MakeSplit, make_execution: Callable[..., Execution]
+) -> None:
+    model = DeepFm(DeepFmConfig(4, 0.1, True, 6.0, (8,), 0.0), (3, 5, 4))
+    planned = Planned(model, make_split(512, 1), make_execution)
+    memory = CountedMemory(enough_for(planned, 8))
+    for asked in ("auto", "on", "off"):
+        plan = planned.plan(256, memory, activation_checkpointing=asked)
+        assert plan == MemoryPlan(pytest.approx(8, abs=1), activation_checkpointing=False)
+
+
 @pytest.mark.gpu
-def test_a_gpu_is_filled_but_not_beyond(make_model: MakeModel, make_split: MakeSplit) -> None:
-    from llm_ctr_pipeline.training.memory_plan import CudaMemory
+def test_a_gpu_is_filled_but_not_beyond(
+    make_model: MakeModel, make_split: MakeSplit, make_execution: Callable[..., Execution]
+) -> None:
+    from llm_ctr_pipeline.training.machine.memory_plan import CudaMemory
 
     device = torch.device("cuda:0")
     model = make_model().to(device).train()
@@ -146,7 +169,6 @@ def test_a_gpu_is_filled_but_not_beyond(make_model: MakeModel, make_split: MakeS
     def forward_backward(rows: int) -> None:
         model(split.ids_NF[:rows]).sum().backward()
 
-    execution = Execution("cuda:0", "32-true", 64)
-    plan = plan_memory(model, 4096, execution, memory, forward_backward)
+    plan = plan_memory(model, 4096, make_execution(device="cuda:0"), memory, forward_backward)
     assert plan == MemoryPlan(4096, False)
     assert memory.peak(lambda: forward_backward(plan.micro_batch_size)) < memory.available()

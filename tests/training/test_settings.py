@@ -1,6 +1,7 @@
 """Which stages a path may have, and how settings of training are written."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from pydantic import ValidationError
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
-from llm_ctr_pipeline.params import (
-    DeepFmStagesParams,
-    StageParams,
-    StagesParams,
-    TrainingParams,
-    TwoPhaseStagesParams,
-)
-from llm_ctr_pipeline.params.training import DEEPFM_COMPONENTS, LLM_CTR_COMPONENTS
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+from llm_ctr_pipeline.training.settings import (
+    DEEPFM_COMPONENTS,
+    LLM_CTR_COMPONENTS,
+    DeepFmStages,
+    Execution,
+    Stage,
+    Stages,
+    TrainingSettings,
+    TwoPhaseStages,
+)
 
 
 def stage(start: str = "new", **changes: Any) -> dict[str, Any]:
@@ -44,36 +47,36 @@ def test_the_names_of_the_components_are_the_models(make_model: Any) -> None:
 
 def test_names_may_be_one_string() -> None:
     """`--params` carries no lists."""
-    made = StageParams(**stage(datasets="x2 x1", components="projector llm"))
+    made = Stage(**stage(datasets="x2 x1", components="projector llm"))
     assert made.datasets == ("x2", "x1")
     assert made.components == ("projector", "llm")
     with pytest.raises(ValidationError, match="at least 1 item"):
-        StageParams(**stage(components=" "))
+        Stage(**stage(components=" "))
 
 
 @pytest.mark.parametrize(
     ("path", "stages", "message"),
     [
-        (StagesParams, {}, "this path needs stages, 1 or more"),
-        (StagesParams, {"a": stage("deepfm")}, "start is deepfm: this path's first stage starts"),
-        (DeepFmStagesParams, {"a": stage("deepfm")}, "first stage starts from new, all others"),
-        (StagesParams, {"a": stage("previous")}, "start is previous: "),
-        (StagesParams, {"a": stage(), "b": stage()}, "start is new, new: "),
-        (TwoPhaseStagesParams, {"a": stage("deepfm")}, "this path needs stages, 2 or more"),
+        (Stages, {}, "this path needs stages, 1 or more"),
+        (Stages, {"a": stage("deepfm")}, "start is deepfm: this path's first stage starts"),
+        (DeepFmStages, {"a": stage("deepfm")}, "first stage starts from new, all others"),
+        (Stages, {"a": stage("previous")}, "start is previous: "),
+        (Stages, {"a": stage(), "b": stage()}, "start is new, new: "),
+        (TwoPhaseStages, {"a": stage("deepfm")}, "this path needs stages, 2 or more"),
         (
-            StagesParams,
+            Stages,
             {"a": stage(components=["llm", "mlp"])},
             "a trains mlp: the components of this path's model are embedding, gen, projector, llm",
         ),
         (
-            DeepFmStagesParams,
+            DeepFmStages,
             {"a": stage(components=["llm"])},
             "a trains llm: the components of this path's model are embedding, gen, linear, mlp",
         ),
     ],
 )
 def test_stages_that_a_path_cannot_have_are_refused(
-    path: type[StagesParams], stages: dict[str, Any], message: str
+    path: type[Stages], stages: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=re.escape(message)):
         path(stages)
@@ -81,7 +84,7 @@ def test_stages_that_a_path_cannot_have_are_refused(
 
 def test_two_phases_start_from_the_baseline_or_anew() -> None:
     for start in ("new", "deepfm"):
-        made = TwoPhaseStagesParams({"a": stage(start), "b": stage("previous")})
+        made = TwoPhaseStages({"a": stage(start), "b": stage("previous")})
         assert [one.start for one in made.root.values()] == [start, "previous"]
 
 
@@ -94,16 +97,33 @@ def test_on_and_off_may_be_written_without_quotes(project: Path, written: str, r
     loader = OmegaConfigLoader(
         str(project / "conf"), env="test", runtime_params=given, **CONFIG_LOADER_ARGS
     )
-    made = TrainingParams(**loader["parameters"]["training"])
+    made = TrainingSettings(**loader["parameters"]["training"])
     assert made.activation_checkpointing == read
     assert made.compile == read.replace("on", "off")
 
 
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:first", "mps", "meta", "tpu"])
+def test_no_devices_name_is_refused(make_execution: Callable[..., Execution], device: str) -> None:
+    with pytest.raises(ValidationError, match="it should be auto, cpu, cuda or cuda:N"):
+        make_execution(device=device)
+
+
+def test_what_a_stage_leaves_out_is_the_trainings(
+    make_settings: Callable[..., TrainingSettings],
+) -> None:
+    training = make_settings(lr=0.01, epochs=7, validate_every_steps=5)
+    own = {"epochs": 2, "patience": 1}
+    assert training.of(Stage(**stage(**own, lr=None))) == training.model_copy(update=own)
+    assert training.of(Stage(**stage())) == training
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        Stage(**stage(epochs=0))
+
+
 STAGES = {
-    "single_phase": StagesParams,
-    "deepfm": DeepFmStagesParams,
-    "two_phase": TwoPhaseStagesParams,
-    "two_phase_finetuned": TwoPhaseStagesParams,
+    "single_phase": Stages,
+    "deepfm": DeepFmStages,
+    "two_phase": TwoPhaseStages,
+    "two_phase_finetuned": TwoPhaseStages,
 }
 TRAINED = {
     "single_phase": [(("x4",), LLM_CTR_COMPONENTS, 100, 256, 1e-4, 1e-3)],
@@ -124,12 +144,12 @@ def test_the_real_experiments_stages(project: Path, path: str) -> None:
     """Datasets, components, epochs, batch size and the two learning rates of each stage."""
     loader = OmegaConfigLoader(str(project / "conf"), env="avazu", **CONFIG_LOADER_ARGS)
     parameters = loader["parameters"]
-    training = TrainingParams(**parameters["training"])
+    training = TrainingSettings(**parameters["training"])
     found = []
     for stage in STAGES[path](parameters[path]["stages"]).root.values():
-        fit = training.to_fit_settings(stage)
+        fit = training.of(stage)
         found.append(
-            (stage.datasets, fit.components, fit.epochs, fit.batch_size, fit.lr, fit.encoder_lr)
+            (stage.datasets, stage.components, fit.epochs, fit.batch_size, fit.lr, fit.encoder_lr)
         )
         assert fit.patience == 2
     assert found == TRAINED[path]

@@ -1,5 +1,6 @@
 """Devices and precision: what a setting means on this machine."""
 
+import ctypes
 from pathlib import Path
 
 import torch
@@ -10,13 +11,14 @@ from torch.amp import GradScaler
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
-from llm_ctr_pipeline.training.freed_memory import keep_freed_memory
-
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-
+from llm_ctr_pipeline.training.settings import Execution
 
 # Weights from which bfloat16 pays on a CPU; in smaller models the conversions cost more.
 LARGE_MODEL = 10_000_000
+
+# Options of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
 
 
 class DeviceError(RefusedError, ValueError):
@@ -27,34 +29,27 @@ def resolve_device(requested: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is there.
 
     Raises:
-        DeviceError: It is not a device's name, or not there.
+        DeviceError: It is not there.
     """
     if requested == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(requested)
-    except RuntimeError as error:
+    device = torch.device(requested)
+    if device.type == "cpu":
+        return device
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= present:
         raise DeviceError(
-            f"training.device is {requested!r}: it must be auto, cpu, cuda or cuda:N"
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"training.device is {requested!r}: only cpu and cuda devices are served")
-    if device.type == "cuda":
-        present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= present:
-            raise DeviceError(
-                f"training.device is {requested!r}, and this machine has {present} CUDA "
-                "device(s): set it to auto, cpu or the number of a device that is there"
-            )
-        return torch.device("cuda", device.index or 0)
-    return torch.device("cpu")
+            f"training.device is {requested!r}, and this machine has {present} CUDA "
+            "device(s): set it to auto, cpu or the number of a device that is there"
+        )
+    return torch.device("cuda", device.index or 0)
 
 
 def resolve_precision(requested: str, device: torch.device, parameters: int = 0) -> str:
     """Pick mixed precision where the device gains by it.
 
     Args:
-        requested: One of `PRECISIONS`.
+        requested: As `Execution.precision`.
         device: Where the model trains.
         parameters: Weights that take part in matrix products, as `count_weights` counts them.
 
@@ -98,59 +93,64 @@ def _processor() -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def choose_kernel(attention: str, device: str, precision: str) -> str:
+def choose_kernel(attention: str, execution: Execution) -> str:
     """Pick the attention kernel for the device and precision that the settings come to.
 
     Args:
         attention: As `resolve_kernel` takes it.
-        device: As `resolve_device` takes it.
-        precision: As `resolve_precision` takes it.
+        execution: Device and precision asked for.
 
     Raises:
         DeviceError: The device or the precision is not to be had.
         KernelError: The kernel cannot run with them.
     """
-    resolved = resolve_device(device)
-    return resolve_kernel(attention, resolved, resolve_precision(precision, resolved))
+    device = resolve_device(execution.device)
+    return resolve_kernel(attention, device, resolve_precision(execution.precision, device))
 
 
-def limit_cpu_threads(threads: int | None) -> None:
-    """Use so many CPU threads from now on; None leaves PyTorch's choice, all cores.
+def keep_freed_memory() -> bool:
+    """Keep freed memory in this process for the next tensor of the size, from now on.
 
-    One thread also makes results independent of how many cores a machine has.
+    By default glibc gives every large block back to the system when it is freed. A training step
+    frees and takes the same blocks again and again, and the system hands each one out page by
+    page, filled with zeros, through a fault for every 4 KB; see docs/decisions/0021.
+
+    Returns:
+        Whether the C library took it; one other than glibc has its own ways and is left alone.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
 
 
-def make_fabric(
-    device: str, precision: str, model: nn.Module
-) -> tuple[Fabric, torch.device, GradScaler]:
-    """Set up Lightning Fabric for one device.
+def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradScaler]:
+    """Set up Lightning Fabric for one device, and the process's CPU threads.
 
     Args:
-        device: As `resolve_device` takes it.
-        precision: As `resolve_precision` takes it.
+        execution: Device, precision and threads asked for.
         model: What will run there.
 
     Returns:
-        Fabric, its device, and what scales the loss: float16's gradients would vanish otherwise,
-        in other precisions it does nothing.
+        Fabric, and what scales the loss: float16's gradients would vanish otherwise, in other
+        precisions it does nothing.
 
     Raises:
         DeviceError: The device or the precision is not to be had.
     """
-    resolved = resolve_device(device)
-    if resolved.type == "cpu":
+    device = resolve_device(execution.device)
+    if execution.cpu_threads is not None:
+        torch.set_num_threads(execution.cpu_threads)
+    if device.type == "cpu":
         keep_freed_memory()
-    settled = resolve_precision(precision, resolved, count_weights(model))
-    half = settled == "16-mixed"
-    scaler = GradScaler(resolved.type, enabled=half)
+    precision = resolve_precision(execution.precision, device, count_weights(model))
+    half = precision == "16-mixed"
+    scaler = GradScaler(device.type, enabled=half)
     fabric = Fabric(
-        accelerator=resolved.type,
-        devices=1 if resolved.type == "cpu" else [resolved.index],
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else [device.index],
         # As Fabric makes it of the name, but with a scaler whose state can be kept.
-        precision=None if half else settled,
-        plugins=[MixedPrecision("16-mixed", resolved.type, scaler)] if half else None,
+        precision=None if half else precision,
+        plugins=[MixedPrecision("16-mixed", device.type, scaler)] if half else None,
     )
-    return fabric, resolved, scaler
+    return fabric, scaler

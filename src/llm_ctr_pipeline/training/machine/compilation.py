@@ -5,10 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from llm_ctr_pipeline.training.settings import Compile
 
-
-def resolve_compile(requested: Compile, device: torch.device) -> str | None:
+def resolve_compile(requested: str, device: torch.device) -> str | None:
     """The mode of `torch.compile` to use, None for none.
 
     On the CPU, compiling takes longer than most runs win by it.

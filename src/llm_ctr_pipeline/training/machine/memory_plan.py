@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -42,16 +41,6 @@ class MemoryPlan:
     activation_checkpointing: bool
 
 
-class Memory(Protocol):
-    """A device's memory."""
-
-    def available(self) -> int:
-        """Bytes that could still be allocated."""
-
-    def peak(self, run: Callable[[], None]) -> int:
-        """Bytes that a call allocates at its peak, beyond what was allocated before."""
-
-
 @dataclass(frozen=True)
 class CudaMemory:
     """A GPU's memory."""
@@ -76,7 +65,7 @@ def plan_memory(
     model: nn.Module,
     batch_size: int,
     execution: Execution,
-    memory: Memory | None,
+    memory: CudaMemory | None,
     forward_backward: Callable[[int], None],
 ) -> MemoryPlan:
     """Decide how a batch is cut up, and set the model's activation checkpointing accordingly.
@@ -100,10 +89,9 @@ def plan_memory(
         plan = MemoryPlan(min(execution.micro_batch_size or batch_size, batch_size), asked == "on")
         set_activation_checkpointing(model, on=plan.activation_checkpointing)
         return plan
-    rows = 0
-    for again in {"auto": (False, True), "on": (True,), "off": (False,)}[asked]:
-        if again and not has_checkpointing(model):
-            break
+    ways = {"auto": (False, True), "on": (True,), "off": (False,)}[asked]
+    has_layers = any(isinstance(module, LlmDecoder) for module in model.modules())
+    for again in ways if has_layers else (False,):
         set_activation_checkpointing(model, on=again)
         rows = _rows_that_fit(model, memory, forward_backward)
         if rows >= min(batch_size, FEW_ROWS):
@@ -126,7 +114,7 @@ def plan_memory(
 
 
 def _rows_that_fit(
-    model: nn.Module, memory: Memory, forward_backward: Callable[[int], None]
+    model: nn.Module, memory: CudaMemory, forward_backward: Callable[[int], None]
 ) -> int:
     """Rows whose passes fit beside the weights, their gradients and the optimiser's state."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -147,11 +135,6 @@ def _rows_that_fit(
             weight.grad = None
     a_row = max(1.0, (peaks[1] - peaks[0]) / (more - few))
     return max(0, int((budget - (peaks[0] - few * a_row)) / a_row))
-
-
-def has_checkpointing(model: nn.Module) -> bool:
-    """Whether the model has a language model whose layers can be computed again."""
-    return any(isinstance(module, LlmDecoder) for module in model.modules())
 
 
 def set_activation_checkpointing(model: nn.Module, *, on: bool) -> None:

@@ -1,0 +1,71 @@
+"""What models reached against the time that their training took, in Plotly."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from llm_ctr_pipeline.reporting.comparison import Comparison
+from llm_ctr_pipeline.reporting.comparison_table import duration
+from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, add_notes, apply_style, styled
+
+_MINUTE, _HOUR = 60, 3600
+_TICKS = (
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
+    *(_MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
+    *(_HOUR * hours for hours in (1, 2, 5, 10, 20, 50, 100, 200)),
+)
+
+
+def auc_against_time(comparison: Comparison) -> go.Figure:
+    """Draw each model's AUC with its 95% interval against the time that training took.
+
+    Returns:
+        The figure: one trace a model, time on a logarithmic axis; and, where it is known, a line
+        at the best AUC that any model can reach.
+    """
+    figure = go.Figure()
+    for model, style in styled(comparison):
+        time = duration(model.training_seconds)
+        figure.add_trace(
+            go.Scatter(
+                x=[model.training_seconds],
+                y=[model.auc],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [model.auc_high - model.auc],
+                    "arrayminus": [model.auc - model.auc_low],
+                    "thickness": 2,
+                    "width": 6,
+                },
+                mode="markers",
+                name=f"{model.label}<br>{model.auc:.4f} in {time}",
+                marker={"color": style.color, "symbol": style.symbol, "size": 13},
+                hovertemplate=f"AUC %{{y:.4f}} in {time}<extra>{model.label}</extra>",
+            )
+        )
+    best = comparison.best_possible_auc
+    if best is not None:
+        figure.add_hline(y=best, line=DASHED)
+        figure.add_annotation(
+            x=1,
+            xref="x domain",
+            y=best,
+            text=f"best possible, {best:.4f}",
+            showarrow=False,
+            xanchor="right",
+            yanchor="bottom",
+            font={"color": GREY},
+        )
+    apply_style(figure, "AUC against training time", comparison.title)
+    figure.update_layout(legend={"x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"})
+    add_notes(figure, comparison)
+    seconds = [model.training_seconds for model in comparison.models]
+    figure.update_xaxes(
+        title_text="Training time (logarithmic axis)",
+        type="log",
+        range=np.log10([min(seconds) / 2, max(seconds) * 2]).tolist(),
+        tickvals=list(_TICKS),
+        ticktext=[duration(tick).replace(".0", "") for tick in _TICKS],
+    )
+    figure.update_yaxes(title_text="Test AUC, 95% interval")
+    return figure

@@ -1,0 +1,290 @@
+"""Several models tested on the same rows: what each reached, and how each differs from one of them.
+
+Shapes: N rows of a split.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.metrics.comparison import Difference, differences_to_first
+from llm_ctr_pipeline.metrics.delong import LEVEL, Placements, interval_of, place_rows
+from llm_ctr_pipeline.reporting.evaluation import now
+from llm_ctr_pipeline.reporting.results import ModelReport, NotComparableError, ScoredModel
+from llm_ctr_pipeline.training.history import TrainedOn
+from llm_ctr_pipeline.training.settings import TWO_PHASE_PATHS
+
+# What must be the same in the reports of two tests, or their rows differ.
+SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
+# What a comparison repeats of a model's reports.
+OF_EVALUATION = {
+    *("logloss", "accuracy", "expected_calibration_error", "calibration_ratio", "share_of_best"),
+}
+OF_TRAINING = {"seed", "rows_per_second", "parameters", "trained_parameters"}
+
+TWO_PHASE_NOTE = (
+    "Trained on x1 and x2 before x4. The three re-encode and re-split one and the same log: as "
+    "published, x1's and x2's training rows include most of x4's test rows."
+)
+MARK = "†"  # on every number of a model that has a note
+
+
+class ComparedModel(Frozen):
+    """What one of the compared models reached and what that took.
+
+    Attributes:
+        name: Its path, with the run where that is needed.
+        path: The training path.
+        run_id: The MLflow run that it comes from, if any.
+        note: What must be known of its numbers, if anything.
+        auc: Area under the ROC curve; `auc_low` and `auc_high` are its 95% interval's ends.
+        logloss: In nats a row; this and what follows to `share_of_best` as in `Evaluation`.
+        seed: Of the training.
+        training_seconds: Training time of all stages, validation not included.
+        rows_per_second: Rows trained on a second.
+        parameters: Weights of the whole model.
+        trained_parameters: Those that some stage trained.
+        difference: Its numbers less the baseline's; None for the baseline.
+    """
+
+    name: str
+    path: str
+    run_id: str | None
+    note: str | None
+    auc: float
+    auc_low: float
+    auc_high: float
+    logloss: float
+    accuracy: float
+    expected_calibration_error: float
+    calibration_ratio: float
+    share_of_best: float | None
+    seed: int
+    training_seconds: float
+    rows_per_second: float
+    parameters: int
+    trained_parameters: int
+    difference: Difference | None
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and figures, marked where there is a note on its numbers."""
+        return f"{self.name} {MARK}" if self.note else self.name
+
+
+class Comparison(Frozen):
+    """Models compared on the rows that all were tested on: `comparison.json`.
+
+    Attributes:
+        dataset: The dataset of the rows.
+        split: Their split.
+        data_fingerprint: The raw split's.
+        rows: How many there are.
+        click_rate: Share of them that are clicks.
+        source: Where they come from.
+        best_possible_auc: The best AUC that any model can reach, where it is known.
+        level: Confidence level of all intervals.
+        baseline: The name of the model that the others are compared with.
+        models: The baseline first.
+        caveats: Sentences on where models have not learned from the same data.
+        missing: The command that makes the results, for each path that has none.
+        timestamp: When they were compared, ISO 8601 with a time zone.
+    """
+
+    dataset: str
+    split: str
+    data_fingerprint: str
+    rows: int
+    click_rate: float
+    source: str
+    best_possible_auc: float | None
+    level: float
+    baseline: str
+    models: tuple[ComparedModel, ...]
+    caveats: tuple[str, ...]
+    missing: dict[str, str]
+    timestamp: str
+
+    @property
+    def title(self) -> str:
+        """What was tested, in one line."""
+        return (
+            f"{self.dataset} {self.split}: {self.rows:,} rows, click rate {self.click_rate:.4f} "
+            f"({self.source})"
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known of marked models, each note once."""
+        notes = {model.note for model in self.models if model.note}
+        return [f"{MARK} {note}" for note in sorted(notes)]
+
+
+def baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
+    """Find the model that a name, a path or the id of an MLflow run stands for.
+
+    Args:
+        reports: Of all models.
+        baseline: What the settings name.
+
+    Returns:
+        The model's name.
+
+    Raises:
+        NotComparableError: It stands for none of the models, or for several.
+    """
+    names = [
+        report.name for report in reports if baseline in {report.name, report.path, report.run_id}
+    ]
+    if len(names) == 1:
+        return names[0]
+    choices = ", ".join(report.run_id or report.name for report in reports)
+    what = f"the path of {len(names)} of the runs" if names else "none of those compared"
+    raise NotComparableError(
+        f"compare.baseline is {baseline}, which is {what}: choose one of {choices}"
+    )
+
+
+def check_reports(reports: Sequence[ModelReport]) -> None:
+    """Refuse reports of which no comparison can be made, before any prediction is read.
+
+    Raises:
+        NotComparableError: Reports of another training than was tested, tests of different rows.
+    """
+    for report in reports:
+        if not report.training.is_of(report.evaluation.trained):
+            raise NotComparableError(
+                f"{report.name}: the test's report is of another training than its "
+                "training_results.json: evaluate it again"
+            )
+    first = reports[0]
+    for other in reports[1:]:
+        differing = [
+            f"{key} {one} and {another}"
+            for key in SAME_TEST
+            if (one := getattr(first.evaluation, key))
+            != (another := getattr(other.evaluation, key))
+        ]
+        if differing:
+            raise NotComparableError(
+                f"{first.name} and {other.name} were tested on different rows "
+                f"({'; '.join(differing)}): train or evaluate both on the same data, or leave one "
+                "out (compare.paths names those to compare)"
+            )
+
+
+def compare_models(
+    models: Sequence[ScoredModel], baseline: str, missing: Mapping[str, str] | None = None
+) -> Comparison:
+    """Compare models on the rows that all were tested on.
+
+    Args:
+        models: At least two, all tested on the same rows.
+        baseline: Which of them the others are compared with; see `baseline_name`.
+        missing: The command that makes the results, for each path that has none.
+
+    Returns:
+        The comparison, the baseline first.
+
+    Raises:
+        NotComparableError: See `baseline_name` and `check_reports`; also if the labels differ, or
+            predictions are not those that the report was made of.
+    """
+    reports = [model.report for model in models]
+    name = baseline_name(reports, baseline)
+    check_reports(reports)
+    _check_labels(models)
+    ordered = sorted(models, key=lambda model: model.report.name != name)
+    placed = [_place(model) for model in ordered]
+    differences = differences_to_first(
+        ordered[0].labels_N,
+        [model.probabilities_N for model in ordered],
+        placed,
+        [model.report.name for model in ordered],
+    )
+    test = ordered[0].report.evaluation
+    return Comparison(
+        **test.model_dump(include={*SAME_TEST, "click_rate", "source", "best_possible_auc"}),
+        level=LEVEL,
+        baseline=name,
+        models=tuple(map(_compared, ordered, placed, [None, *differences])),
+        caveats=_caveats(reports),
+        missing=dict(missing or {}),
+        timestamp=now(),
+    )
+
+
+def _check_labels(models: Sequence[ScoredModel]) -> None:
+    """Refuse models whose rows carry different labels, or the same in another order."""
+    first = models[0]
+    for other in models[1:]:
+        names = f"{first.report.name} and {other.report.name}"
+        if first.labels_N.size != other.labels_N.size:
+            raise NotComparableError(
+                f"{names} were tested on different rows ({first.labels_N.size:,} and "
+                f"{other.labels_N.size:,} predictions): evaluate both on the same data"
+            )
+        differs_N = first.labels_N != other.labels_N
+        if differs_N.any():
+            raise NotComparableError(
+                f"{names} were tested on different rows, or in another order ({differs_N.sum():,} "
+                f"labels differ, the first at row {int(differs_N.argmax()):,}, counted from 0): "
+                "evaluate both on the same data"
+            )
+
+
+def _place(model: ScoredModel) -> Placements:
+    """Rank a model's rows, and check that its report is of these predictions."""
+    name, reported = model.report.name, model.report.evaluation.auc
+    placements = place_rows(model.labels_N, model.probabilities_N, split=name)
+    # Scikit-learn sums the curve's area in another order.
+    if not math.isclose(placements.mean, reported, abs_tol=1e-9):
+        raise NotComparableError(
+            f"{name}: its predictions have the AUC {placements.mean:.6f}, its report says "
+            f"{reported:.6f}, so they are of two tests: evaluate it again"
+        )
+    return placements
+
+
+def _caveats(reports: Sequence[ModelReport]) -> tuple[str, ...]:
+    """Say where models that were tested on the same rows have not learned from the same data.
+
+    That is where some met other training rows of a dataset, or the same with other ids, and where
+    one starts from another training of the baseline than the one compared.
+    """
+    groups: dict[str, dict[TrainedOn, dict[str, None]]] = {}
+    for report in reports:
+        for stage in report.training.stages:
+            alike = groups.setdefault(stage.dataset, {})
+            alike.setdefault(stage.trained_on, {})[report.name] = None
+    caveats = [
+        f"Not trained on the same data: the training rows of {dataset}, or their ids, are others "
+        f"for {' than for '.join(', '.join(names) for names in alike.values())}."
+        for dataset, alike in groups.items()
+        if len(alike) > 1
+    ]
+    baselines = [report.evaluation.trained for report in reports if report.path == "deepfm"]
+    for report in reports:
+        origin = report.evaluation.trained.origin
+        if origin and baselines and origin not in baselines:
+            caveats.append(f"{report.name} starts from another training of deepfm than this one.")
+    return tuple(caveats)
+
+
+def _compared(
+    model: ScoredModel, placements: Placements, difference: Difference | None
+) -> ComparedModel:
+    report, interval = model.report, interval_of(placements)
+    return ComparedModel(
+        name=report.name,
+        path=report.path,
+        run_id=report.run_id,
+        note=TWO_PHASE_NOTE if report.path in TWO_PHASE_PATHS else None,
+        auc=interval.value,
+        auc_low=interval.low,
+        auc_high=interval.high,
+        **report.evaluation.model_dump(include=OF_EVALUATION),
+        **report.training.model_dump(include=OF_TRAINING),
+        training_seconds=report.training.seconds,
+        difference=difference,
+    )

@@ -1,0 +1,62 @@
+"""The report of a test: which checkpoint was tested on which rows, and what came out."""
+
+import datetime
+
+from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.metrics.classification import ClassificationMetrics
+from llm_ctr_pipeline.training.history import Provenance
+
+CHANCE_AUC = 0.5
+
+
+class _Test(Frozen):
+    path: str
+    model: str
+    dataset: str
+    split: str
+    loss: float
+
+
+class Evaluation(ClassificationMetrics, _Test):
+    """A test's report: `evaluation_DATASET_SPLIT.json`.
+
+    Attributes:
+        path: The training path.
+        model: Its checkpoint's name.
+        dataset: The dataset of the rows.
+        split: Their split.
+        loss: Cross-entropy over the two answers, which is the log loss of the click probability.
+        best_possible_auc: The best AUC that any model can reach; None for a log that was not
+            generated.
+        share_of_best: The share of the way from AUC 0.5 to there; None likewise.
+        source: Where the rows come from.
+        data_fingerprint: The raw split's.
+        feature_map_fingerprint: The checkpoint's feature map's.
+        trained: What trained the checkpoint.
+        timestamp: When it was tested, ISO 8601 with a time zone.
+    """
+
+    best_possible_auc: float | None
+    share_of_best: float | None
+    source: str
+    data_fingerprint: str
+    feature_map_fingerprint: str
+    trained: Provenance
+    timestamp: str
+
+    @property
+    def title(self) -> str:
+        """What was tested on what."""
+        return f"{self.path} on {self.dataset} {self.split}"
+
+
+def share_of_best(auc: float, best_possible: float | None) -> float | None:
+    """Say how much of the way from a coin's AUC to the best possible one a model has gone."""
+    if best_possible is None:
+        return None
+    return (auc - CHANCE_AUC) / (best_possible - CHANCE_AUC)
+
+
+def now() -> str:
+    """The time in UTC to the second, in ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

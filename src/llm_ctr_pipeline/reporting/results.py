@@ -1,0 +1,148 @@
+"""The result files of trained and tested models.
+
+Shapes: N rows of a split.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import ValidationError
+
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.reporting.evaluation import Evaluation
+from llm_ctr_pipeline.training.history import TrainingResults
+
+TRAINING_RESULTS = "training_results.json"
+
+RecordT = TypeVar("RecordT", bound=Frozen)
+
+
+class NotComparableError(RefusedError, ValueError):
+    """Models were not tested on the same rows, or their results do not belong together."""
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What the reports say of one model's training and test.
+
+    Attributes:
+        name: What tables and figures call the model: its path, with the run where that is needed.
+        evaluation: The test's report.
+        training: The training's.
+        run_id: The MLflow run that it comes from, if any.
+    """
+
+    name: str
+    evaluation: Evaluation
+    training: TrainingResults
+    run_id: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The training path."""
+        return self.evaluation.path
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model's reports and its predictions.
+
+    Attributes:
+        report: What its reports say.
+        labels_N: [N], 0 or 1.
+        probabilities_N: [N], predicted click probabilities, in the split's order of rows.
+    """
+
+    report: ModelReport
+    labels_N: npt.NDArray[np.int8]
+    probabilities_N: npt.NDArray[np.floating]
+
+
+# A model's reports, and what reads its predictions' file, None if there is none.
+FoundModel = tuple[ModelReport, Callable[[], bytes | None]]
+
+
+def evaluation_name(dataset: str, split: str) -> str:
+    """The file name of a test's report."""
+    return f"evaluation_{dataset}_{split}.json"
+
+
+def predictions_name(dataset: str, split: str) -> str:
+    """The file name of a test's predictions."""
+    return f"{dataset}_{split}_predictions.parquet"
+
+
+def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundModel | None:
+    """Find a training path's results on a split; None if a file of them is missing.
+
+    Args:
+        outputs: The path's folder of predictions.
+        reports: Its folder of reports; both have its name.
+        dataset: The dataset that it was tested on.
+        split: The split.
+
+    Raises:
+        NotComparableError: See `report_of`.
+    """
+    path = reports.name
+    training = reports / TRAINING_RESULTS
+    tested = reports / evaluation_name(dataset, split)
+    predictions = outputs / predictions_name(dataset, split)
+    if not (training.exists() and tested.exists() and predictions.exists()):
+        return None
+    report = ModelReport(
+        path,
+        report_of(tested.read_bytes(), Evaluation, tested.name, path),
+        report_of(training.read_bytes(), TrainingResults, training.name, path),
+    )
+    return report, predictions.read_bytes
+
+
+def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> RecordT:
+    """Read a report.
+
+    Args:
+        content: The file's.
+        record: What it holds.
+        name: What error messages call the file.
+        model: What error messages call the model.
+
+    Raises:
+        NotComparableError: An older version of this project wrote it.
+    """
+    try:
+        return record.from_json(json.loads(content))
+    except ValidationError as error:
+        first, *_ = faults = error.errors()
+        missing = {str(fault["loc"][-1]): None for fault in faults if fault["type"] == "missing"}
+        what = f"no {', '.join(missing)}" if missing else f"other content ({first['loc']})"
+        made, make = ("trained", "train") if record is TrainingResults else ("tested", "evaluate")
+        raise NotComparableError(
+            f"{model} was {made} with an older version of this project: its {name} has {what}; "
+            f"{make} it again"
+        ) from error
+
+
+def scored(report: ModelReport, predictions: bytes | None) -> ScoredModel:
+    """Read a model's predictions.
+
+    Args:
+        report: What its reports say.
+        predictions: The file's content; None if there is none.
+
+    Raises:
+        NotComparableError: There is none.
+    """
+    if predictions is None:
+        name = predictions_name(report.evaluation.dataset, report.evaluation.split)
+        raise NotComparableError(f"{report.name} has a report but no {name}: test it again")
+    table = pd.read_parquet(io.BytesIO(predictions))
+    return ScoredModel(report, table["label"].to_numpy(), table["probability"].to_numpy())

@@ -1,0 +1,1 @@
+"""How training runs on this machine: device, precision, compilation, memory."""

@@ -1,0 +1,262 @@
+"""What all training paths share: from encoded data and stages to checkpoints and results."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+from transformers import PreTrainedTokenizerBase
+
+from llm_ctr_pipeline import __version__
+from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError, StaleDataError
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
+from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
+from llm_ctr_pipeline.training.history import (
+    Provenance,
+    StageSummary,
+    StageValidation,
+    TrainedOn,
+    TrainingResults,
+)
+from llm_ctr_pipeline.training.optimizer import weights_of
+from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
+from llm_ctr_pipeline.training.stages import (
+    KeptStates,
+    OnValidation,
+    StageResult,
+    last_of,
+    train_stages,
+)
+
+logger = logging.getLogger(__name__)
+
+# Settings that an interrupted run and the one that goes on with it need not share. Of `rows_in`,
+# whose `auto` depends on the memory that is free, the state says what it came to.
+NOT_IN_RESUME_KEY = {"keep_state_every", "resume", "rows_in"} | (
+    Execution.model_fields.keys() - {"precision"}
+)
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """One dataset's encoded rows.
+
+    Attributes:
+        train: Rows to train on.
+        valid: Rows to validate on.
+        summary: What preprocessing counted.
+    """
+
+    train: EncodedFile
+    valid: EncodedFile
+    summary: DatasetSummary
+
+    def open(
+        self, fields: tuple[str, ...], training: TrainingSettings
+    ) -> tuple[TrainingRows, EncodedSplit]:
+        """Open the rows to train on, and read those to validate on."""
+        train = self.train.open(fields, training.rows_in, training.stream_buffer_rows)
+        return train, self.valid.read(fields)
+
+
+@dataclass(frozen=True)
+class TrainingPath:
+    """A path about to be trained.
+
+    Attributes:
+        name: Its name.
+        model: The model with the weights that the first stage starts from.
+        tokenizer: Its language model's, if it has one.
+        feature_map: The map that the rows' ids come from.
+        vocabulary: That map's values.
+        datasets: The rows by the datasets' names.
+        settings: All parameter groups that the model depends on.
+        origin: What trained the checkpoint that the first stage starts from, if it does.
+    """
+
+    name: str
+    model: CtrModel
+    tokenizer: PreTrainedTokenizerBase | None
+    feature_map: FeatureMap
+    vocabulary: pa.Table
+    datasets: Mapping[str, EncodedDataset]
+    settings: tuple[BaseModel, ...]
+    origin: Provenance | None = None
+
+    def train(
+        self,
+        stages: Stages,
+        training: TrainingSettings,
+        state_folder: Path,
+        on_validation: OnValidation | None = None,
+    ) -> tuple[list[Checkpoint], TrainingResults]:
+        """Train stage by stage.
+
+        Returns:
+            The checkpoint that each stage left, in order, and what the training gave.
+
+        Raises:
+            SettingsError: A stage trains on a dataset that there is not.
+            Exception: What `train_stages` raises.
+        """
+        for name, stage in stages.root.items():
+            unknown = [dataset for dataset in stage.datasets if dataset not in self.datasets]
+            if unknown:
+                raise SettingsError(
+                    f"stage {name} trains on {', '.join(unknown)}; this pipeline has the datasets "
+                    f"{', '.join(self.datasets)}"
+                )
+        fields = self.feature_map.names
+        done = train_stages(
+            self.model,
+            stages.root,
+            training,
+            lambda dataset: self.datasets[dataset].open(fields, training),
+            on_validation,
+            self._kept_states(stages, training, state_folder),
+        )
+        checkpoints = [self._checkpoint(last_of(done, name), training) for name in stages.root]
+        return checkpoints, self._results(done, training)
+
+    def _checkpoint(self, left: StageResult, training: TrainingSettings) -> Checkpoint:
+        """The checkpoint that a stage left, with what the stage itself came to."""
+        return Checkpoint(
+            model=self.model.describe(),
+            weights=left.fit.best_weights,
+            feature_map=self.feature_map,
+            vocabulary=self.vocabulary,
+            tokenizer=self.tokenizer,
+            training=Provenance(
+                path=self.name,
+                stage=left.run.stage,
+                dataset=left.run.dataset,
+                source=self.datasets[left.run.dataset].summary.source,
+                seed=training.seed,
+                best=left.fit.best,
+                origin=self.origin,
+            ),
+        )
+
+    def _results(self, done: list[StageResult], training: TrainingSettings) -> TrainingResults:
+        last, parts = done[-1], [result.components for result in done]
+        trained = None if None in parts else {name for names in parts for name in names or ()}
+        records = [record for result in done for record in result.fit.history]
+        seconds = sum(record.seconds for record in records)
+        rows = sum(record.seconds * record.rows_per_second for record in records)
+        return TrainingResults(
+            path=self.name,
+            dataset=last.run.dataset,
+            source=self.datasets[last.run.dataset].summary.source,
+            seed=training.seed,
+            stopped_early=last.fit.stopped_early,
+            best=last.fit.best,
+            seconds=seconds,
+            rows_per_second=rows / seconds,
+            parameters=sum(weight.numel() for weight in self.model.parameters()),
+            trained_parameters=sum(w.numel() for w in weights_of(self.model, trained)),
+            stages=tuple(self._summary(result) for result in done),
+            epochs=tuple(
+                StageValidation(
+                    stage=result.run.stage,
+                    dataset=result.run.dataset,
+                    **dict(record),
+                    best=record is result.fit.best,
+                )
+                for result in done
+                for record in result.fit.history
+            ),
+        )
+
+    def _summary(self, result: StageResult) -> StageSummary:
+        counted = self.datasets[result.run.dataset].summary
+        return StageSummary(
+            stage=result.run.stage,
+            dataset=result.run.dataset,
+            trained_on=TrainedOn(
+                rows=counted.splits["train"].raw_fingerprint, feature_map=counted.fingerprint
+            ),
+            components=result.components,
+            trained_parameters=result.trained_parameters,
+            stopped_early=result.fit.stopped_early,
+            best=result.fit.best,
+            seconds=sum(record.seconds for record in result.fit.history),
+        )
+
+    def _kept_states(self, stages: Stages, training: TrainingSettings, folder: Path) -> KeptStates:
+        """Name the states by data and settings, so that going on is always the same run.
+
+        Other settings of a stage give it, and those behind it, files of their own; an interrupted
+        run with other settings stays as it is.
+        """
+        states = KeptStates(folder, self._keys(stages, training))
+        if states.others():
+            others = ", ".join(map(str, states.others()))
+            logger.info("Interrupted runs with other settings are kept in %s", others)
+        if not training.resume and states.own():
+            logger.warning("Starting over: this run's interrupted state in %s is discarded", folder)
+            states.discard()
+        return states
+
+    def _keys(self, stages: Stages, training: TrainingSettings) -> tuple[str, ...]:
+        """Of each dataset of each stage a key: what it and all before it are made of."""
+        groups = [group.model_dump(mode="json") for group in self.settings]
+        origin = None if self.origin is None else self.origin.to_json()
+        key = _digest([__version__, self.name, origin, self.feature_map.fingerprint, groups])
+        keys = []
+        for name, stage in stages.root.items():
+            settings = training.of(stage).model_dump(exclude=NOT_IN_RESUME_KEY)
+            settings |= {"components": stage.components, "start": stage.start}
+            for dataset in stage.datasets:
+                counted = self.datasets[dataset].summary.to_json()
+                key = _digest([key, name, settings, dataset, counted])
+                keys.append(key)
+        return tuple(keys)
+
+
+def _digest(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_preprocessed(feature_map: FeatureMap, raw_log: RawLog, summary: DatasetSummary) -> None:
+    """Refuse what an interrupted preprocessing left, and a split that misses a class.
+
+    The summary is written last, so it vouches for encoded splits only while the feature map and
+    the raw log are still those it was made from.
+
+    Raises:
+        EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
+    """
+    encoded_from = {name: split.raw_fingerprint for name, split in summary.splits.items()}
+    checked = {name: split.fingerprint for name, split in raw_log.splits.items()}
+    if summary.fingerprint != feature_map.fingerprint or encoded_from != checked:
+        raise StaleDataError(
+            f"the encoded {feature_map.dataset} splits are not of the feature map and the raw log "
+            "that lie beside them: preprocessing was interrupted"
+        )
+    check_encoded(feature_map, summary)
+
+
+def check_encoded(feature_map: FeatureMap, summary: DatasetSummary) -> None:
+    """Refuse ids of another feature map, and a validation or test split that misses a class.
+
+    Raises:
+        FingerprintError: The ids come from another feature map.
+        EncodedDataError: A split has one class alone.
+    """
+    check_ids(feature_map, summary.fingerprint, None)
+    for split in ("valid", "test"):
+        counted = summary.splits[split]
+        if not 0 < counted.clicks < counted.rows:
+            raise EncodedDataError(
+                f"the {split} split of {summary.dataset} has {counted.clicks:,} clicks in "
+                f"{counted.rows:,} rows, so one class alone and no AUC: give it rows of both"
+            )

@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from sklearn.metrics import auc
+
+from llm_ctr_pipeline.metrics.delong import interval_of, place_rows
+from llm_ctr_pipeline.reporting.results import ScoredModel
+from llm_ctr_pipeline.reporting.roc_figures import CURVE_POINTS, roc_figure
+
+StrictJson = Callable[[go.Figure], str]
+
+
+def test_roc_curve_is_thinned_but_true(
+    log: Callable[..., Any], tested: Callable[..., Any], strict_json: StrictJson
+) -> None:
+    labels, probabilities = log(20_000)
+    figure = roc_figure(*tested(labels, probabilities))
+    model, chance = figure.data
+    interval = interval_of(place_rows(labels, probabilities))
+    assert len(model.x) == len(model.customdata) <= CURVE_POINTS
+    assert (model.x[0], model.y[0], model.x[-1], model.y[-1]) == (0, 0, 1, 1)
+    assert auc(model.x, model.y) == pytest.approx(interval.value, abs=1e-4)
+    assert f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]" in model.name
+    # each point is a point of the full curve: the rates at its threshold
+    for x, y, threshold in list(zip(model.x, model.y, model.customdata, strict=True))[1::50]:
+        assert x == pytest.approx((probabilities[labels == 0] >= threshold).mean())
+        assert y == pytest.approx((probabilities[labels == 1] >= threshold).mean())
+    assert list(chance.x) == list(chance.y) == [0, 1]
+    assert figure.layout.title.text == "ROC, single_phase on x4 test"
+    assert "best possible" not in figure.layout.title.subtitle.text
+    assert len(strict_json(figure)) < 100_000
+
+
+def test_short_roc_curve_is_whole(tested: Callable[..., Any], strict_json: StrictJson) -> None:
+    figure = roc_figure(*tested([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], 0.8))
+    model, _ = figure.data
+    assert list(zip(model.x, model.y, strict=True)) == [
+        (0, 0),
+        (0, 0.5),
+        (0.5, 0.5),
+        (0.5, 1),
+        (1, 1),
+    ]
+    assert "best possible AUC on this log 0.8000" in figure.layout.title.subtitle.text
+    strict_json(figure)
+
+
+def test_roc_shows_each_curve_and_its_distance_to_the_baseline(
+    make_scored: Callable[..., list[ScoredModel]],
+    comparison_figures: Callable[..., tuple[go.Figure, ...]],
+) -> None:
+    models = make_scored("deepfm", "single_phase", rows=20_000)
+    roc, _, _ = comparison_figures(models)
+    base, zero, curve, difference, chance = roc.data
+    assert len(curve.x) <= CURVE_POINTS
+    aucs = [model.report.evaluation.auc for model in models]
+    assert auc(base.x, base.y) == pytest.approx(aucs[0], abs=1e-4)
+    assert auc(curve.x, curve.y) == pytest.approx(aucs[1], abs=1e-4)
+    assert f"AUC {aucs[1]:.4f} [" in curve.name
+    assert set(zero.y) == {0}
+    # the area between two curves is the difference of their AUCs
+    assert auc(difference.x, difference.y) == pytest.approx(aucs[1] - aucs[0], abs=2e-4)
+    assert (curve.yaxis, difference.yaxis, chance.yaxis) == ("y", "y2", "y")
