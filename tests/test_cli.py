@@ -16,7 +16,7 @@ import llm_ctr_pipeline
 from llm_ctr_pipeline import cli
 from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataError, StorageError
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
-from llm_ctr_pipeline.models.errors import UnsupportedModelError
+from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
 from llm_ctr_pipeline.training.machine.memory import DeviceMemoryError
 
 

@@ -5,18 +5,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only, last_tokens
+from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.models.shared_prefix import PackedLayout
-
-LAYOUT = PackedLayout(prompt_length=4, row_length=3, rows=2, kernel="sdpa")
-
-
-def test_the_last_token_of_each_row_is_found() -> None:
-    packed_1NH = torch.arange(10.0)[None, :, None]
-    assert last_tokens(packed_1NH, LAYOUT).flatten().tolist() == [6, 9]
-    both = last_tokens((packed_1NH, -packed_1NH), LAYOUT)
-    assert [part.flatten().tolist() for part in both] == [[6, 9], [-6, -9]]
 
 
 def test_the_last_layers_feed_forward_part_sees_one_token_a_row(

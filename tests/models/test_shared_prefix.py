@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.packed_layout import PackedLayout
 from llm_ctr_pipeline.models.shared_prefix import (
     KERNELS,
-    PackedLayout,
-    packed_positions,
+    PackedAttention,
     shared_prefix_attention,
 )
 
@@ -19,7 +19,8 @@ MakeModel = Callable[..., LlmCtr]
 
 # On a CPU, where nothing but a test runs it.
 UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-LAYOUT = PackedLayout(prompt_length=3, row_length=2, rows=2, kernel="sdpa")
+LAYOUT = PackedLayout(prompt_length=3, row_length=2, rows=2)
+SDPA = PackedAttention(LAYOUT, "sdpa")
 
 
 def draw_attention(layout: PackedLayout, heads: int, key_heads: int) -> tuple[Tensor, ...]:
@@ -46,10 +47,6 @@ def attend_plainly(
     return (scores.softmax(dim=-1) @ value).transpose(1, 2)
 
 
-def test_every_row_goes_on_where_the_prompt_ends() -> None:
-    assert packed_positions(LAYOUT, torch.device("cpu")).tolist() == [[0, 1, 2, 3, 4, 3, 4]]
-
-
 @UNFUSED
 @pytest.mark.parametrize("kernel", ["sdpa", "flex_attention"])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
@@ -57,11 +54,12 @@ def test_every_row_goes_on_where_the_prompt_ends() -> None:
 def test_a_kernel_computes_the_definition(
     kernel: str, key_heads: int, prompt: int, row: int, rows: int
 ) -> None:
-    layout = PackedLayout(prompt, row, rows, kernel)
+    layout = PackedLayout(prompt, row, rows)
+    attention = PackedAttention(layout, kernel)
     query, key, value = draw_attention(layout, 4, key_heads)
     with torch.no_grad():
         result, weights = shared_prefix_attention(
-            nn.Identity(), query, key, value, None, scaling=0.3, shared_prefix=layout
+            nn.Identity(), query, key, value, None, scaling=0.3, shared_prefix=attention
         )
     expected = attend_plainly(query, key, value, 0.3, layout)
     assert weights is None
@@ -70,9 +68,7 @@ def test_a_kernel_computes_the_definition(
 
 def test_without_a_scaling_scores_are_divided_by_the_root_of_the_channels() -> None:
     query, key, value = draw_attention(LAYOUT, 2, 2)
-    result, _ = shared_prefix_attention(
-        nn.Identity(), query, key, value, None, shared_prefix=LAYOUT
-    )
+    result, _ = shared_prefix_attention(nn.Identity(), query, key, value, None, shared_prefix=SDPA)
     torch.testing.assert_close(result, attend_plainly(query, key, value, 8**-0.5, LAYOUT))
 
 
@@ -135,7 +131,7 @@ def test_what_the_kernels_do_not_compute_is_refused(
             value,
             None,
             dropout=dropout,
-            shared_prefix=LAYOUT,
+            shared_prefix=SDPA,
             **options,
         )
 
@@ -144,7 +140,7 @@ def test_what_the_kernels_do_not_compute_is_refused(
 def test_a_window_over_prompt_and_row_changes_nothing(options: dict[str, object]) -> None:
     query, key, value = draw_attention(LAYOUT, 2, 2)
     result, _ = shared_prefix_attention(
-        nn.Identity(), query, key, value, None, shared_prefix=LAYOUT, **options
+        nn.Identity(), query, key, value, None, shared_prefix=SDPA, **options
     )
     torch.testing.assert_close(result, attend_plainly(query, key, value, 8**-0.5, LAYOUT))
 

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.errors import UnsupportedModelError
-from llm_ctr_pipeline.models.shared_prefix import Attention, PackedLayout, sdpa_grouped, with_prompt
+from llm_ctr_pipeline.models.packed_layout import PackedLayout
+from llm_ctr_pipeline.models.shared_prefix import Attention, UnsupportedModelError, sdpa_grouped
 
 
 class _KeysKnownError(Exception):
@@ -46,8 +46,8 @@ class _LastTokenAttention:
     def attend(self, query: Tensor, _key: Tensor, _value: Tensor, scaling: float) -> Tensor:
         attended_BQ1C = sdpa_grouped(
             query[0].transpose(0, 1)[:, :, None],
-            with_prompt(self.key_1KNC, self.layout),
-            with_prompt(self.value_1KNC, self.layout),
+            self.layout.seen_by_rows(self.key_1KNC),
+            self.layout.seen_by_rows(self.value_1KNC),
             scaling,
             visible=None,
         )
@@ -69,7 +69,7 @@ def compute_last_tokens_only(backbone: PreTrainedModel) -> None:
 
 
 def decoder_layers(backbone: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers of a model, in order.
+    """Return the decoder layers of a model, in order.
 
     Raises:
         UnsupportedModelError: The model has no list of decoder layers.
@@ -94,13 +94,14 @@ def _keep_last_tokens(
             f"{type(layer).__name__} gets no keywords of the forward call: this architecture "
             "cannot run with a shared prefix"
         )
-    attention = _last_token_attention(layer, args, kwargs, whole.layout)
+    layout = whole.layout
+    attention = _last_token_attention(layer, args, kwargs, layout)
     last = {
-        name: last_tokens(kwargs[name], whole.layout)
+        name: layout.last_tokens(kwargs[name])
         for name in ("hidden_states", "position_ids", "position_embeddings")
         if kwargs.get(name) is not None
     }
-    hidden = tuple(last_tokens(arg, whole.layout) for arg in args[:1])
+    hidden = layout.last_tokens(args[:1])
     return (*hidden, *args[1:]), {**kwargs, **last, "shared_prefix": attention}
 
 
@@ -123,15 +124,6 @@ def _put_back(
 ) -> Tensor:
     """Give the output the length that the model's code behind the layer may count on."""
     layout: PackedLayout = kwargs["shared_prefix"].layout
-    length = layout.prompt_length + layout.rows * layout.row_length
-    packed_1NH = output.new_zeros(1, length, output.shape[-1])
-    last_tokens(packed_1NH, layout).copy_(output)
+    packed_1NH = output.new_zeros(1, layout.packed_length, output.shape[-1])
+    layout.last_tokens(packed_1NH).copy_(output)
     return packed_1NH
-
-
-def last_tokens(packed: Any, layout: PackedLayout) -> Any:
-    """The last token of each row, `[1, B, …]`, of a packed tensor `[1, N, …]` or of several."""
-    if isinstance(packed, tuple):
-        return tuple(last_tokens(part, layout) for part in packed)
-    first = layout.prompt_length + layout.row_length - 1
-    return packed[:, first :: layout.row_length]

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.errors import UnsupportedModelError
-from llm_ctr_pipeline.models.last_layer import (
-    compute_last_tokens_only,
-    decoder_layers,
-    last_tokens,
-)
+from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only, decoder_layers
+from llm_ctr_pipeline.models.packed_layout import PackedLayout
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.shared_prefix import SHARED_PREFIX, PackedLayout, packed_positions
+from llm_ctr_pipeline.models.shared_prefix import (
+    SHARED_PREFIX,
+    PackedAttention,
+    UnsupportedModelError,
+)
 
 
 class LlmDecoder(nn.Module):
@@ -144,15 +144,15 @@ class LlmDecoder(nn.Module):
             suffix_BSH = embed(self.suffix_S).expand(rows, -1, -1)
             row_BTH = torch.cat([features_BFH, suffix_BSH.to(features_BFH.dtype)], dim=1)
         prompt_PH = embed(self.prompt_P).to(features_BFH.dtype)
-        layout = PackedLayout(len(self.tokens.prompt), row_BTH.shape[1], rows, self.kernel)
+        layout = PackedLayout(len(self.tokens.prompt), row_BTH.shape[1], rows)
         packed_1NH = torch.cat([prompt_PH, row_BTH.reshape(-1, hidden)])[None]
         hidden_1NH = self.backbone(
             inputs_embeds=packed_1NH,
-            position_ids=packed_positions(layout, packed_1NH.device),
+            position_ids=layout.positions(packed_1NH.device),
             use_cache=False,
-            shared_prefix=layout,
+            shared_prefix=PackedAttention(layout, self.kernel),
         ).last_hidden_state
-        return self._answer(last_tokens(hidden_1NH, layout)[0])
+        return self._answer(layout.last_tokens(hidden_1NH)[0])
 
     def _answer(self, last_BH: Tensor) -> Tensor:
         """Compute the two answers' logits, float32 `[B, 2]`, from the last hidden states."""

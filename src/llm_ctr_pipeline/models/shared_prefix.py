@@ -1,14 +1,12 @@
 """Exact attention over one packed sequence with a shared prompt.
 
-The packed sequence is `⟦prompt | row 1 | row 2 | … | row B⟧`. Prompt tokens attend causally to
-each other; a row's tokens attend to the whole prompt and causally to their own row. That is what
-`B` sequences `⟦prompt | row⟧` compute, without computing the prompt `B` times.
-
 `transformers` calls `shared_prefix_attention` in every layer of a model whose attention
-implementation is set to `SHARED_PREFIX`; no model code is changed.
+implementation is set to `SHARED_PREFIX`; no model code is changed. What is to attend comes with the
+forward call: a `PackedAttention`, which dispatches to a kernel, or what the last layer puts in its
+place.
 
 Shape legend: B rows, P prompt tokens, T tokens a row, N = P + B·T packed tokens, Q query heads,
-K key/value heads, C channels a head.
+K key/value heads, G = Q/K · T folded queries, L keys, C channels a head.
 """
 
 from collections.abc import Callable
@@ -22,35 +20,14 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
 
-from llm_ctr_pipeline.models.errors import UnsupportedModelError
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.models.packed_layout import PackedLayout
 
 SHARED_PREFIX = "shared_prefix"
 
 
-@dataclass(frozen=True)
-class PackedLayout:
-    """Where the prompt and the rows lie in the packed sequence, and which kernel attends.
-
-    Attributes:
-        prompt_length: P, at least 1.
-        row_length: T.
-        rows: B.
-        kernel: A key of `KERNELS`.
-    """
-
-    prompt_length: int
-    row_length: int
-    rows: int
-    kernel: str
-
-    @property
-    def layout(self) -> "PackedLayout":
-        """Itself, as the layout that this attention is over."""
-        return self
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attend within the packed sequence, float `[1, N, Q, C]`."""
-        return KERNELS[self.kernel](query, key, value, scaling, self)
+class UnsupportedModelError(RefusedError, NotImplementedError):
+    """A language model does something that the decoder does not reproduce."""
 
 
 class Attention(Protocol):
@@ -64,195 +41,21 @@ class Attention(Protocol):
         """Attend; query `[1, Q, n, C]`, key and value `[1, K, n, C]`, result `[1, n, Q, C]`."""
 
 
-def packed_positions(layout: PackedLayout, device: torch.device) -> Tensor:
-    """Positions of the packed tokens: 0…P−1 for the prompt, P…P+T−1 in every row.
+@dataclass(frozen=True)
+class PackedAttention:
+    """Attends within the packed sequence by the kernel chosen.
 
-    Returns:
-        int64, `[1, N]`.
+    Attributes:
+        layout: The packed sequence.
+        kernel: A key of `KERNELS`.
     """
-    start, stop = layout.prompt_length, layout.prompt_length + layout.row_length
-    prompt_P = torch.arange(start, device=device)
-    row_T = torch.arange(start, stop, device=device)
-    return torch.cat([prompt_P, row_T.repeat(layout.rows)])[None]
 
+    layout: PackedLayout
+    kernel: str
 
-def _split_rows(packed_1HNC: Tensor, layout: PackedLayout) -> Tensor:
-    """The rows' part of a packed tensor `[1, heads, N, C]` as a batch `[B, heads, T, C]`."""
-    heads, channels = packed_1HNC.shape[1], packed_1HNC.shape[3]
-    rows = packed_1HNC[0, :, layout.prompt_length :]
-    return rows.view(heads, layout.rows, layout.row_length, channels).transpose(0, 1)
-
-
-def with_prompt(packed_1KNC: Tensor, layout: PackedLayout) -> Tensor:
-    """Keys or values that each row sees: the prompt's, then its own, `[B, K, P+T, C]`."""
-    prompt_1KPC = packed_1KNC[:, :, : layout.prompt_length]
-    prompt_BKPC = prompt_1KPC.expand(layout.rows, -1, -1, -1)
-    return torch.cat([prompt_BKPC, _split_rows(packed_1KNC, layout)], dim=2)
-
-
-def _join(prompt_1PQC: Tensor, rows_BTQC: Tensor) -> Tensor:
-    """Pack the prompt's and the rows' results, `[1, N, Q, C]`."""
-    return torch.cat([prompt_1PQC, rows_BTQC.reshape(1, -1, *rows_BTQC.shape[2:])], dim=1)
-
-
-def _rows_visible(layout: PackedLayout, device: torch.device) -> Tensor:
-    """What a row's tokens see of the prompt and of their row, bool `[T, P+T]`."""
-    length = layout.prompt_length + layout.row_length
-    ones = torch.ones(layout.row_length, length, dtype=torch.bool, device=device)
-    return ones.tril(layout.prompt_length)
-
-
-def sdpa_grouped(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, visible: Tensor | None
-) -> Tensor:
-    """PyTorch's scaled dot product attention, several query heads to a key/value head.
-
-    The query heads of a group are laid behind each other as more queries of one head: no kernel
-    then has to know of groups, and keys and values are not repeated for them.
-
-    Args:
-        query: Float, `[B, Q, T, C]`.
-        key: Float, `[B, K, L, C]`, K dividing Q.
-        value: Float, `[B, K, L, C]`.
-        scaling: Factor of the scores.
-        visible: Which keys each query sees, bool `[T, L]`; all where None.
-
-    Returns:
-        Float, `[B, Q, T, C]`.
-    """
-    groups = query.shape[1] // key.shape[1]
-    folded_BKGC = query.reshape(*key.shape[:2], groups * query.shape[2], query.shape[3])
-    mask = None if visible is None else visible.repeat(groups, 1)
-    attended_BKGC = F.scaled_dot_product_attention(
-        folded_BKGC, key, value, attn_mask=mask, scale=scaling
-    )
-    return attended_BKGC.view(query.shape)
-
-
-def _sdpa(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
-) -> Tensor:
-    """PyTorch's scaled dot product attention: the prompt causally, the rows as a batch."""
-    prompt = slice(0, layout.prompt_length)
-    visible = _rows_visible(layout, query.device)
-    prompt_1QPC = F.scaled_dot_product_attention(
-        query[:, :, prompt],
-        key[:, :, prompt],
-        value[:, :, prompt],
-        is_causal=True,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    rows_BQTC = sdpa_grouped(
-        _split_rows(query, layout),
-        with_prompt(key, layout),
-        with_prompt(value, layout),
-        scaling,
-        visible,
-    )
-    return _join(prompt_1QPC.transpose(1, 2), rows_BQTC.transpose(1, 2))
-
-
-def _flash_attention_2(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
-) -> Tensor:
-    """The flash-attn package; its `causal` is aligned bottom-right since version 2.1."""
-    from flash_attn import flash_attn_func
-
-    prompt = slice(0, layout.prompt_length)
-    prompt_1PQC = flash_attn_func(
-        query[:, :, prompt].transpose(1, 2),
-        key[:, :, prompt].transpose(1, 2),
-        value[:, :, prompt].transpose(1, 2),
-        softmax_scale=scaling,
-        causal=True,
-    )
-    rows_BTQC = flash_attn_func(
-        _split_rows(query, layout).transpose(1, 2),
-        with_prompt(key, layout).transpose(1, 2),
-        with_prompt(value, layout).transpose(1, 2),
-        softmax_scale=scaling,
-        causal=True,
-    )
-    return _join(prompt_1PQC, rows_BTQC)
-
-
-@lru_cache(maxsize=8)
-def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
-    """FlexAttention's mask of the packed sequence; built once for each shape."""
-
-    def visible(_batch: Tensor, _head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
-        query_row = (query_at - prompt_length) // row_length
-        key_row = (key_at - prompt_length) // row_length
-        return (key_at <= query_at) & ((key_at < prompt_length) | (key_row == query_row))
-
-    length = prompt_length + rows * row_length
-    return create_block_mask(visible, None, None, length, length, device=device)
-
-
-@lru_cache(maxsize=1)
-def _compiled_flex_attention() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False)
-
-
-def _flex_attention(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
-) -> Tensor:
-    """FlexAttention over the packed sequence as a whole."""
-    mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
-    # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-    attend = cast(
-        "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
-    )
-    out_1QNC: Tensor = attend(
-        query,
-        key,
-        value,
-        block_mask=mask,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return out_1QNC.transpose(1, 2)
-
-
-KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {
-    "sdpa": _sdpa,
-    "flash_attention_2": _flash_attention_2,
-    "flex_attention": _flex_attention,
-}
-
-
-def _common_dtype(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Bring query, key and value to autocast's dtype.
-
-    Under autocast the float32 weights of a query norm promote what they touch, so the three can
-    arrive with different dtypes.
-    """
-    device_type = tensors[0].device.type
-    if not torch.is_autocast_enabled(device_type):
-        return tensors
-    dtype = torch.get_autocast_dtype(device_type)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
-def _refuse_unsupported(options: dict[str, object], layout: PackedLayout, dropout: float) -> None:
-    """Raise for what a layer asks of its attention and the kernels here do not compute."""
-    window = options.get("sliding_window")
-    if isinstance(window, int) and window < layout.prompt_length + layout.row_length:
-        raise UnsupportedModelError(
-            f"the language model's sliding window of {window} tokens is shorter than prompt and "
-            f"row ({layout.prompt_length} + {layout.row_length}): shorten the prompt"
-        )
-    for name in ("softcap", "s_aux"):
-        if options.get(name) is not None:
-            raise UnsupportedModelError(
-                f"the language model's attention uses {name}, which the shared prefix does not "
-                "compute: choose a model without it, such as Qwen3 or Llama"
-            )
-    if dropout > 0:
-        raise UnsupportedModelError(
-            "the shared prefix has no attention dropout: set the model's attention_dropout to 0"
-        )
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attend from all tokens, float `[1, N, Q, C]`."""
+        return KERNELS[self.kernel](query, key, value, scaling, self.layout)
 
 
 def shared_prefix_attention(
@@ -295,6 +98,155 @@ def shared_prefix_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return shared_prefix.attend(query, key, value, scale), None
 
+
+def _refuse_unsupported(options: dict[str, object], layout: PackedLayout, dropout: float) -> None:
+    """Raise for what a layer asks of its attention and the kernels here do not compute."""
+    window = options.get("sliding_window")
+    if isinstance(window, int) and window < layout.context_length:
+        raise UnsupportedModelError(
+            f"the language model's sliding window of {window} tokens is shorter than prompt and "
+            f"row ({layout.prompt_length} + {layout.row_length}): shorten the prompt"
+        )
+    for name in ("softcap", "s_aux"):
+        if options.get(name) is not None:
+            raise UnsupportedModelError(
+                f"the language model's attention uses {name}, which the shared prefix does not "
+                "compute: choose a model without it, such as Qwen3 or Llama"
+            )
+    if dropout > 0:
+        raise UnsupportedModelError(
+            "the shared prefix has no attention dropout: set the model's attention_dropout to 0"
+        )
+
+
+def _common_dtype(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Bring query, key and value to autocast's dtype.
+
+    Under autocast the float32 weights of a query norm promote what they touch, so the three can
+    arrive with different dtypes.
+    """
+    device_type = tensors[0].device.type
+    if not torch.is_autocast_enabled(device_type):
+        return tensors
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _sdpa(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
+    """Attend by PyTorch's scaled dot product: the prompt causally, the rows as a batch."""
+    prompt_1QPC = F.scaled_dot_product_attention(
+        layout.prompt_of(query),
+        layout.prompt_of(key),
+        layout.prompt_of(value),
+        is_causal=True,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    rows_BQTC = sdpa_grouped(
+        layout.rows_of(query),
+        layout.seen_by_rows(key),
+        layout.seen_by_rows(value),
+        scaling,
+        layout.visible(query.device),
+    )
+    return layout.pack(prompt_1QPC.transpose(1, 2), rows_BQTC.transpose(1, 2))
+
+
+def sdpa_grouped(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, visible: Tensor | None
+) -> Tensor:
+    """Attend by PyTorch's scaled dot product, several query heads to a key/value head.
+
+    The query heads of a group are laid behind each other as more queries of one head: no kernel
+    then has to know of groups, and keys and values are not repeated for them.
+
+    Args:
+        query: Float, `[B, Q, T, C]`.
+        key: Float, `[B, K, L, C]`, K dividing Q.
+        value: Float, `[B, K, L, C]`.
+        scaling: Factor of the scores.
+        visible: Which keys each query sees, bool `[T, L]`; all where None.
+
+    Returns:
+        Float, `[B, Q, T, C]`.
+    """
+    groups = query.shape[1] // key.shape[1]
+    folded_BKGC = query.reshape(*key.shape[:2], groups * query.shape[2], query.shape[3])
+    mask = None if visible is None else visible.repeat(groups, 1)
+    attended_BKGC = F.scaled_dot_product_attention(
+        folded_BKGC, key, value, attn_mask=mask, scale=scaling
+    )
+    return attended_BKGC.reshape(query.shape)
+
+
+def _flash_attention_2(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
+    """Attend by the flash-attn package; its `causal` is aligned bottom-right since version 2.1."""
+    from flash_attn import flash_attn_func
+
+    prompt_1PQC = flash_attn_func(
+        layout.prompt_of(query).transpose(1, 2),
+        layout.prompt_of(key).transpose(1, 2),
+        layout.prompt_of(value).transpose(1, 2),
+        softmax_scale=scaling,
+        causal=True,
+    )
+    rows_BTQC = flash_attn_func(
+        layout.rows_of(query).transpose(1, 2),
+        layout.seen_by_rows(key).transpose(1, 2),
+        layout.seen_by_rows(value).transpose(1, 2),
+        softmax_scale=scaling,
+        causal=True,
+    )
+    return layout.pack(prompt_1PQC, rows_BTQC)
+
+
+def _flex_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
+) -> Tensor:
+    """Attend by FlexAttention, over the packed sequence as a whole."""
+    mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
+    # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
+    attend = cast(
+        "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
+    )
+    out_1QNC: Tensor = attend(
+        query,
+        key,
+        value,
+        block_mask=mask,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out_1QNC.transpose(1, 2)
+
+
+@lru_cache(maxsize=8)
+def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
+    """Build FlexAttention's mask of the packed sequence, once for each shape."""
+
+    def visible(_batch: Tensor, _head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
+        query_row = (query_at - prompt_length) // row_length
+        key_row = (key_at - prompt_length) // row_length
+        return (key_at <= query_at) & ((key_at < prompt_length) | (key_row == query_row))
+
+    length = prompt_length + rows * row_length
+    return create_block_mask(visible, None, None, length, length, device=device)
+
+
+@lru_cache(maxsize=1)
+def _compiled_flex_attention() -> Callable[..., Any]:
+    return torch.compile(flex_attention, dynamic=False)
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {
+    "sdpa": _sdpa,
+    "flash_attention_2": _flash_attention_2,
+    "flex_attention": _flex_attention,
+}
 
 # No mask function is registered beside it: transformers then builds no mask at all.
 AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
