@@ -127,10 +127,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise CheckpointError(
-            f"{folder} is no checkpoint: {missing[0]} is missing; run "
-            "`kedro run --pipeline=train` to make one"
-        )
+        raise CheckpointError(f"{folder} is no checkpoint: {missing[0]} is missing; train again")
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline import __version__
-from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
+from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError, StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
@@ -237,16 +237,16 @@ def check_encoded(
 
     Raises:
         FingerprintError: The ids come from another feature map.
-        EncodedDataError: Preprocessing was interrupted, or a split has one class alone.
+        StaleDataError: Preprocessing was interrupted.
+        EncodedDataError: A split has one class alone.
     """
     if raw_log is not None:
         encoded_from = {name: split.raw_fingerprint for name, split in summary.splits.items()}
         checked = {name: split.fingerprint for name, split in raw_log.splits.items()}
         if summary.fingerprint != feature_map.fingerprint or encoded_from != checked:
-            raise EncodedDataError(
+            raise StaleDataError(
                 f"the encoded {feature_map.dataset} splits are not of the feature map and the raw "
-                "log that lie beside them: preprocessing was interrupted; run "
-                "`kedro run --pipeline=preprocess` again"
+                "log that lie beside them: preprocessing was interrupted"
             )
     check_ids(feature_map, summary.fingerprint, None)
     for split in ("valid", "test"):
