@@ -6,12 +6,23 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := true
 INSTALLED := $(VENV)/.installed
 WORKERS := --numprocesses auto --maxprocesses 4
+# Processors with AVX2 and with no AVX, as PyTorch, oneDNN, MKL, OpenBLAS and NumPy see them.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+  MKL_CBWR=AVX2 OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4"
+SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+  MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4"
+# Fast tests that do arithmetic: all but those that only read, move and write rows.
+ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
+  --ignore=tests/benchmarks --ignore-glob="tests/test_*" \
+  --ignore-glob="tests/pipelines/test_preprocess*" --ignore=tests/pipelines/test_data_sets.py \
+  --ignore=tests/pipelines/test_download.py --ignore=tests/pipelines/test_stores.py \
+  --ignore=tests/pipelines/test_spark.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare data test slow lint types bench viz mlflow clean
+.PHONY: help run compare data test slow processors lint types bench viz mlflow clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(INSTALLED) ## Preprocess, train and test on the embedded default; takes minutes, no GPU needed
 	$(BIN)/kedro run
@@ -30,8 +41,13 @@ data: $(INSTALLED) ## Fetch Avazu x1, x2 and x4 from the Hugging Face hub into d
 test: lint types ## Lint, types, import contracts and the fast tests
 	$(BIN)/pytest $(WORKERS)
 
-slow: $(INSTALLED) ## The tests that take longer
+slow: $(INSTALLED) ## The tests that take longer, and arithmetic as on other processors
 	$(BIN)/pytest $(WORKERS) -m "slow and not gpu"
+	$(MAKE) processors
+
+processors: $(INSTALLED) ## The fast tests of arithmetic as on processors with AVX2 and with no AVX
+	$(AVX2) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
+	$(SSE) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
 
 lint: $(INSTALLED) ## Ruff (lint and format) and the import contracts
 	$(BIN)/ruff check .
