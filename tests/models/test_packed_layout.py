@@ -28,6 +28,6 @@ def test_a_row_sees_the_prompt_and_itself_causally() -> None:
 def test_prompt_and_rows_come_apart_and_together_again() -> None:
     layout = PackedLayout(prompt_length=3, row_length=2, rows=2)
     packed_1HNC = torch.arange(28.0).view(1, 2, 7, 2)
-    prompt_1PHC = layout.prompt_of(packed_1HNC).transpose(1, 2)
-    rows_BTHC = layout.rows_of(packed_1HNC).transpose(1, 2)
-    assert torch.equal(layout.pack(prompt_1PHC, rows_BTHC), packed_1HNC.transpose(1, 2))
+    (prompt_1HPC, *_), (rows_BHTC, *_) = layout.split(packed_1HNC, packed_1HNC, packed_1HNC)
+    packed_1NHC = layout.pack(prompt_1HPC.transpose(1, 2), rows_BHTC.transpose(1, 2))
+    assert torch.equal(packed_1NHC, packed_1HNC.transpose(1, 2))

@@ -1,5 +1,7 @@
 import math
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -63,6 +65,33 @@ def test_a_kernel_computes_the_definition(
         )
     expected = attend_plainly(query, key, value, 0.3, layout)
     assert weights is None
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def flash_attn_func(
+    query: Tensor, key: Tensor, value: Tensor, softmax_scale: float, causal: bool
+) -> Tensor:
+    """As the package defines it: heads behind tokens, causal from the bottom right."""
+    copies = query.shape[2] // key.shape[2]
+    key, value = (tensor.repeat_interleave(copies, dim=2) for tensor in (key, value))
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    scores = query @ key.transpose(2, 3) * softmax_scale
+    seen = torch.ones(scores.shape[2:]).tril(scores.shape[3] - scores.shape[2]).bool()
+    assert causal
+    return (scores.masked_fill(~seen, -math.inf).softmax(dim=-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+@pytest.mark.parametrize(("prompt", "row", "rows"), [(3, 2, 2), (1, 1, 1), (5, 3, 4), (2, 5, 1)])
+def test_flash_attention_is_given_what_the_definition_needs(
+    monkeypatch: pytest.MonkeyPatch, key_heads: int, prompt: int, row: int, rows: int
+) -> None:
+    stand_in = SimpleNamespace(flash_attn_func=flash_attn_func)
+    monkeypatch.setitem(sys.modules, "flash_attn", stand_in)  # type: ignore[arg-type]
+    layout = PackedLayout(prompt, row, rows)
+    query, key, value = draw_attention(layout, 4, key_heads)
+    result = PackedAttention(layout, "flash_attention_2").attend(query, key, value, 0.3)
+    expected = attend_plainly(query, key, value, 0.3, layout)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+QueryKeyValue = tuple[Tensor, Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class PackedLayout:
@@ -50,20 +52,37 @@ class PackedLayout:
         shape = (self.row_length, self.context_length)
         return torch.ones(shape, dtype=torch.bool, device=device).tril(self.prompt_length)
 
-    def prompt_of(self, packed_1HNC: Tensor) -> Tensor:
-        """Return the prompt's part of queries, keys or values, `[1, heads, P, C]`."""
-        return packed_1HNC[:, :, : self.prompt_length]
+    def split(
+        self, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[QueryKeyValue, QueryKeyValue]:
+        """Split what attends into the prompt, a batch of one, and the rows, a batch of B.
 
-    def rows_of(self, packed_1HNC: Tensor) -> Tensor:
-        """Return the rows' part of queries, keys or values as a batch, `[B, heads, T, C]`."""
-        heads, channels = packed_1HNC.shape[1], packed_1HNC.shape[3]
-        rows = packed_1HNC[0, :, self.prompt_length :]
-        return rows.view(heads, self.rows, self.row_length, channels).transpose(0, 1)
+        Args:
+            query: Float, `[1, Q, N, C]`.
+            key: Float, `[1, K, N, C]`.
+            value: Float, `[1, K, N, C]`.
+
+        Returns:
+            Query, key and value of the prompt, `[1, heads, P, C]`, and of the rows, which see the
+            prompt too: query `[B, Q, T, C]`, key and value `[B, K, P+T, C]`.
+        """
+        prompt = slice(0, self.prompt_length)
+        return (
+            (query[:, :, prompt], key[:, :, prompt], value[:, :, prompt]),
+            (self._rows_of(query), self.seen_by_rows(key), self.seen_by_rows(value)),
+        )
 
     def seen_by_rows(self, packed_1KNC: Tensor) -> Tensor:
         """Return the keys or values that each row sees, the prompt's first, `[B, K, P+T, C]`."""
-        prompt_BKPC = self.prompt_of(packed_1KNC).expand(self.rows, -1, -1, -1)
-        return torch.cat([prompt_BKPC, self.rows_of(packed_1KNC)], dim=2)
+        prompt_1KPC = packed_1KNC[:, :, : self.prompt_length]
+        prompt_BKPC = prompt_1KPC.expand(self.rows, -1, -1, -1)
+        return torch.cat([prompt_BKPC, self._rows_of(packed_1KNC)], dim=2)
+
+    def _rows_of(self, packed_1HNC: Tensor) -> Tensor:
+        """Return the rows' part of a packed tensor as a batch, `[B, heads, T, C]`."""
+        heads, channels = packed_1HNC.shape[1], packed_1HNC.shape[3]
+        rows = packed_1HNC[0, :, self.prompt_length :]
+        return rows.view(heads, self.rows, self.row_length, channels).transpose(0, 1)
 
     def pack(self, prompt_1PQC: Tensor, rows_BTQC: Tensor) -> Tensor:
         """Pack what was attended for the prompt and for the rows, `[1, N, Q, C]`."""

@@ -136,21 +136,12 @@ def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
 ) -> Tensor:
     """Attend by PyTorch's scaled dot product: the prompt causally, the rows as a batch."""
+    prompt, rows = layout.split(query, key, value)
+    grouped = query.shape[1] != key.shape[1]
     prompt_1QPC = F.scaled_dot_product_attention(
-        layout.prompt_of(query),
-        layout.prompt_of(key),
-        layout.prompt_of(value),
-        is_causal=True,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
+        *prompt, is_causal=True, scale=scaling, enable_gqa=grouped
     )
-    rows_BQTC = sdpa_grouped(
-        layout.rows_of(query),
-        layout.seen_by_rows(key),
-        layout.seen_by_rows(value),
-        scaling,
-        layout.visible(query.device),
-    )
+    rows_BQTC = sdpa_grouped(*rows, scaling, layout.visible(query.device))
     return layout.pack(prompt_1QPC.transpose(1, 2), rows_BQTC.transpose(1, 2))
 
 
@@ -187,20 +178,10 @@ def _flash_attention_2(
     """Attend by the flash-attn package; its `causal` is aligned bottom-right since version 2.1."""
     from flash_attn import flash_attn_func
 
-    prompt_1PQC = flash_attn_func(
-        layout.prompt_of(query).transpose(1, 2),
-        layout.prompt_of(key).transpose(1, 2),
-        layout.prompt_of(value).transpose(1, 2),
-        softmax_scale=scaling,
-        causal=True,
-    )
-    rows_BTQC = flash_attn_func(
-        layout.rows_of(query).transpose(1, 2),
-        layout.seen_by_rows(key).transpose(1, 2),
-        layout.seen_by_rows(value).transpose(1, 2),
-        softmax_scale=scaling,
-        causal=True,
-    )
+    prompt_1PQC, rows_BTQC = [
+        flash_attn_func(*[part.transpose(1, 2) for part in qkv], softmax_scale=scaling, causal=True)
+        for qkv in layout.split(query, key, value)
+    ]
     return layout.pack(prompt_1PQC, rows_BTQC)
 
 
@@ -209,18 +190,12 @@ def _flex_attention(
 ) -> Tensor:
     """Attend by FlexAttention, over the packed sequence as a whole."""
     mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
+    grouped = query.shape[1] != key.shape[1]
     # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
     attend = cast(
         "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
     )
-    out_1QNC: Tensor = attend(
-        query,
-        key,
-        value,
-        block_mask=mask,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    out_1QNC: Tensor = attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return out_1QNC.transpose(1, 2)
 
 
