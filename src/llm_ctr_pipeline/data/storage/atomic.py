@@ -148,7 +148,6 @@ def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
 
 def _sizes(place: StorePath) -> dict[str, int]:
     """The bytes of a file, or of all files in a folder, by what follows the folder's name."""
-    place.fs.invalidate_cache(place.inner)
     found = place.fs.find(place.inner, detail=True)
     return {name.removeprefix(place.inner): info["size"] for name, info in found.items()}
 
