@@ -25,12 +25,11 @@ def provide_database(uri: str) -> None:
         return
     scratch = Scratch(path)
     try:
-        draft = scratch.path / path.name
-        MlflowClient(f"{_SCHEME}{draft}").search_experiments()
+        MlflowClient(f"{_SCHEME}{scratch.draft}").search_experiments()
         try:
-            os.link(draft, path)  # unlike a rename it does not replace another process's
+            os.link(scratch.draft, path)  # unlike a rename it does not replace another process's
         except OSError:
             if not path.exists():  # a file system without links
-                os.replace(draft, path)
+                os.replace(scratch.draft, path)
     finally:
         scratch.drop()

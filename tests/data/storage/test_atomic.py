@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from llm_ctr_pipeline.data.errors import StoreError
-from llm_ctr_pipeline.data.storage.atomic import Scratch, StoreScratch, drafted, put_in_place
+from llm_ctr_pipeline.data.storage.atomic import Scratch, StoreScratch, drafted
 from llm_ctr_pipeline.data.storage.store_path import SUCCESS, StorePath, is_whole
 
 
@@ -128,7 +128,7 @@ def test_on_a_store_a_failure_leaves_what_was_there_and_no_folders(store: str) -
 def test_on_a_store_the_next_process_removes_what_a_killed_one_left(store: str) -> None:
     target = StorePath(store) / "table"
     killed = StoreScratch(target)
-    write_table(killed.path / "table", "part-of-the-killed")
+    write_table(killed.draft, "part-of-the-killed")
     with drafted(target) as draft:
         write_table(draft, "part-0")
     assert names(target.parent) == ["/table/_SUCCESS", "/table/part-0"]
@@ -156,11 +156,11 @@ def test_on_a_store_a_move_that_was_cut_off_is_no_table(
         raise KilledError
 
     scratch = StoreScratch(target)
-    write_table(scratch.path / "table", "part-0", "part-1")
+    write_table(scratch.draft, "part-0", "part-1")
     with monkeypatch.context() as patched:
         patched.setattr(type(target.fs), "mv", staticmethod(copy_some))
         with pytest.raises(KilledError):
-            put_in_place(scratch.path / "table", target)
+            scratch.put_in_place()
     assert seen == [False]
     assert not is_whole(target)
     with drafted(target) as draft:
@@ -184,10 +184,10 @@ def test_on_a_store_a_table_that_was_half_removed_is_none(
         remove(path, **options)
 
     scratch = StoreScratch(target)
-    write_table(scratch.path / "table", "new-0")
+    write_table(scratch.draft, "new-0")
     monkeypatch.setattr(target.fs, "rm", remove_some)
     with pytest.raises(KilledError):
-        put_in_place(scratch.path / "table", target)
+        scratch.put_in_place()
     assert (target / "old-1").is_file()
     assert not is_whole(target)
 
@@ -197,11 +197,12 @@ def test_on_a_store_a_move_of_less_than_all_is_an_error(
 ) -> None:
     """HDFS answers "no" to a rename that it cannot do, and its driver passes that over."""
     target = StorePath(store) / "table"
-    with drafted(target) as draft:
-        write_table(draft, "part-0")
-        monkeypatch.setattr(type(target.fs), "mv", lambda *_, **__: None)
-        with pytest.raises(StoreError, match=r"table is not all of .*-draft/table, which was"):
-            put_in_place(draft, target)
-        monkeypatch.undo()
-        write_table(draft)
+    scratch = StoreScratch(target)
+    write_table(scratch.draft, "part-0")
+    monkeypatch.setattr(type(target.fs), "mv", lambda *_, **__: None)
+    with pytest.raises(StoreError, match=r"table is not all of .*-draft/table, which was"):
+        scratch.put_in_place()
+    monkeypatch.undo()
+    write_table(scratch.draft)
+    scratch.put_in_place()
     assert is_whole(target)

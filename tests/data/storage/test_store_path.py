@@ -35,7 +35,6 @@ def test_an_address_stays_what_spark_reads(address: str) -> None:
     assert str(place) == address
     assert place == place_of(f"{address}/")
     assert str(place.parent / "valid.parquet") == address.replace("train", "valid")
-    assert str(place.with_name("summary.json")) == address.replace("train.parquet", "summary.json")
     assert place.name == "train.parquet"
 
 

@@ -17,7 +17,6 @@ from llm_ctr_pipeline.data.log.schema import LABEL, ROW, LogSchema
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import (
     Place,
-    make_folder,
     parquet_file,
     parquet_writer,
     parts_of,
@@ -109,7 +108,7 @@ class LookUp:
         blocks = _blocks_of(self.rows)
         is_one_file = len(blocks) <= _BLOCKS_OF_A_FILE
         if not is_one_file:
-            make_folder(path)
+            path.mkdir()
         for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
             at_once = blocks[first : first + _BLOCKS_AT_ONCE]
             ids = self._find_ids(at_once)

@@ -16,7 +16,7 @@ from llm_ctr_pipeline.data.raw.csv_blocks import Bytes, CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile
 from llm_ctr_pipeline.data.storage.engine import DUCKDB, SPARK, threads_of
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
-from llm_ctr_pipeline.data.storage.store_path import Place, make_folder, parquet_writer
+from llm_ctr_pipeline.data.storage.store_path import Place, parquet_writer
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A dictionary is kept however many values a block has: encoding looks up those, not the rows.
@@ -82,7 +82,7 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: in
     # What cannot be null is written and read without its marks of where it is.
     schema = pa.schema([pa.field(name, types[name], nullable=False) for name in types])
     read = partial(_read_block, csv=blocks.csv, kept=kept)
-    make_folder(target)
+    target.mkdir()
     written = 0
     with ExitStack() as stack:
         files: list[_File] = []

@@ -23,7 +23,7 @@ from llm_ctr_pipeline.data.raw.manifest import (
 )
 from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place, make_folder, place_of
+from llm_ctr_pipeline.data.storage.store_path import Place, place_of
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def write_raw_rows(connection: BaseBackend, files: RawFiles, folder: Place) -> N
     Raises:
         RawLogError: If a file is no CSV, or no UTF-8; the message says where.
     """
-    make_folder(folder)
+    folder.mkdir()
     read = {}
     for split, csv in files.csv.items():
         fingerprint = read_raw_file(connection, csv, folder / f"{split}.parquet")

@@ -27,9 +27,11 @@ class Scratch:
 
     Attributes:
         path: The folder.
+        draft: A path in it that has the target's name and does not exist yet.
     """
 
     def __init__(self, target: Path) -> None:
+        self._target = target
         self._made = _first_missing(target.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".{target.name}-*"):
@@ -39,6 +41,15 @@ class Scratch:
                 os.close(descriptor)
         self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         self._descriptor = _lock(self.path)
+        self.draft = self.path / target.name
+
+    def put_in_place(self) -> None:
+        """Rename the draft to its target, which it replaces."""
+        if self._target.is_dir() or (self._target.exists() and self.draft.is_dir()):
+            # A rename puts no folder in the place of something: between the two steps there is
+            # nothing, but never half.
+            os.replace(self._target, self.path / "replaced")
+        os.replace(self.draft, self._target)
 
     def drop(self) -> None:
         """Remove the folder, and the folders above it that were made for it and hold nothing."""
@@ -58,23 +69,45 @@ class StoreScratch:
 
     Attributes:
         path: The folder.
+        draft: See `Scratch`.
     """
 
     def __init__(self, target: StorePath) -> None:
+        self._target = target
         self._made = _first_missing(target.parent)
-        self.path = target.with_name(f".{target.name}-draft")
+        self.path = target.parent / f".{target.name}-draft"
+        self.draft = self.path / target.name
         remove(self.path)
+
+    def put_in_place(self) -> None:
+        """Move the draft to its target, which it replaces.
+
+        A folder's move may be a copy of its files, one by one: `_SUCCESS` is the first of the old
+        files to go and the last of the new ones to come.
+
+        Raises:
+            StoreError: If the store moved less than it was asked to.
+        """
+        draft, target = self.draft, self._target
+        if target.is_dir():
+            remove(target / SUCCESS)
+        # What is there would be in the way: HDFS moves into a folder, and onto no file.
+        remove(target)
+        is_folder = draft.is_dir()
+        if is_folder:
+            remove(draft / SUCCESS)
+        expected = _sizes(draft)
+        _move(draft, target, [*expected])
+        if _sizes(target) != expected:
+            raise StoreError(f"{target} is not all of {draft}, which was moved there: run again")
+        if is_folder:
+            (target / SUCCESS).write_text("", encoding="utf-8")
 
     def drop(self) -> None:
         """See `Scratch.drop`."""
         remove(self.path)
         if self._made is not None and not _sizes(self._made):
             remove(self._made)
-
-
-def scratch_beside(target: Place) -> Scratch | StoreScratch:
-    """Make a folder for drafts beside a target, wherever that lies."""
-    return Scratch(target) if isinstance(target, Path) else StoreScratch(target)
 
 
 @contextmanager
@@ -95,50 +128,12 @@ def drafted(target: PlaceT, if_full: str | None = None) -> Iterator[PlaceT]:
         EngineMemoryError: If an engine that writes may take too little memory.
     """
     with told_if_short(target.parent, if_full):
-        scratch = scratch_beside(target)
+        scratch = Scratch(target) if isinstance(target, Path) else StoreScratch(target)
         try:
-            draft = scratch.path / target.name
-            yield cast("PlaceT", draft)
-            put_in_place(draft, target)
+            yield cast("PlaceT", scratch.draft)
+            scratch.put_in_place()
         finally:
             scratch.drop()
-
-
-def put_in_place(draft: Place, target: Place) -> None:
-    """Move a draft to its target, which it replaces.
-
-    On this machine that is a rename. On a store a folder's move may be a copy of its files, one
-    by one: `_SUCCESS` is the first of the old files to go and the last of the new ones to come.
-
-    Raises:
-        StoreError: If a store moved less than it was asked to.
-    """
-    if isinstance(draft, StorePath):
-        assert isinstance(target, StorePath)  # noqa: S101 - a draft lies beside its target
-        _put_on_store(draft, target)
-        return
-    assert isinstance(target, Path)  # noqa: S101
-    if target.is_dir() or (target.exists() and draft.is_dir()):
-        # A rename puts no folder in the place of something: between the two steps there is
-        # nothing, but never half.
-        os.replace(target, draft.with_name("replaced"))
-    os.replace(draft, target)
-
-
-def _put_on_store(draft: StorePath, target: StorePath) -> None:
-    if target.is_dir():
-        remove(target / SUCCESS)
-    # What is there would be in the way: HDFS moves into a folder, and onto no file.
-    remove(target)
-    is_folder = draft.is_dir()
-    if is_folder:
-        remove(draft / SUCCESS)
-    expected = _sizes(draft)
-    _move(draft, target, [*expected])
-    if _sizes(target) != expected:
-        raise StoreError(f"{target} is not all of {draft}, which was moved there: run again")
-    if is_folder:
-        (target / SUCCESS).write_text("", encoding="utf-8")
 
 
 def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
@@ -153,7 +148,6 @@ def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
 
 def _sizes(place: StorePath) -> dict[str, int]:
     """The bytes of a file, or of all files in a folder, by what follows the folder's name."""
-    place.fs.invalidate_cache(place.inner)
     found = place.fs.find(place.inner, detail=True)
     return {name.removeprefix(place.inner): info["size"] for name, info in found.items()}
 

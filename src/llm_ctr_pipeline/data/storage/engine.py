@@ -95,25 +95,21 @@ def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:
         connection.to_csv(table, path)
 
 
-def _reach(connection: BaseBackend, *places: Place) -> None:
+def _reach(connection: BaseBackend, path: Place) -> None:
     """Let DuckDB read and write stores through fsspec's drivers; Spark has its own.
 
     Raises:
-        StoreError: If a place is on another store of the same kind than those before: DuckDB
+        StoreError: If the path is on another store of the same kind than those before: DuckDB
             tells stores by the scheme of their addresses alone.
     """
-    if connection.name != DUCKDB:
+    if connection.name != DUCKDB or not isinstance(path, StorePath):
         return
     reached = _REACHED.setdefault(connection.con, {})
-    for place in places:
-        if not isinstance(place, StorePath):
-            continue
-        driver = type(place.fs)
-        if driver not in reached:
-            connection.register_filesystem(place.fs)
-            reached[driver] = place.fs.storage_options
-        elif reached[driver] != place.fs.storage_options:
-            raise StoreError(
-                f"{place} is on a second store of its kind, and DuckDB can use one at a time: "
-                "preprocess on Spark"
-            )
+    driver, options = type(path.fs), path.fs.storage_options
+    if driver not in reached:
+        connection.register_filesystem(path.fs)
+    if reached.setdefault(driver, options) != options:
+        raise StoreError(
+            f"{path} is on a second store of its kind, and DuckDB can use one at a time: "
+            "preprocess on Spark"
+        )

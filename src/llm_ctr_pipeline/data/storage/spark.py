@@ -82,7 +82,7 @@ def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) 
 
     See `engine.write_csv`.
     """
-    folder = path.with_name(f"{path.name}-parts")
+    folder = path.parent / f"{path.name}-parts"
     rows = connection.raw_sql(connection.compile(table))
     rows.write.mode("overwrite").option("header", "false").csv(str(folder))
     parts: list[Place] = [*folder.glob("part-*.csv")]

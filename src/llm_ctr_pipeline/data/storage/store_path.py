@@ -68,51 +68,51 @@ class StorePath:
             yield above
             above = above.parent
 
-    def with_name(self, name: str) -> "StorePath":
-        """Another file in the same folder."""
-        return self.parent / name
-
     @cached_property
-    def _located(self) -> tuple[AbstractFileSystem, str]:
+    def located(self) -> tuple[AbstractFileSystem, str]:
+        """The store's driver, with what it remembers, and what it calls the path."""
         fs, inner = url_to_fs(self.address)
         return fs, str(inner)
 
     @property
     def fs(self) -> AbstractFileSystem:
-        """The store's driver."""
-        return self._located[0]
+        """The store's driver, which is made to look again at what lies here.
+
+        Drivers remember what they saw, and Spark writes behind their backs.
+        """
+        fs, inner = self.located
+        fs.invalidate_cache(inner)
+        return fs
 
     @property
     def inner(self) -> str:
         """What its driver calls it."""
-        return self._located[1]
+        return self.located[1]
 
     def exists(self) -> bool:
         """Whether there is a file, or a folder with something in it."""
-        return self._info() is not None
+        return self._kind() is not None
 
     def is_file(self) -> bool:
         """Whether there is a file."""
-        info = self._info()
-        return info is not None and info["type"] == "file"
+        return self._kind() == "file"
 
     def is_dir(self) -> bool:
         """Whether there is a folder."""
-        info = self._info()
-        return info is not None and info["type"] == "directory"
+        return self._kind() == "directory"
 
     def stat(self) -> StoreStat:
         """Its size and the time of its last change."""
-        info = self._info()
-        if info is None:
-            raise FileNotFoundError(self.address)
+        size = int(self.fs.info(self.inner)["size"])
         # To the microsecond, which a float still holds.
         changed = round(self.fs.modified(self.inner).timestamp() * 1e6) * 1000
-        return StoreStat(int(info["size"]), changed)
+        return StoreStat(size, changed)
+
+    def mkdir(self) -> None:
+        """Do nothing: on a store a folder comes with the files in it."""
 
     def iterdir(self) -> Iterator["StorePath"]:
         """What lies in the folder, by name."""
-        self.fs.invalidate_cache(self.inner)
         found = {str(inner).rstrip("/") for inner in self.fs.ls(self.inner, detail=False)}
         # Object stores may keep a folder as an empty file, of its name with a slash.
         inside = found - {self.inner.rstrip("/")}
@@ -124,7 +124,6 @@ class StorePath:
 
     def open(self, mode: str = "r", **text: Any) -> IO[Any]:
         """Open the file; `text` is what `open` takes for text."""
-        self.fs.invalidate_cache(self.inner)
         file: IO[Any] = self.fs.open(self.inner, mode, **text)
         if mode == "rb":
             # Drivers' files lack part of what Python's have, such as a limit to a line.
@@ -141,14 +140,11 @@ class StorePath:
         with self.open("w", encoding=encoding) as file:
             file.write(content)
 
-    def _info(self) -> dict[str, Any] | None:
-        # Drivers remember what they saw, and Spark writes behind their backs.
-        self.fs.invalidate_cache(self.inner)
+    def _kind(self) -> str | None:
         try:
-            info: dict[str, Any] = self.fs.info(self.inner)
+            return str(self.fs.info(self.inner)["type"])
         except FileNotFoundError:
             return None
-        return info
 
 
 Place = Path | StorePath
@@ -179,9 +175,7 @@ def place_of(address: str) -> Place:
 
 def parts_of(place: Place) -> list[Place]:
     """The Parquet files of a table in their order: it may be a folder of them, as with Spark."""
-    if isinstance(place, Path):
-        return [*sorted(place.glob("*.parquet"))] if place.is_dir() else [place]
-    return [*place.glob("*.parquet")] if place.is_dir() else [place]
+    return sorted(place.glob("*.parquet"), key=str) if place.is_dir() else [place]
 
 
 def is_whole(place: Place) -> bool:
@@ -198,26 +192,20 @@ def changed_at(place: Place) -> int:
     return place.stat().st_mtime_ns
 
 
-def make_folder(place: Place) -> None:
-    """Make a folder to write to; on a store they come with the files in them."""
-    if isinstance(place, Path):
-        place.mkdir()
-
-
 def remove(place: Place) -> None:
     """Remove a folder or a file on a store, or a folder on this machine, if it is there."""
     if isinstance(place, Path):
         shutil.rmtree(place, ignore_errors=True)
     elif place.exists():
         place.fs.rm(place.inner, recursive=True)
-        place.fs.invalidate_cache(place.inner)
 
 
 def parquet_file(place: Place, **options: Any) -> pq.ParquetFile:
     """Open a Parquet file, of which only what is asked for is read; see `pyarrow.parquet`."""
     if isinstance(place, Path):
         return pq.ParquetFile(place, **options)
-    return pq.ParquetFile(place.inner, filesystem=place.fs, **options)
+    fs, inner = place.located  # or each part would be asked for twice, after its folder was listed
+    return pq.ParquetFile(inner, filesystem=fs, **options)
 
 
 def parquet_writer(place: Place, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:

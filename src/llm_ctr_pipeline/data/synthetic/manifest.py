@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.storage.atomic import drafted
-from llm_ctr_pipeline.data.storage.store_path import Place, is_whole, make_folder
+from llm_ctr_pipeline.data.storage.store_path import Place, is_whole
 from llm_ctr_pipeline.frozen import Frozen
 
 
@@ -80,7 +80,7 @@ def provide(
     if held is not None and held.log == log and complete:
         return held
     with drafted(folder) as draft:
-        make_folder(draft)
+        draft.mkdir()
         made = Manifest(log, write(draft))
         content = json.dumps({**log.to_json(), "best_auc": made.best_auc}, indent=2)
         (draft / log.manifest_name).write_text(f"{content}\n", encoding="utf-8")
