@@ -1,9 +1,12 @@
-"""How much room the states of an interrupted path take, and what happens where there is less."""
+"""What the state of an interrupted run holds, when it is kept, and how much room it takes."""
 
+import errno
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -12,12 +15,23 @@ from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.training.fit import fit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.fit import FitResult, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import freeze_all_but
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import KeptStates, train_stages
 from llm_ctr_pipeline.training.state import ResumePoint, state_bytes
+from tests.training.runs import (
+    VALIDATED,
+    VALIDATIONS,
+    Train,
+    assert_equal_runs,
+    signal_at_validation,
+    signal_in_step,
+)
 
+MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., TrainingSettings]
 
@@ -113,3 +127,118 @@ def test_states_that_are_there_already_need_no_more_room(
     room = SimpleNamespace(free=NEEDED - kept.stat().st_size)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     assert len(train_stages(Wide(), stages, training, lambda _: rows, None, states)) == 3
+
+
+def test_without_a_resume_point_nothing_is_written(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(on_validation=signal_at_validation(7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_state_is_there_while_training_and_nothing_beside_it(
+    train: Train, point: ResumePoint
+) -> None:
+    seen = []
+    train(point, on_validation=lambda _: seen.append(point.file.exists()))
+    assert seen == [False] + [True] * (VALIDATIONS - 1)
+    assert list(point.file.parent.iterdir()) == [point.file]
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"), [(1, VALIDATED), (2, [6, 10, 14, 20, 21]), (4, [10, 20, 21]), (0, [])]
+)
+def test_a_state_is_kept_after_so_many_validations_and_at_the_end(
+    train: Train, point: ResumePoint, every: int, kept: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def look(_record: ValidationRecord | None = None) -> None:
+        """Called before the validation's own state is kept."""
+        if point.file.exists():
+            seen.append(point.load()[0].step)
+
+    train(point, on_validation=look, keep_state_every=every)
+    look()
+    assert sorted(set(seen)) == kept
+
+
+@pytest.mark.parametrize(("every", "kept"), [(4, True), (0, False)])
+def test_ctrl_c_keeps_a_state_unless_none_is_to_be_kept(
+    make_model: MakeModel, train: Train, point: ResumePoint, every: int, kept: bool
+) -> None:
+    model = make_model()
+    signal_in_step(model, 5, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, model, keep_state_every=every)
+    assert point.file.exists() == kept
+
+
+def test_frozen_weights_are_not_in_the_state(
+    make_model: MakeModel, train: Train, point: ResumePoint
+) -> None:
+    components = ("gen", "projector")
+    whole = train(components=components)
+    model = make_model()
+    signal_in_step(model, 12, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, model, components=components)
+    state, weights, _ = point.load()
+    trained = {name for name, w in model.named_parameters() if name.split(".")[0] in components}
+    frozen = {name for name, _ in model.named_parameters()} - trained
+    assert trained <= weights.keys() == state.best_weights.keys()
+    assert frozen
+    assert not frozen & weights.keys()
+    assert_equal_runs(train(point, components=components), whole)
+
+
+def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    content = torch.load(point.file, weights_only=True)
+    assert set(content) == {"key", "state", "model", "optimizer"}
+    assert content["key"] == point.key
+    assert [record["step"] for record in content["state"]["history"]] == [3, 6, 7]
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before(
+    train: Train, whole: FitResult, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def fail_at_third(content: dict[str, Any], file: BinaryIO) -> None:
+        if content["state"]["step"] == 7:
+            file.write(b"half a st")
+            raise OSError(errno.ENOSPC, "no space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fail_at_third)
+    with pytest.raises(StorageError, match="is full: make room and run this again"):
+        train(point)
+    monkeypatch.undo()
+    assert list(point.file.parent.iterdir()) == [point.file]
+    assert point.load()[0].step == 6
+    assert_equal_runs(train(point), whole)
+
+
+def test_a_stop_after_the_loss_diverged_keeps_the_last_good_state(
+    make_model: MakeModel, train: Train, whole: FitResult, point: ResumePoint
+) -> None:
+    model = make_model()
+    signal_in_step(model, 5, signal.SIGINT)
+    done = 0
+
+    def poison(module: nn.Module, _inputs: tuple[Tensor]) -> None:
+        nonlocal done
+        done += module.training
+        if done == 5 and module.training:
+            with torch.no_grad():
+                next(module.parameters()).fill_(torch.nan)
+
+    model.register_forward_pre_hook(poison)
+    with pytest.raises(KeyboardInterrupt):
+        train(point, model)
+    assert point.load()[0].step == 3
+    assert_equal_runs(train(point), whole)
