@@ -65,8 +65,7 @@ def evaluate(
         pq.write_table(rows.take(order(rows.num_rows)), folder / "rows.parquet")
         catalog["evaluated_rows"] = EncodedFile(folder / "rows.parquet")
         catalog["evaluated_model"] = load_checkpoint(finished_run / BEST_MODEL)
-        catalog["evaluated_feature_map"] = catalog.load("feature_map")
-        catalog["evaluated_summary"] = catalog.load("summary") | (summary or {})
+        catalog["evaluated_summary"] = catalog.load("summary").model_copy(update=summary)
         SequentialRunner().run(create_pipeline(), catalog)
         return catalog
 
@@ -96,7 +95,7 @@ def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) ->
     assert report["loss"] == report["logloss"] == pytest.approx(log_loss(labels, scores))
     assert report["accuracy"] == pytest.approx(100 * accuracy_score(labels, scores > 0.5))
     assert report["calibration_ratio"] == pytest.approx(scores.mean() / labels.mean())
-    best = tested.load("summary")["best_auc"]["valid"]
+    best = tested.load("summary").best_auc["valid"]
     assert report["best_possible_auc"] == best
     assert report["share_of_best"] == pytest.approx((report["auc"] - 0.5) / (best - 0.5))
     assert report["source"] == "generated log"
