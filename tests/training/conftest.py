@@ -1,9 +1,17 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llm_ctr_pipeline.data.input.batches import EncodedSplit
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.fit import FitResult, fit
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.optimizer import freeze_all_but
 from llm_ctr_pipeline.training.settings import Execution, TrainingSettings
+from llm_ctr_pipeline.training.state import ResumePoint
+from tests.training.runs import Train
 
 EXECUTION = {
     "device": "cpu",
@@ -44,3 +52,43 @@ def make_settings() -> Callable[..., TrainingSettings]:
         return TrainingSettings(**(EXECUTION | settings | changes))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def train(
+    make_model: Callable[..., LlmCtr],
+    make_split: Callable[..., EncodedSplit],
+    make_settings: Callable[..., TrainingSettings],
+) -> Train:
+    """Train a new model, always the same, from the start or from where it was interrupted."""
+
+    def run(
+        resume: ResumePoint | None = None,
+        model: LlmCtr | None = None,
+        on_validation: Callable[[ValidationRecord], None] | None = None,
+        components: tuple[str, ...] | None = None,
+        **changes: Any,
+    ) -> FitResult:
+        settings = make_settings(**{"validate_every_steps": 3, "weight_decay": 0.01, **changes})
+        split = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
+        model = model or make_model()
+        freeze_all_but(model, components)
+        return fit(model, *split, settings, on_validation, resume)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_model: Callable[..., LlmCtr], train: Train) -> tuple[FitResult, LlmCtr]:
+    model = make_model()
+    return train(model=model), model
+
+
+@pytest.fixture(scope="module")
+def whole(uninterrupted: tuple[FitResult, LlmCtr]) -> FitResult:
+    return uninterrupted[0]
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> ResumePoint:
+    return ResumePoint(tmp_path / "new folder" / "state.pt", key="settings and data")

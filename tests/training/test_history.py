@@ -1,22 +1,82 @@
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.reporting.results import ScoredModel
-from llm_ctr_pipeline.training.history import TrainingResults
+from llm_ctr_pipeline.training.history import (
+    Provenance,
+    StageSummary,
+    StageValidation,
+    TrainedOn,
+    TrainingResults,
+    ValidationRecord,
+)
+
+VALIDATION = ValidationRecord(
+    epoch=1.0,
+    step=469,
+    train_loss=0.4,
+    train_accuracy=83.2,
+    valid_loss=0.37,
+    valid_accuracy=84.4,
+    valid_auc=0.78,
+    valid_logloss=0.37,
+    seconds=21.6,
+    rows_per_second=2768.25,
+    improved=True,
+)
+RESULTS = TrainingResults(
+    path="deepfm",
+    dataset="x4",
+    source="generated log",
+    seed=42,
+    stopped_early=True,
+    best=VALIDATION,
+    seconds=21.6,
+    rows_per_second=2768.25,
+    parameters=100,
+    trained_parameters=100,
+    stages=(
+        StageSummary(
+            stage="end_to_end",
+            dataset="x4",
+            trained_on=TrainedOn(rows="3a00", feature_map="92a4"),
+            components=None,
+            trained_parameters=100,
+            stopped_early=True,
+            best=VALIDATION,
+            seconds=21.6,
+        ),
+    ),
+    epochs=(StageValidation(stage="end_to_end", dataset="x4", **dict(VALIDATION), best=True),),
+)
+TRAINED = Provenance(
+    path="deepfm",
+    stage="end_to_end",
+    dataset="x4",
+    source="generated log",
+    seed=42,
+    best=VALIDATION,
+    origin=None,
+)
 
 
-@pytest.fixture
-def model(make_scored: Callable[..., list[ScoredModel]]) -> ScoredModel:
-    return make_scored("deepfm")[0]
+def test_results_know_the_checkpoints_of_their_training() -> None:
+    assert RESULTS.is_of(TRAINED)
+    others = {"path": "single_phase", "seed": 7, "best": VALIDATION.model_copy(update={"step": 1})}
+    for name, value in others.items():
+        assert not RESULTS.is_of(TRAINED.model_copy(update={name: value})), name
 
 
-def test_results_keep_their_keys_in_their_order(model: ScoredModel) -> None:
-    results = model.report.training
-    content: dict[str, Any] = json.loads(json.dumps(results.to_json()))
+def test_a_checkpoint_that_others_start_from_is_told_with_them() -> None:
+    later = TRAINED.model_copy(update={"path": "two_phase", "origin": TRAINED})
+    assert Provenance.from_json(later.to_json()) == later
+    assert later.to_json()["origin"] == TRAINED.to_json()
+
+
+def test_results_keep_their_keys_in_their_order() -> None:
+    content: dict[str, Any] = json.loads(json.dumps(RESULTS.to_json()))
     assert [*content] == [
         *("path", "dataset", "source", "seed", "stopped_early", "best", "seconds"),
         *("rows_per_second", "parameters", "trained_parameters", "stages", "epochs"),
@@ -26,14 +86,6 @@ def test_results_keep_their_keys_in_their_order(model: ScoredModel) -> None:
         *("stopped_early", "best", "seconds"),
     ]
     assert [*content["epochs"][0]] == ["stage", "dataset", *content["best"], "best"]
-    assert TrainingResults.from_json(content) == results
+    assert TrainingResults.from_json(content) == RESULTS
     with pytest.raises(ValidationError, match="at least 1 item"):
         TrainingResults.from_json({**content, "epochs": []})
-
-
-def test_a_checkpoint_is_known_to_be_of_its_training(model: ScoredModel) -> None:
-    results, trained = model.report.training, model.report.evaluation.trained
-    assert results.is_of(trained)
-    best = trained.best.model_copy(update={"valid_auc": 0.71})
-    for change in ({"seed": 1}, {"best": best}, {"path": "two_phase"}, {"dataset": "x1"}):
-        assert not results.is_of(trained.model_copy(update=change))

@@ -22,8 +22,8 @@ from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
     KeptStates,
     OpenDataset,
+    StageResult,
     StageRun,
-    last_of,
     train_stages,
 )
 
@@ -51,6 +51,12 @@ TWO_STAGES = {
     "first": Stage(datasets="a b", components="projector", start="new", lr=0.01),
     "second": Stage(datasets="c", components="projector llm", start="previous", lr=0.001),
 }
+
+
+def last_of(results: list[StageResult], stage: str) -> StageResult:
+    """A stage's result on the last of its datasets, the one that holds weights."""
+    (result,) = (one for one in results if one.run.stage == stage and one.fit.best_weights)
+    return result
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -254,3 +260,11 @@ def test_a_component_that_is_no_part_of_the_model_is_refused(
     ):
         train_stages(model, stages, training, open_dataset)
     assert not moved(before, model.state_dict())  # not found out after the first stage's hours
+
+
+def test_a_stage_may_meet_a_dataset_twice(
+    make_model: MakeModel, open_dataset: OpenDataset, training: TrainingSettings
+) -> None:
+    stage = Stage(datasets="a a", components="projector", start="new", epochs=1)
+    results = train_stages(make_model(), {"one": stage}, training, open_dataset)
+    assert [bool(result.fit.best_weights) for result in results] == [False, True]

@@ -23,13 +23,7 @@ from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
 from llm_ctr_pipeline.training.optimizer import weights_of
 from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
-from llm_ctr_pipeline.training.stages import (
-    KeptStates,
-    OnValidation,
-    StageResult,
-    last_of,
-    train_stages,
-)
+from llm_ctr_pipeline.training.stages import KeptStates, OnValidation, StageResult, train_stages
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +112,8 @@ class TrainingPath:
             on_validation,
             self._kept_states(stages, training, state_folder),
         )
-        checkpoints = [self._checkpoint(last_of(done, name), training) for name in stages.root]
+        left = [result for result in done if result.fit.best_weights]
+        checkpoints = [self._checkpoint(result, training) for result in left]
         return checkpoints, self._results(done, training)
 
     def _checkpoint(self, left: StageResult, training: TrainingSettings) -> Checkpoint:
@@ -194,8 +189,7 @@ class TrainingPath:
         run with other settings stays as it is.
         """
         states = KeptStates(folder, self._keys(stages, training))
-        if states.others():
-            others = ", ".join(map(str, states.others()))
+        if others := ", ".join(map(str, states.others())):
             logger.info("Interrupted runs with other settings are kept in %s", others)
         if not training.resume and states.own():
             logger.warning("Starting over: this run's interrupted state in %s is discarded", folder)

@@ -166,13 +166,9 @@ def train_stages(
         )
         model.load_state_dict(result.best_weights)
         trained = sum(weight.numel() for weight in weights_of(model, stage.components))
-        kept = result if dataset == stage.datasets[-1] else replace(result, best_weights={})
+        ends_stage = run.last or plan[position + 1][0] != name
+        kept = result if ends_stage else replace(result, best_weights={})
         results.append(StageResult(run, stage.components, trained, kept))
     if states is not None:
         states.delete()
     return results
-
-
-def last_of(results: Sequence[StageResult], stage: str) -> StageResult:
-    """A stage's result on the last of its datasets, with the weights that the stage left."""
-    return next(result for result in reversed(results) if result.run.stage == stage)

@@ -23,8 +23,7 @@ def compiled(model: nn.Module, mode: str | None) -> nn.Module:
     """
     if mode is None:
         return model
-    wrapped: nn.Module = torch.compile(model, mode=mode, dynamic=False)  # type: ignore[assignment]
-    return wrapped
+    return torch.compile(model, mode=mode, dynamic=False)  # type: ignore[return-value]
 
 
 def eager_unless(worth_compiling: bool) -> AbstractContextManager[None]:

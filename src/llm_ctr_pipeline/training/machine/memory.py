@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -123,10 +124,7 @@ def _rows_that_fit(
     try:
         # The gradients are there from the first pass on, so the others show the rows alone.
         forward_backward(few)
-        peaks = [
-            memory.peak(lambda: forward_backward(few)),
-            memory.peak(lambda: forward_backward(more)),
-        ]
+        peaks = [memory.peak(partial(forward_backward, rows)) for rows in (few, more)]
         budget = (1 - RESERVE) * memory.available() - moments
     except torch.OutOfMemoryError:
         return 0
