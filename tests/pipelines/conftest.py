@@ -14,13 +14,12 @@ from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.datasets.record import RecordDataset
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
-from llm_ctr_pipeline.params import (
-    EvaluationParams,
-    StagesParams,
-    TrainingParams,
-)
+from llm_ctr_pipeline.params import EvaluationParams, StagesParams, TrainingParams
+from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+from tests.pipelines.compared import write
 
+Make = Callable[..., list[ScoredModel]]
 TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingParams}
 
 
@@ -86,3 +85,17 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
         return {str(file.relative_to(project)): file.read_bytes() for file in files}
 
     return read
+
+
+@pytest.fixture
+def results(project: Path, make_scored: Make) -> Callable[..., Path]:
+    """Give the project results of paths, all on the same rows."""
+
+    def make(*paths: str) -> Path:
+        for model in make_scored(*paths):
+            path = model.report.path
+            data = project / "data"
+            write(model, data / "07_model_output" / path, data / "08_reporting" / path)
+        return project
+
+    return make
