@@ -40,7 +40,7 @@ from llm_ctr_pipeline.training.history import (
     TrainingResults,
     ValidationRecord,
 )
-from tests import webhdfs
+from tests import spark, webhdfs
 
 # Tiny tensors are faster on one thread than on several.
 torch.set_num_threads(1)
@@ -247,6 +247,22 @@ def store_root(
 def store(store_root: str, tmp_path: Path) -> str:
     """The address of a folder on a store that is not there yet."""
     return f"{store_root}/{tmp_path.name}"
+
+
+# --- Spark --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def pyspark_folder() -> Path | None:
+    """A folder to import PySpark from; None where it is installed."""
+    return spark.provide_pyspark()
+
+
+@pytest.fixture
+def with_pyspark(monkeypatch: pytest.MonkeyPatch, pyspark_folder: Path | None) -> None:
+    """Let the processes that a test starts import PySpark."""
+    if pyspark_folder is not None:
+        monkeypatch.setenv("PYTHONPATH", str(pyspark_folder), prepend=os.pathsep)
 
 
 # --- whole runs ---------------------------------------------------------------------------------

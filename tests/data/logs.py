@@ -1,11 +1,16 @@
-"""Descriptions of small logs."""
+"""Small logs and their descriptions."""
 
 from pathlib import Path
 from typing import TypeVar
 
+import ibis
+import ibis.expr.types as ir
 from ibis.backends import BaseBackend
+from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.log.schema import SPLITS, FieldSource, LogSchema, Splitting
+from llm_ctr_pipeline.data.features.feature_map import FitSource
+from llm_ctr_pipeline.data.log.schema import ROW, SPLITS, FieldSource, LogSchema, Splitting
+from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
@@ -14,6 +19,10 @@ from llm_ctr_pipeline.data.raw.raw_log import (
     write_raw_rows,
 )
 from llm_ctr_pipeline.frozen import Frozen
+
+CSV_COLUMNS = ("id", "label", "a", "b")
+# The fields of the logs below tests/data/features.
+FIELDS = ("site", "hour")
 
 FrozenT = TypeVar("FrozenT", bound=Frozen)
 
@@ -54,3 +63,26 @@ def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
         ),
         splits=splitting(),
     )
+
+
+def fit_on(dataset: str) -> FitSource:
+    """The training rows of a log in a folder of its own."""
+    return FitSource(
+        source=f"folder of {dataset}", file="train.csv", rows=6, clicks=3, fingerprint="0" * 64
+    )
+
+
+def raw_table(connection: Backend, name: str, **columns: list[str]) -> ir.Table:
+    """A split's raw rows, given by column."""
+    rows = len(next(iter(columns.values())))
+    table = {ROW: list(range(rows)), "label": ["0"] * rows, **columns}
+    schema = {ROW: "int64", "label": "string", **dict.fromkeys(columns, "string")}
+    return connection.create_table(name, ibis.memtable(table, schema=schema), overwrite=True)
+
+
+def opened(path: Path, content: bytes, delimiter: str = ",", *, header: bool = True) -> CsvFile:
+    """A raw file of the columns that `CSV_COLUMNS` names, `id` ignored, with some content."""
+    columns = None if header else CSV_COLUMNS
+    log = changed(log_of("a", "b"), delimiter=delimiter, columns=columns, ignored=("id",))
+    path.write_bytes(content)
+    return open_csv(path, log)

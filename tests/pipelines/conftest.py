@@ -18,9 +18,12 @@ from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
+from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
+from tests.pipelines.compared import write
 
+Make = Callable[..., list[ScoredModel]]
 TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingSettings}
 
 
@@ -86,3 +89,17 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
         return {str(file.relative_to(project)): file.read_bytes() for file in files}
 
     return read
+
+
+@pytest.fixture
+def results(project: Path, make_scored: Make) -> Callable[..., Path]:
+    """Give the project results of paths, all on the same rows."""
+
+    def make(*paths: str) -> Path:
+        for model in make_scored(*paths):
+            path = model.report.path
+            data = project / "data"
+            write(model, data / "07_model_output" / path, data / "08_reporting" / path)
+        return project
+
+    return make

@@ -2,7 +2,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,15 @@ from pydantic import ValidationError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.params import CompareParams
 from llm_ctr_pipeline.pipelines.compare.nodes import compare
-from llm_ctr_pipeline.pipelines.compare.sources import find_models, pipeline_of
 from llm_ctr_pipeline.reporting.comparison import TWO_PHASE_NOTE
 from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
 from llm_ctr_pipeline.training.settings import PATHS
+from tests.pipelines.compared import DEFAULTS, write
 
 COMPARE = Path("data/08_reporting/compare")
-NAMES = ("x4_test_predictions.parquet", "evaluation_x4_test.json", "training_results.json")
-DEFAULTS = {"paths": "all", "runs": "", "baseline": "deepfm", "dataset": "x4", "split": "test"}
 
 Make = Callable[..., list[ScoredModel]]
 Runs = Callable[[Path], list[Run]]
-
-
-def write(model: ScoredModel, outputs: Path, reports: Path) -> list[Path]:
-    """Write a model's results as its training run leaves them."""
-    outputs.mkdir(parents=True, exist_ok=True)
-    reports.mkdir(parents=True, exist_ok=True)
-    predictions, evaluation, training = outputs / NAMES[0], reports / NAMES[1], reports / NAMES[2]
-    columns = {"label": model.labels_N, "probability": model.probabilities_N}
-    pd.DataFrame(columns).to_parquet(predictions, index=False)
-    evaluation.write_text(json.dumps(model.report.evaluation.to_json()))
-    training.write_text(json.dumps(model.report.training.to_json()))
-    return [predictions, evaluation, training]
-
-
-@pytest.fixture
-def results(project: Path, make_scored: Make) -> Callable[..., Path]:
-    """Give the project results of paths, all on the same rows."""
-
-    def make(*paths: str) -> Path:
-        for model in make_scored(*paths):
-            path = model.report.path
-            data = project / "data"
-            write(model, data / "07_model_output" / path, data / "08_reporting" / path)
-        return project
-
-    return make
 
 
 @pytest.fixture
@@ -166,62 +137,6 @@ def test_settings_choose_paths_and_baseline(results: Callable[..., Path]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("made", "settings", "message"),
-    [
-        ((), {}, "for single_phase run `kedro run --pipeline=train`"),
-        (("single_phase",), {}, "for deepfm run `kedro run --pipeline=train_deepfm`"),
-        (
-            ("single_phase", "two_phase"),
-            {},
-            "one of them deepfm, and some are missing: for deepfm run `kedro run "
-            "--pipeline=train_deepfm`",
-        ),
-        (
-            ("deepfm", "single_phase"),
-            {"paths": "deepfm single_phase two_phase"},
-            "are missing: for two_phase run `kedro run --pipeline=train_two_phase`",
-        ),
-        (
-            ("deepfm", "single_phase"),
-            {"split": "valid"},
-            "for deepfm run `kedro run --pipeline=evaluate --params "
-            "evaluation.path=deepfm,evaluation.dataset=x4,evaluation.split=valid`",
-        ),
-        (
-            ("deepfm", "single_phase"),
-            {"dataset": "x1"},
-            "for deepfm run `kedro run --pipeline=evaluate --params "
-            "evaluation.path=deepfm,evaluation.dataset=x1,evaluation.split=test`",
-        ),
-        (
-            (),
-            {"dataset": "x2"},
-            "for single_phase run `kedro run --pipeline=train && kedro run --pipeline=evaluate "
-            "--params evaluation.path=single_phase,evaluation.dataset=x2,evaluation.split=test`",
-        ),
-        (
-            (),
-            {"split": "valid"},
-            "for deepfm run `kedro run --pipeline=train_deepfm && kedro run --pipeline=evaluate",
-        ),
-        (
-            ("deepfm", "single_phase", "two_phase"),
-            {"paths": "single_phase two_phase"},
-            "compare.baseline is deepfm, which is none of those compared: choose one of "
-            "single_phase, two_phase",
-        ),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(
-    results: Callable[..., Path], made: tuple[str, ...], settings: dict[str, Any], message: str
-) -> None:
-    data = results(*made) / "data"
-    chosen = CompareParams(**DEFAULTS | settings)
-    with pytest.raises(NotComparableError, match=re.escape(message)):
-        find_models(data / "07_model_output", data / "08_reporting", chosen)
-
-
-@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"paths": "deepfm"}, "it should name two or more"),
@@ -257,16 +172,6 @@ def test_tests_on_other_rows_are_refused(
     report.write_text(report.read_text().replace("f00d", "beef"))
     message = refused(project, run_here, mlflow_runs, {})
     assert "tested on different rows (data_fingerprint beef and f00d)" in message
-
-
-def test_missing_predictions_are_missing_results(results: Callable[..., Path]) -> None:
-    data = results("deepfm", "single_phase") / "data"
-    shutil.rmtree(data / "07_model_output/single_phase")
-    with pytest.raises(
-        NotComparableError,
-        match=r"for single_phase run `kedro run --pipeline=evaluate --params evaluation\.path=sing",
-    ):
-        find_models(data / "07_model_output", data / "08_reporting", CompareParams(**DEFAULTS))
 
 
 def test_labels_in_another_order_are_refused(results: Callable[..., Path]) -> None:
@@ -322,9 +227,3 @@ def test_a_run_that_makes_results_does_not_compare_them(
     ):
         run_here(project, "preprocess", "train", "compare")
     assert not (project / COMPARE).exists()
-
-
-def test_the_training_pipelines_of_the_paths_are_known() -> None:
-    for path in PATHS:
-        package = import_module(f"llm_ctr_pipeline.pipelines.{pipeline_of(path)}")
-        assert {node.namespace for node in package.create_pipeline().nodes} == {path}

@@ -1,4 +1,4 @@
-"""The same ids on Spark as on DuckDB; Spark is installed apart if it is not there."""
+"""The same ids on Spark as on DuckDB."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +18,9 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from tests import webhdfs
+from tests.spark import needs_java
 
-PROJECT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("PYSPARK_FOLDER", PROJECT / ".venv" / "pyspark"))
-REQUIREMENT = "pyspark>=4.0"
-LOWEST_JAVA = 17
 PREDICTIONS = "data/07_model_output/single_phase/x4_test_predictions.parquet"
-PIP_SECONDS = 900
-
-
-def java_version() -> int:
-    """The first number of Java's version; 0 where there is none."""
-    java = shutil.which("java")
-    if java is None:
-        return 0
-    done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    quoted = done.stderr.partition('"')[2]
-    return int(quoted.partition(".")[0] or 0) if quoted[:1].isdigit() else 0
-
-
-needs_java = pytest.mark.skipif(
-    java_version() < LOWEST_JAVA, reason=f"Spark needs Java {LOWEST_JAVA} or newer"
-)
-
-
-@pytest.fixture(scope="session")
-def pyspark_folder() -> Path | None:
-    """A folder to import PySpark from, made at the first call; None where it is installed."""
-    if find_spec("pyspark") is not None:
-        return None
-    if not (FOLDER / "installed").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(FOLDER)]
-        done = subprocess.run(
-            [*command, REQUIREMENT],
-            capture_output=True,
-            text=True,
-            timeout=PIP_SECONDS,
-            check=False,
-        )
-        if done.returncode != 0:
-            pytest.skip(f"pip could not install {REQUIREMENT}: {done.stderr.strip()[-300:]}")
-        (FOLDER / "installed").touch()
-    return FOLDER
 
 
 def arguments(env: str, raw: Path | str, pipeline: str, store: str) -> list[str]:
@@ -69,13 +29,10 @@ def arguments(env: str, raw: Path | str, pipeline: str, store: str) -> list[str]
 
 @pytest.fixture
 def preprocess(
-    monkeypatch: pytest.MonkeyPatch,
+    with_pyspark: None,
     kedro_run: Callable[..., subprocess.CompletedProcess[str]],
-    pyspark_folder: Path | None,
 ) -> Callable[..., str]:
     """Preprocess a raw log in a project as a user does; return what it printed."""
-    if pyspark_folder is not None:
-        monkeypatch.setenv("PYTHONPATH", str(pyspark_folder))
 
     def run(
         folder: Path,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
@@ -16,7 +17,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.train import create_pipeline
+from llm_ctr_pipeline.pipelines.train.nodes import log_validation
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.stages import StageRun
+from tests.conftest import VALIDATION
 
 OUTPUTS = create_pipeline().all_outputs()
 PER_EPOCH = {
@@ -262,3 +267,19 @@ def test_a_training_that_succeeds_replaces_the_earlier_one(
         "data/08_reporting/single_phase/evaluation_x4_test.json",
         "data/08_reporting/single_phase/learning_curve.html",
     } <= changed
+
+
+def test_figures_of_the_last_stage_alone_have_plain_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+    monkeypatch.setattr(mlflow, "log_metrics", lambda figures, step: logged.append((figures, step)))
+    record = ValidationRecord(**VALIDATION)
+    log_validation(StageRun("first", "x1", 0, last=False), record)
+    assert logged == []  # no run is active
+    monkeypatch.setattr(mlflow, "active_run", object)
+    for run in (StageRun("first", "x1", 0, last=False), StageRun("second", "x4", 1, last=True)):
+        log_validation(run, record)
+    (first, step), (last, _) = logged
+    assert step == record.step
+    assert last["valid_auc"] == first["first/x1/valid_auc"] == record.valid_auc
+    assert {f"first/x1/{name}" for name in last} == first.keys()
+    assert not {"step", "improved"} & last.keys()

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on the loopback address, and an archive that it serves."""
+"""A stand-in for the Hugging Face hub, an archive that it serves, and what fetches it."""
 
 import hashlib
 import http.server
@@ -9,10 +9,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from llm_ctr_pipeline.data.hub.archive import Archive
+from llm_ctr_pipeline.data.errors import StorageError
+from llm_ctr_pipeline.data.hub.archive import Archive, DownloadError
+from llm_ctr_pipeline.data.hub.download import STORE_NAME, provide_raw_files
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"
 
@@ -145,3 +149,29 @@ def make_zip(files: dict[str, bytes]) -> bytes:
 
 
 WHOLE = make_zip(RAW)
+
+# --- what fetches it ------------------------------------------------------------------------------
+
+
+def fetch(hub: Hub, folder: Path, archive: Archive = ARCHIVE) -> None:
+    assert provide_raw_files(archive, folder.parent, hub.endpoint) == folder
+
+
+def raw_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in RAW}
+
+
+def fetched(folder: Path) -> list[Path]:
+    """What there is of zips, whole or not."""
+    return [*folder.parent.rglob("*.zip*"), *folder.parent.rglob("*.incomplete")]
+
+
+def refused(hub: Hub, folder: Path) -> str:
+    """Return the message of what must fail, and see that nothing half-done is taken for whole."""
+    with pytest.raises((DownloadError, StorageError)) as error:
+        fetch(hub, folder)
+    assert not folder.exists()
+    left = {path.name for path in folder.parent.glob("*")}
+    assert left <= {STORE_NAME, ARCHIVE.file}
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -1,62 +1,26 @@
-import io
 import re
 import shutil
 import socket
-import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.filesize import decimal
 
-from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.hub import archive as archive_module
-from llm_ctr_pipeline.data.hub.archive import MANIFEST_NAME, Archive, DownloadError, is_provided
-from llm_ctr_pipeline.data.hub.download import STORE_NAME, provide_raw_files
-from tests.data.hub.stand_in import ARCHIVE, RAW, WHOLE, Hub, make_zip, serve
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that behaves, and a client that does not sleep between its attempts.
-
-    Of a broken transfer the client keeps whole chunks, of 10 MB unless told otherwise.
-    """
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
-    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda _: None))
-    with serve(Hub(ARCHIVE.repo_id, ARCHIVE.file, WHOLE)) as found:
-        yield found
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "01_raw" / "avazu_x4"
-
-
-def fetch(hub: Hub, folder: Path, archive: Archive = ARCHIVE) -> None:
-    assert provide_raw_files(archive, folder.parent, hub.endpoint) == folder
-
-
-def raw_files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in RAW}
-
-
-def fetched(folder: Path) -> list[Path]:
-    """What there is of zips, whole or not."""
-    return [*folder.parent.rglob("*.zip*"), *folder.parent.rglob("*.incomplete")]
-
-
-def refused(hub: Hub, folder: Path) -> str:
-    """Return the message of what must fail, and see that nothing half-done is taken for whole."""
-    with pytest.raises((DownloadError, StorageError)) as error:
-        fetch(hub, folder)
-    assert not folder.exists()
-    left = {path.name for path in folder.parent.glob("*")}
-    assert left <= {STORE_NAME, ARCHIVE.file}
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
+from llm_ctr_pipeline.data.hub.archive import MANIFEST_NAME
+from llm_ctr_pipeline.data.hub.download import STORE_NAME
+from tests.data.hub.stand_in import (
+    ARCHIVE,
+    RAW,
+    WHOLE,
+    Hub,
+    fetch,
+    fetched,
+    make_zip,
+    raw_files,
+    refused,
+)
 
 # --- fetching -------------------------------------------------------------------------------------
 
@@ -191,108 +155,3 @@ def test_without_the_hub_one_line_tells_the_way_by_hand(folder: Path) -> None:
 def test_a_repository_that_the_hub_does_not_know_is_told(hub: Hub, folder: Path) -> None:
     hub.repo_id = "reczoo/Other"
     assert "404" in refused(hub, folder)
-
-
-# --- zips put there by hand -----------------------------------------------------------------------
-
-NOWHERE = Hub("", "", b"", endpoint="http://127.0.0.1:9")
-
-
-def put_by_hand(folder: Path, content: bytes) -> Path:
-    path = folder.parent / ARCHIVE.file
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("prefix", ["", "Avazu_x4/"])
-def test_a_zip_put_there_by_hand_is_taken_and_kept(folder: Path, prefix: str) -> None:
-    files = {prefix + name: content for name, content in RAW.items()}
-    path = put_by_hand(folder, make_zip({"README.md": b"about", **files}))
-    fetch(NOWHERE, folder)
-    assert raw_files(folder) == RAW
-    assert not (folder / "README.md").exists()
-    assert path.exists()
-
-
-def corrupt(content: bytes) -> bytes:
-    """Change stored bytes so that only the checksum of one member is off."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as zip_file:
-        for name, raw in RAW.items():
-            zip_file.writestr(name, raw)
-    return buffer.getvalue().replace(b"id,click\n1,0", b"id,click\n1,1")
-
-
-FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated": (lambda whole: whole[:-100], r"is truncated or corrupt"),
-    "not a zip": (lambda _: b"<html>sign in</html>", r"is truncated or corrupt"),
-    "empty": (lambda _: b"", r"is truncated or corrupt"),
-    "wrong CRC": (corrupt, r"is truncated or corrupt \(Bad CRC-32 for file 'valid\.csv'\)"),
-    "broken stream": (
-        lambda whole: whole[:5000] + bytes(2000) + whole[7000:],
-        r"is truncated or corrupt",
-    ),
-    "out of its folder": (
-        lambda _: make_zip({**RAW, "../evil.csv": b""}),
-        r"has a path out of its folder: \.\./evil\.csv",
-    ),
-    "absolute path": (
-        lambda _: make_zip({**RAW, "/etc/evil.csv": b""}),
-        r"has a path out of its folder: /etc/evil\.csv",
-    ),
-    "missing file": (
-        lambda _: make_zip({"train.csv": RAW["train.csv"]}),
-        r"holds no valid\.csv, test\.csv; it holds train\.csv",
-    ),
-    "a file twice": (
-        lambda _: make_zip({**RAW, "old/test.csv": b""}),
-        r"holds test\.csv twice",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_zip_is_refused_and_named(folder: Path, fault: str) -> None:
-    spoil, message = FAULTS[fault]
-    path = put_by_hand(folder, spoil(WHOLE))
-    assert re.search(message + f".*: remove {path} and fetch it again", refused(NOWHERE, folder))
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_zip_on_the_hub_is_refused_and_not_kept(
-    hub: Hub, folder: Path, fault: str
-) -> None:
-    hub.content = FAULTS[fault][0](WHOLE)
-    refused(hub, folder)
-    assert fetched(folder) == []
-
-
-# --- folders that are there -----------------------------------------------------------------------
-
-
-def test_files_unpacked_by_hand_are_taken_by_their_checksums(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name, content in RAW.items():
-        (folder / name).write_bytes(content)
-    fetch(NOWHERE, folder)
-    assert raw_files(folder) == RAW
-    (folder / "test.csv").write_bytes(RAW["test.csv"] + b"3,0\n")
-    with pytest.raises(DownloadError, match=r"its test\.csv is not the one in reczoo/Avazu_x4"):
-        is_provided(ARCHIVE, folder)
-
-
-@pytest.mark.parametrize("left_out", RAW)
-def test_a_folder_that_lacks_a_file_is_not_taken_for_whole(
-    hub: Hub, folder: Path, left_out: str
-) -> None:
-    fetch(hub, folder)
-    (folder / left_out).unlink()
-    with pytest.raises(DownloadError, match=rf"its {left_out} is missing.*move the folder away"):
-        fetch(hub, folder)
-
-
-def test_an_empty_folder_is_filled(hub: Hub, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    fetch(hub, folder)
-    assert raw_files(folder) == RAW

@@ -1,20 +1,10 @@
-import datetime
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-import ibis
 import ibis.expr.types as ir
-import pytest
-from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.log.schema import (
-    ROW,
-    CodeColumn,
-    FieldSource,
-    LogSchema,
-    TimeColumn,
-)
+from llm_ctr_pipeline.data.log.schema import CodeColumn, FieldSource, LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile
 from tests.data.logs import changed
 
@@ -22,20 +12,6 @@ WriteRaw = Callable[..., Path]
 OpenRaw = Callable[[Path], RawFile]
 Normalise = Callable[[ir.Table, LogSchema], ir.Table]
 Values = Callable[..., dict[str, list[str]]]
-
-
-@pytest.fixture
-def values(connection: Backend, normalise: Normalise) -> Values:
-    """A log's fields, by name, of rows given by column."""
-
-    def make(schema: LogSchema, **columns: list[str]) -> dict[str, list[str]]:
-        rows = len(next(iter(columns.values())))
-        raw = {ROW: [*range(rows)], "label": ["0"] * rows, **columns}
-        table = connection.create_table("raw", ibis.memtable(raw), overwrite=True)
-        found = normalise(table, schema).order_by("row").to_pyarrow().to_pydict()
-        return {name: found[name] for name in schema.names}
-
-    return make
 
 
 def test_the_unified_schema(
@@ -48,27 +24,6 @@ def test_the_unified_schema(
     assert x4.names[-3:] == ("hour", "weekday", "weekend")
     assert all(table.schema()[field].is_string() for field in x4.names)
     assert table.site_id.to_pyarrow().to_pylist() == ["1e5"]
-
-
-@pytest.mark.parametrize("day", range(21, 31))
-def test_time_fields(
-    open_x4: OpenRaw, write_raw: WriteRaw, x4: LogSchema, normalise: Normalise, day: int
-) -> None:
-    path = write_raw([{"hour": f"1410{day}{hour:02d}"} for hour in (0, 9, 23)])
-    table = normalise(open_x4(path).table, x4)
-    rows = table.order_by("row").to_pyarrow().to_pylist()
-    from_sunday = datetime.date(2014, 10, day).isoweekday() % 7
-    assert [row["hour"] for row in rows] == ["0", "9", "23"]
-    assert {row["weekday"] for row in rows} == {str(from_sunday)}
-    assert {row["weekend"] for row in rows} == {str(int(from_sunday in (0, 6)))}
-
-
-def test_21_october_2014_is_a_tuesday(
-    open_x4: OpenRaw, write_raw: WriteRaw, x4: LogSchema, normalise: Normalise
-) -> None:
-    path = write_raw([{"hour": "14102100"}])
-    table = normalise(open_x4(path).table, x4)
-    assert table.weekday.to_pyarrow().to_pylist() == ["2"]
 
 
 def described(x4: LogSchema, **changes: object) -> LogSchema:
@@ -106,28 +61,6 @@ def test_numbers_go_to_the_stated_buckets(values: Values, x4: LogSchema) -> None
     )
     given = ["17.9", "18", "24", "25", "64", "65", "", "-3"]
     assert values(schema, age=given)["age"] == ["0", "1", "1", "2", "2", "3", "", "0"]
-
-
-MOMENTS = ["2014-10-21 00:00:00", "2016-02-29 23:59:59", "2000-01-01 09:05:00"]
-
-
-@pytest.mark.parametrize("format_", ["YYYY-MM-DD HH:MM:SS", "unix_seconds"])
-def test_the_parts_of_a_time(values: Values, x4: LogSchema, format_: str) -> None:
-    moments = [datetime.datetime.fromisoformat(f"{moment}+00:00") for moment in MOMENTS]
-    given = MOMENTS if format_ != "unix_seconds" else [str(int(m.timestamp())) for m in moments]
-    kinds = ("hour", "day", "weekday", "weekend")
-    schema = changed(
-        x4,
-        label="label",
-        ignored=(),
-        times=(TimeColumn(column="at", format=format_),),
-        fields=tuple(FieldSource(name=kind, kind=kind, column="at") for kind in kinds),
-    )
-    found = values(schema, at=given)
-    assert found["hour"] == [str(moment.hour) for moment in moments]
-    assert found["day"] == [str(moment.day) for moment in moments]
-    assert found["weekday"] == [str(moment.isoweekday() % 7) for moment in moments]
-    assert found["weekend"] == [str(int(moment.isoweekday() >= 6)) for moment in moments]
 
 
 def test_codes_and_fields_that_the_log_lacks(values: Values, x4: LogSchema) -> None:

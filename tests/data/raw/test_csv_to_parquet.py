@@ -10,37 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.errors import EngineError, RawLogError
-from llm_ctr_pipeline.data.log.schema import ROW, FieldSource, LogSchema
-from llm_ctr_pipeline.data.raw import csv_blocks, csv_text
-from llm_ctr_pipeline.data.raw.csv_blocks import CsvBlocks
-from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
+from llm_ctr_pipeline.data.errors import EngineError
+from llm_ctr_pipeline.data.log.schema import ROW
+from llm_ctr_pipeline.data.raw.csv_text import CsvFile
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
-from tests.data.logs import splitting
-
-COLUMNS = ("id", "label", "a", "b")
-
-
-def schema_of(delimiter: str = ",", *, header: bool = True) -> LogSchema:
-    return LogSchema(
-        dataset="odd",
-        delimiter=delimiter,
-        columns=None if header else COLUMNS,
-        label="label",
-        ignored=("id",),
-        times=(),
-        codes=(),
-        fields=(
-            FieldSource(name="a", kind="categorical", column="a"),
-            FieldSource(name="b", kind="categorical", column="b"),
-        ),
-        splits=splitting(),
-    )
-
-
-def opened(path: Path, content: bytes, delimiter: str = ",", *, header: bool = True) -> CsvFile:
-    path.write_bytes(content)
-    return open_csv(path, schema_of(delimiter, header=header))
+from tests.data.logs import CSV_COLUMNS, opened
 
 
 def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
@@ -50,13 +24,6 @@ def cells_of(connection: Backend, file: CsvFile) -> list[tuple[str, ...]]:
     rows = pq.read_table(target).sort_by(ROW)
     assert rows[ROW].to_pylist() == [*range(rows.num_rows)]
     return [tuple(row.values()) for row in rows.drop_columns(ROW).to_pylist()]
-
-
-@pytest.fixture(params=[7, 64, 1 << 23])
-def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    size: int = request.param
-    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", size)
-    return size
 
 
 @pytest.mark.usefixtures("block_bytes")
@@ -75,7 +42,7 @@ def test_cells_are_what_the_csv_module_reads(
     ]
     with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator=line_end)
-        writer.writerows([COLUMNS, *rows])
+        writer.writerows([CSV_COLUMNS, *rows])
     content = (tmp_path / "train.csv").read_bytes()
     if seed % 3 == 0:
         content = content.removesuffix(line_end.encode())
@@ -107,51 +74,6 @@ def test_headers_empty_lines_and_line_ends(
 def test_a_file_without_a_header_keeps_its_first_row(tmp_path: Path, connection: Backend) -> None:
     file = opened(tmp_path / "train.csv", b"1,0,x,y\n2,1,z,w\n", header=False)
     assert cells_of(connection, file) == [("0", "x", "y"), ("1", "z", "w")]
-
-
-@pytest.mark.usefixtures("block_bytes")
-@pytest.mark.parametrize(
-    ("tail", "message"),
-    [
-        (b'3,0,"x,y\n4,0,x,y\n', "line 4: a quote opens here and is never closed"),
-        (b'3,0,"x"z,y\n4,0,x,y\n', "line 4: text stands behind a closing quote"),
-        (b'3,0,"x" ,y\n', "line 4: text stands behind a closing quote"),
-        (b"3,0,x,\xe9\n", "line 4: byte 0xe9 is not UTF-8"),
-        (b"3,0,x,\xc3", "line 4: byte 0xc3 is not UTF-8"),
-        (b"\xff,0,x,y\n", "line 4: byte 0xff is not UTF-8"),
-    ],
-)
-def test_what_is_no_text_or_no_csv_is_refused_with_its_line(
-    tmp_path: Path, connection: Backend, tail: bytes, message: str
-) -> None:
-    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x,y\n2,1,x,y\n" + tail)
-    with pytest.raises(RawLogError, match=message):
-        convert_csv(connection, file, tmp_path / "train.parquet")
-
-
-@pytest.mark.usefixtures("block_bytes")
-@pytest.mark.parametrize("end", [b"", b"\n2,1,x,y\n"])
-def test_a_row_that_is_too_long_is_refused(
-    tmp_path: Path, connection: Backend, monkeypatch: pytest.MonkeyPatch, end: bytes
-) -> None:
-    for module in (csv_blocks, csv_text):
-        monkeypatch.setattr(module, "LONGEST_ROW", 1000)
-    file = opened(tmp_path / "train.csv", b"id,label,a,b\n1,0,x," + b"y" * 1100 + end)
-    with pytest.raises(RawLogError, match="line 2: a"):
-        convert_csv(connection, file, tmp_path / "train.parquet")
-
-
-def test_blocks_are_whole_rows_and_all_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", 100)
-    content = b"id,label,a,b\n" + b"".join(b'%d,0,"x\ny",z\n' % row for row in range(50))
-    blocks = CsvBlocks(opened(tmp_path / "train.csv", content))
-    found = [*blocks]
-    assert len(found) > 4
-    assert b"".join(found) == content
-    assert all(block.endswith(b"z\n") or block.endswith(b"b\n") for block in found)
-    assert blocks.has_quotes
 
 
 def test_another_engine_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What DuckDB needs for stores and for folders that Spark wrote."""
 
-import sys
 from pathlib import Path
 
 import ibis
@@ -9,17 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.errors import SettingsError, StoreError
-from llm_ctr_pipeline.data.storage.engine import connect, read_parquet, write_csv, write_parquet
+from llm_ctr_pipeline.data.errors import StoreError
+from llm_ctr_pipeline.data.storage.engine import read_parquet, write_csv, write_parquet
 from llm_ctr_pipeline.data.storage.store_path import place_of
 from tests import webhdfs
-
-
-def test_without_pyspark_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pyspark", "pyspark.errors", "pyspark.sql"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(SettingsError, match=r"Java 17.*pip install -c constraints.txt .*\[spark\]"):
-        connect({"backend": "pyspark"})
 
 
 def test_a_folder_of_parts_is_read_in_their_order(connection: Backend, tmp_path: Path) -> None:

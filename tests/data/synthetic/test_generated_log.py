@@ -14,7 +14,6 @@ from llm_ctr_pipeline.data.synthetic.generated_log import (
     GeneratedLogSettings,
     provide_generated_log,
 )
-from llm_ctr_pipeline.data.synthetic.generated_rows import draw_rows
 from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 SETTINGS = GeneratedLogSettings(
@@ -74,14 +73,6 @@ def test_the_same_settings_give_the_same_bytes(folder: Path, tmp_path: Path) -> 
     again, other = bytes_of(tmp_path / "again"), bytes_of(tmp_path / "other")
     assert again == bytes_of(folder)
     assert again["train.csv"] != other["train.csv"]
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_click_rate_and_difficulty(seed: int) -> None:
-    drawn = draw_rows(40_000, seed, click_rate=0.17)
-    assert drawn.probabilities.mean() == pytest.approx(0.17, abs=1e-6)
-    assert drawn.clicks.mean() == pytest.approx(0.17, abs=0.01)
-    assert 0.77 < roc_auc_score(drawn.clicks, drawn.probabilities) < 0.83
 
 
 def test_the_best_auc_is_that_of_the_truth(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Preprocessing again: after a kill, and with what earlier runs left."""
+"""What earlier runs left, whole or after a kill: what is kept of it and what is not."""
 
 import os
 import resource
