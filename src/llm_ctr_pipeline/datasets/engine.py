@@ -22,10 +22,9 @@ class EngineDataset(FileDataset):  # type: ignore[misc]
         """Point to a file or folder, on this machine or on a store.
 
         Args:
-            filepath: Where it is or will be: a path, or an address such as `hdfs://HOST/PATH`.
-            connection: Ibis backend and its options, shared by all datasets that give
-                the same; DuckDB in memory by default.
-            metadata: For other tools; Kedro ignores it.
+            filepath: See `PathDataset`.
+            connection: Ibis backend and its options; DuckDB in memory by default.
+            metadata: See `PathDataset`.
         """
         super().__init__(filepath, connection=connection, metadata=metadata)
         # Kedro's own way with addresses drops what distinguishes two stores of a kind.

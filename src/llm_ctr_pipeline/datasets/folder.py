@@ -12,12 +12,6 @@ class FolderDataset(AbstractDataset[Place, Place]):
 
     A path in the catalog is relative to the project, wherever `kedro run` is called; one
     among the parameters would be relative to the caller.
-
-    ```yaml
-    raw_folder:
-      type: llm_ctr_pipeline.datasets.folder.FolderDataset
-      path: data/01_raw/avazu_x4
-    ```
     """
 
     def __init__(self, path: str, *, metadata: dict[str, Any] | None = None) -> None:

@@ -9,15 +9,7 @@ from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
 class IbisParquetDataset(EngineDataset):
-    """A table in Parquet that readers never see half-written.
-
-    ```yaml
-    train_encoded:
-      type: llm_ctr_pipeline.datasets.ibis_parquet.IbisParquetDataset
-      filepath: data/05_model_input/x4/train.parquet
-      connection: ${globals:engine}
-    ```
-    """
+    """A table in Parquet that readers never see half-written."""
 
     def load(self) -> ir.Table:
         """Name the file's rows as a table; nothing is read until it is executed."""

@@ -8,12 +8,6 @@ class RawFolderDataset(FolderDataset):
     """A raw log's folder, which only a log that is made here is ever written to.
 
     Which files it holds and what is in them stands in the parameters (`log`).
-
-    ```yaml
-    raw_folder:
-      type: llm_ctr_pipeline.datasets.raw_folder.RawFolderDataset
-      path: data/01_raw/avazu_x4
-    ```
     """
 
     def save(self, data: RawSource) -> None:  # type: ignore[override]

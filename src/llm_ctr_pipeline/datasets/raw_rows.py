@@ -7,15 +7,7 @@ from llm_ctr_pipeline.datasets.engine import EngineDataset
 
 
 class RawRowsDataset(EngineDataset):
-    """A log's rows as they were read: Parquet files for each raw file, and a manifest.
-
-    ```yaml
-    raw_rows:
-      type: llm_ctr_pipeline.datasets.raw_rows.RawRowsDataset
-      filepath: data/02_intermediate/x4/raw_rows
-      connection: ${globals:engine}
-    ```
-    """
+    """A log's rows as they were read: Parquet files for each raw file, and a manifest."""
 
     def load(self) -> RawRows:
         """Name the rows; nothing is read yet."""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import JSONPreview
 from pydantic import ValidationError
 
@@ -12,7 +12,7 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.atomic import drafted
-from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
+from llm_ctr_pipeline.datasets.path import PathDataset
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
@@ -33,16 +33,8 @@ RECORDS: dict[str, type[Frozen]] = {
 }
 
 
-class RecordDataset(AbstractDataset[Frozen, Frozen]):
-    """A record in a JSON file, put in place as a whole, on this machine or on a store.
-
-    ```yaml
-    evaluation_report:
-      type: llm_ctr_pipeline.datasets.record.RecordDataset
-      record: evaluation
-      filepath: data/08_reporting/single_phase/evaluation_x4_test.json
-    ```
-    """
+class RecordDataset(PathDataset):
+    """A record in a JSON file, put in place as a whole, on this machine or on a store."""
 
     def __init__(
         self, filepath: str, record: str, *, metadata: dict[str, Any] | None = None
@@ -50,18 +42,17 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
         """Point to a file.
 
         Args:
-            filepath: Where it is or will be: a path, or an address on a store.
+            filepath: See `PathDataset`.
             record: What it holds, by its name in `RECORDS`.
-            metadata: For other tools; Kedro ignores it.
+            metadata: See `PathDataset`.
 
         Raises:
             DatasetError: There is no such record.
         """
         if record not in RECORDS:
             raise DatasetError(f"no record is called {record}: choose one of {', '.join(RECORDS)}")
-        self._filepath = place_of(filepath)
+        super().__init__(filepath, metadata=metadata)
         self._record = RECORDS[record]
-        self.metadata = metadata
 
     def load(self) -> Frozen:
         """Read the file and check it.
@@ -91,9 +82,3 @@ class RecordDataset(AbstractDataset[Frozen, Frozen]):
     def preview(self) -> JSONPreview:
         """What Kedro-Viz shows."""
         return JSONPreview(self._filepath.read_text(encoding="utf-8"))
-
-    def _exists(self) -> bool:
-        return is_whole(self._filepath)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "record": self._record.__name__}

@@ -7,13 +7,10 @@ from llm_ctr_pipeline.pipelines.download.nodes import download_raw_logs
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline that fetches raw logs."""
-    return Pipeline(
-        [
-            Node(
-                func=download_raw_logs,
-                inputs=["raw_data_folder", "params:download"],
-                outputs="downloaded_folders",
-                name="download_raw_logs",
-            ),
-        ]
+    download = Node(
+        download_raw_logs,
+        ["raw_data_folder", "params:download"],
+        "downloaded_folders",
+        name="download_raw_logs",
     )
+    return Pipeline([download])

@@ -12,53 +12,35 @@ from llm_ctr_pipeline.pipelines.preprocess.nodes import (
     summarise,
 )
 
+ENCODED = ["train_encoded@table", "valid_encoded@table", "test_encoded@table"]
+
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline that encodes the log described by `params:log`."""
-    return create_source() + create_fit() + create_encode()
-
-
-def create_source() -> Pipeline:
-    """Return what provides the raw log: written, where it is the generated one."""
-    return Pipeline(
-        [
-            Node(
-                func=provide_raw_log,
-                inputs=["params:raw", "params:generated_log"],
-                outputs="raw_folder",
-                name="provide_raw_log",
-            ),
-        ]
+    source = Node(
+        provide_raw_log,
+        ["params:raw", "params:generated_log"],
+        "raw_folder",
+        name="provide_raw_log",
     )
+    return Pipeline([source, create_fit(), create_encode()])
 
 
 def create_fit() -> Pipeline:
     """Return what leads from a raw log to its own vocabulary and feature map."""
+    checked = ["raw_log", "params:preprocess"]
     return Pipeline(
         [
             Node(
-                func=read_raw_log,
-                inputs=["raw_folder", "params:log", "params:raw"],
-                outputs="raw_rows",
+                read_raw_log,
+                ["raw_folder", "params:log", "params:raw"],
+                "raw_rows",
                 name="read_raw_log",
             ),
+            Node(check_raw_log, ["raw_rows", "params:preprocess"], "raw_log", name="check_raw_log"),
+            Node(fit_vocabulary, ["raw_rows", *checked], "vocabulary", name="fit_vocabulary"),
             Node(
-                func=check_raw_log,
-                inputs=["raw_rows", "params:preprocess"],
-                outputs="raw_log",
-                name="check_raw_log",
-            ),
-            Node(
-                func=fit_vocabulary,
-                inputs=["raw_rows", "raw_log", "params:preprocess"],
-                outputs="vocabulary",
-                name="fit_vocabulary",
-            ),
-            Node(
-                func=make_feature_map,
-                inputs=["vocabulary", "raw_log", "params:preprocess"],
-                outputs="feature_map",
-                name="make_feature_map",
+                make_feature_map, ["vocabulary", *checked], "feature_map", name="make_feature_map"
             ),
         ]
     )
@@ -69,22 +51,11 @@ def create_encode() -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=encode_splits,
-                inputs=["raw_rows", "raw_log", "vocabulary"],
-                outputs=["train_encoded@table", "valid_encoded@table", "test_encoded@table"],
+                encode_splits,
+                ["raw_rows", "raw_log", "vocabulary"],
+                ENCODED,
                 name="encode_splits",
             ),
-            Node(
-                func=summarise,
-                inputs=[
-                    "raw_log",
-                    "feature_map",
-                    "train_encoded@table",
-                    "valid_encoded@table",
-                    "test_encoded@table",
-                ],
-                outputs="summary",
-                name="summarise",
-            ),
+            Node(summarise, ["raw_log", "feature_map", *ENCODED], "summary", name="summarise"),
         ]
     )

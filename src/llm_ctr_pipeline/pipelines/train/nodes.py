@@ -4,7 +4,6 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 import mlflow
-import plotly.graph_objects as go
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
@@ -21,7 +20,6 @@ from llm_ctr_pipeline.models.settings import (
     LlmSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
-from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
@@ -149,8 +147,3 @@ def log_validation(run: StageRun, record: ValidationRecord) -> None:
         prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
         figures = record.model_dump(exclude={"step", "improved"})
         mlflow.log_metrics({prefix + name: value for name, value in figures.items()}, record.step)
-
-
-def draw_learning_curve(results: TrainingResults) -> go.Figure:
-    """Draw losses and validation AUC over the epochs of all stages."""
-    return learning_curve_figure(results)

@@ -3,16 +3,13 @@
 from kedro.pipeline import Node, Pipeline
 
 from llm_ctr_pipeline.pipelines.evaluate import create_test_pipeline
-from llm_ctr_pipeline.pipelines.train.nodes import draw_learning_curve, train_single_phase
+from llm_ctr_pipeline.pipelines.train.nodes import train_single_phase
+from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 
 # What training on the log alone reads of other pipelines.
 ENCODED_LOG = [
-    "train_encoded@rows",
-    "valid_encoded@rows",
-    "vocabulary",
-    "feature_map",
-    "raw_log",
-    "summary",
+    *("train_encoded@rows", "valid_encoded@rows"),
+    *("vocabulary", "feature_map", "raw_log", "summary"),
 ]
 # What every training is told.
 SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
@@ -21,9 +18,9 @@ SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
 def create_pipeline() -> Pipeline:
     """Return the main job: single-phase training and the test of its best checkpoint."""
     training = Node(
-        func=train_single_phase,
-        inputs=[*ENCODED_LOG, *SETTINGS, "params:llm"],
-        outputs=["best_model", "training_results"],
+        train_single_phase,
+        [*ENCODED_LOG, *SETTINGS, "params:llm"],
+        ["best_model", "training_results"],
         name="train_single_phase",
     )
     return create_path_pipeline("single_phase", training, ENCODED_LOG)
@@ -38,10 +35,7 @@ def create_path_pipeline(path: str, training: Node, inputs: list[str]) -> Pipeli
         inputs: What it reads of other pipelines.
     """
     learning_curve = Node(
-        func=draw_learning_curve,
-        inputs="training_results",
-        outputs="learning_curve",
-        name="draw_learning_curve",
+        learning_curve_figure, "training_results", "learning_curve", name="draw_learning_curve"
     )
     return Pipeline(
         [training, learning_curve, create_test_pipeline()],

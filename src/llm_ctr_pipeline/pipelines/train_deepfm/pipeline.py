@@ -9,9 +9,9 @@ from llm_ctr_pipeline.pipelines.train.pipeline import ENCODED_LOG, SETTINGS, cre
 def create_pipeline() -> Pipeline:
     """Return the baseline's training and the test of its best checkpoint."""
     training = Node(
-        func=train_deepfm,
-        inputs=[*ENCODED_LOG, *SETTINGS, "params:network"],
-        outputs=["best_model", "training_results"],
+        train_deepfm,
+        [*ENCODED_LOG, *SETTINGS, "params:network"],
+        ["best_model", "training_results"],
         name="train_deepfm",
     )
     return create_path_pipeline("deepfm", training, ENCODED_LOG)

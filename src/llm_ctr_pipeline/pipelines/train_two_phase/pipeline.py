@@ -7,17 +7,10 @@ from llm_ctr_pipeline.pipelines.train.pipeline import SETTINGS, create_path_pipe
 
 BASELINE_AND_ENCODED_LOGS = [
     "deepfm.best_model",
-    "x1.train_encoded@rows",
-    "x1.valid_encoded@rows",
-    "x1.summary",
-    "x2.train_encoded@rows",
-    "x2.valid_encoded@rows",
-    "x2.summary",
-    "train_encoded@rows",
-    "valid_encoded@rows",
-    "summary",
-    "joint.vocabulary",
-    "joint.feature_map",
+    *("x1.train_encoded@rows", "x1.valid_encoded@rows", "x1.summary"),
+    *("x2.train_encoded@rows", "x2.valid_encoded@rows", "x2.summary"),
+    *("train_encoded@rows", "valid_encoded@rows", "summary"),
+    *("joint.vocabulary", "joint.feature_map"),
 ]
 
 
@@ -29,9 +22,9 @@ def create_pipeline() -> Pipeline:
 def create_two_phases(path: str) -> Pipeline:
     """Return a path that trains in stages on three datasets, and its test."""
     training = Node(
-        func=train_two_phase,
-        inputs=[*BASELINE_AND_ENCODED_LOGS, *SETTINGS, "params:llm", "params:evaluation"],
-        outputs=["phase_1_model", "best_model", "training_results"],
+        train_two_phase,
+        [*BASELINE_AND_ENCODED_LOGS, *SETTINGS, "params:llm", "params:evaluation"],
+        ["phase_1_model", "best_model", "training_results"],
         name="train_two_phase",
     )
     return create_path_pipeline(path, training, BASELINE_AND_ENCODED_LOGS)

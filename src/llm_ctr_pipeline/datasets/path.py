@@ -1,0 +1,27 @@
+"""What is read and written by its path, on this machine or on a store."""
+
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
+
+
+class PathDataset(AbstractDataset[Any, Any]):
+    """A file or a folder that exists once it is whole."""
+
+    def __init__(self, filepath: str, *, metadata: dict[str, Any] | None = None) -> None:
+        """Point to a file or a folder.
+
+        Args:
+            filepath: Where it is or will be: a path, or an address such as `hdfs://HOST/PATH`.
+            metadata: For other tools; Kedro ignores it.
+        """
+        self._filepath = place_of(filepath)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return is_whole(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
