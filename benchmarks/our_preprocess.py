@@ -20,7 +20,7 @@ from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
-    open_raw_files,
+    describe_files,
     open_raw_rows,
     write_raw_rows,
 )
@@ -36,7 +36,7 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     connection = ibis.duckdb.connect(
         memory_limit=memory_limit, temp_directory=str(folder / "spilled")
     )
-    write_raw_rows(connection, open_raw_files(raw, schema), folder / "raw_rows")
+    write_raw_rows(connection, describe_files(raw, schema), folder / "raw_rows")
     rows = open_raw_rows(connection, folder / "raw_rows")
     checked = CheckedLog(rows, check_raw_log(rows, every_nth_row=1))
     splits = {split: checked.split(split) for split in SPLITS}

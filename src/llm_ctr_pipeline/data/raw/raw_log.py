@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,19 +23,6 @@ from llm_ctr_pipeline.data.raw.manifest import (
 from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
 from llm_ctr_pipeline.data.storage.store_path import Place, make_folder, place_of
-
-
-@dataclass(frozen=True)
-class RawFiles:
-    """A log's raw files, their first lines checked, their rows not read yet.
-
-    Attributes:
-        manifest: What they are, without fingerprints.
-        csv: The file of each split that has one.
-    """
-
-    manifest: RawManifest
-    csv: Mapping[str, CsvFile]
 
 
 @dataclass(frozen=True)
@@ -103,38 +89,33 @@ def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = Non
     return RawManifest(**dict(origin), log=log, folder=str(folder), files=files)
 
 
-def open_raw_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawFiles:
-    """Check the first lines of a log's files.
-
-    Args:
-        folder: The folder.
-        log: Its description.
-        origin: Where the files come from; by default a source named as the folder.
+def open_raw_files(folder: Place, log: LogSchema) -> dict[str, CsvFile]:
+    """Check the first line of each of a log's files, before the rows of one are read.
 
     Raises:
         RawLogError: If a file is missing or does not fit the description.
     """
-    csv = {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
-    return RawFiles(describe_files(folder, log, origin), csv)
+    return {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
 
 
-def write_raw_rows(connection: BaseBackend, files: RawFiles, folder: Place) -> None:
+def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: Place) -> None:
     """Read each file once and write its rows, and what they were read from.
 
     Args:
         connection: Ibis backend.
-        files: The files.
+        unread: The files, as `describe_files` returned them.
         folder: A folder that does not exist yet.
 
     Raises:
-        RawLogError: If a file is no CSV, or no UTF-8; the message says where.
+        RawLogError: If a file cannot be used; the message says where.
     """
+    opened = open_raw_files(place_of(unread.folder), unread.log)
     make_folder(folder)
     read = {}
-    for split, csv in files.csv.items():
+    for split, csv in opened.items():
         fingerprint = read_raw_file(connection, csv, folder / f"{split}.parquet")
-        read[split] = files.manifest.files[split].model_copy(update={"fingerprint": fingerprint})
-    manifest = files.manifest.model_copy(update={"files": read})
+        read[split] = unread.files[split].model_copy(update={"fingerprint": fingerprint})
+    manifest = unread.model_copy(update={"files": read})
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
