@@ -42,30 +42,32 @@ def encode_splits(
     """
     if any(split.connection.name != DUCKDB for split in splits.values()):
         return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
-    known = {
-        field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
-        for field, entries in entries_by_field(vocabulary).items()
-    }
     # The cells of all files at once: which of them are a split's need not be told.
     connection = next(iter(splits.values())).connection
     files = dict.fromkeys(split.source for split in splits.values())
     rows = ibis.union(*(read_parquet(connection, file) for file in files), distinct=False)
-    columns = _ids_by_column(rows, known, vocabulary, schema)
+    columns = _ids_by_column(rows, vocabulary, schema)
     return {name: _look_up(split, columns, schema) for name, split in splits.items()}
 
 
-def _ids_by_column(
-    rows: ir.Table, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
-) -> dict[str, CellIds]:
-    """The ids of a log's cells, by raw column; `known` are those of plain fields."""
+def _ids_by_column(rows: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> dict[str, CellIds]:
+    """The ids of a log's cells, by raw column."""
+    known = entries_by_field(vocabulary)
     columns = {}
     for column, fields in _by_column(schema).items():
-        if _is_plain(fields):
-            if fields[0].name in known:
-                columns[column] = known[fields[0].name]
-        else:
-            cells = _ids_of_cells(rows, vocabulary, column, fields, schema)
-            columns[column] = _cell_ids(cells, fields)
+        names = [field.name for field in fields]
+        if not _is_plain(fields):
+            found = _ids_of_cells(rows, vocabulary, column, fields, schema).to_pyarrow()
+            cells, *ids = found.combine_chunks().columns
+            by_field = {
+                name: of_field.fill_null(0).to_numpy()
+                for name, of_field in zip(names, ids, strict=True)
+            }
+            columns[column] = CellIds(cells.combine_chunks(), by_field)
+        elif names[0] in known:
+            entries = known[names[0]]
+            by_field = {names[0]: entries["id"].to_numpy()}
+            columns[column] = CellIds(entries["value"].combine_chunks(), by_field)
     return columns
 
 
@@ -141,40 +143,27 @@ def _ids_of_cells(
     schema: LogSchema,
 ) -> ir.Table:
     """The ids of all fields made of a raw column, for each of its cells that differ."""
+    known = {
+        field.name: vocabulary.filter(vocabulary["field"] == field.name).select(
+            **{_known(field.name): "value", _id(field.name): "id"}
+        )
+        for field in fields
+    }
     if _is_plain(fields):
-        known = vocabulary.filter(vocabulary["field"] == fields[0].name)
-        return known.select(**{_cell(column): known["value"], _id(fields[0].name): known["id"]})
+        return known[fields[0].name].rename({_cell(column): _known(fields[0].name)})
     # What is derived is derived from each raw value once, and looked up with one join.
     cells = raw.select(column).distinct()
-    cells = cells.select(
-        **{_cell(column): cells[column]},
-        **{_value(field.name): field_value(cells, field, schema) for field in fields},
-    )
     for field in fields:
-        known = vocabulary.filter(vocabulary["field"] == field.name)
-        known = known.select(**{_known(field.name): known["value"], _id(field.name): known["id"]})
-        cells = cells.left_join(known, cells[_value(field.name)] == known[_known(field.name)])
-    return cells.select(_cell(column), *(_id(field.name) for field in fields))
-
-
-def _cell_ids(ids_of_cells: ir.Table, fields: Sequence[FieldSource]) -> CellIds:
-    found = ids_of_cells.to_pyarrow().combine_chunks()
-    cells, *ids = found.columns
-    return CellIds(
-        cells.combine_chunks(),
-        {
-            field.name: of_field.fill_null(0).to_numpy()
-            for field, of_field in zip(fields, ids, strict=True)
-        },
+        ids = known[field.name]
+        value = field_value(cells, field, schema)
+        cells = cells.left_join(ids, value == ids[_known(field.name)])
+    return cells.select(
+        **{_cell(column): cells[column]}, **{_id(f.name): cells[_id(f.name)] for f in fields}
     )
 
 
 def _cell(column: str) -> str:
     return f"{column}__cell"
-
-
-def _value(field: str) -> str:
-    return f"{field}__value"
 
 
 def _known(field: str) -> str:
