@@ -129,21 +129,19 @@ class Splitting(Frozen):
     @property
     def files(self) -> dict[str, str]:
         """File names by split; always one for `train`."""
-        return {split: value for split, value in self._given.items() if isinstance(value, str)}
+        return {split: name for split in SPLITS if isinstance(name := getattr(self, split), str)}
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of the training file's rows that is held out, by split without a file."""
-        return {split: value for split, value in self._given.items() if isinstance(value, float)}
+        return {
+            split: share for split in SPLITS if isinstance(share := getattr(self, split), float)
+        }
 
     @property
     def time_column(self) -> str | None:
         """The column by which rows are held out; None for rows drawn at random."""
         return None if self.by == "random" else self.by
-
-    @property
-    def _given(self) -> dict[str, str | float]:
-        return dict(zip(SPLITS, (self.train, self.valid, self.test), strict=True))
 
 
 class LogSchema(Frozen):

@@ -62,15 +62,7 @@ class _Rule:
 
 
 def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
-    """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
-
-    Args:
-        connection: Ibis backend.
-        csv: The file, its first line checked.
-        target: The folder of Parquet files to make.
-
-    Returns:
-        SHA-256 of the file's bytes, in hexadecimal.
+    """Read a CSV file once, as `convert_csv` does, and say where it cannot be read.
 
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
@@ -90,13 +82,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
 
 
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, SplitCounts]:
-    """Check every row of every file, and that no two splits are one file.
-
-    Args:
-        files: The raw file of each split that has one, by the split's name.
-
-    Returns:
-        What each file holds, in the order given.
+    """Check every row of every split's file, and that no two splits are one file.
 
     Raises:
         RawLogError: If a file has no rows, a row has too few or too many cells, a value is

@@ -71,10 +71,7 @@ class RawSplit:
 def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
     """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
 
-    Args:
-        folder: The folder.
-        log: Its description.
-        origin: Where the files come from; by default a source named as the folder.
+    Without an origin the source is named as the folder.
 
     Returns:
         The manifest, without fingerprints and without files that are not there.
@@ -99,12 +96,7 @@ def open_raw_files(folder: Place, log: LogSchema) -> dict[str, CsvFile]:
 
 
 def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: Place) -> None:
-    """Read each file once and write its rows, and what they were read from.
-
-    Args:
-        connection: Ibis backend.
-        unread: The files, as `describe_files` returned them.
-        folder: A folder that does not exist yet.
+    """Read each file once and write its rows, and what they were read from, to a new folder.
 
     Raises:
         RawLogError: If a file cannot be used; the message says where.
@@ -126,11 +118,7 @@ def open_raw_rows(connection: BaseBackend, folder: Place) -> RawRows:
 
 
 def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
-    """Check every row of a log and count its splits.
-
-    Args:
-        rows: The log's rows.
-        every_nth_row: See `splits.sample`.
+    """Check every row of a log and count its splits, of a sample of the rows; see `sample`.
 
     Raises:
         RawLogError: If there is a fault; the message says where.
