@@ -1,11 +1,12 @@
 """From a split's raw rows to ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, count_rows
@@ -15,39 +16,41 @@ from llm_ctr_pipeline.data.log.schema import (
     CATEGORICAL,
     LABEL,
     ROW,
+    SPLITS,
     FieldSource,
     LogSchema,
 )
-from llm_ctr_pipeline.data.raw.raw_log import RawSplit
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawSplit
 from llm_ctr_pipeline.data.raw.splits import IN_SPLIT, in_split
-from llm_ctr_pipeline.data.storage.engine import DUCKDB, read_parquet, threads_of, write_parquet
+from llm_ctr_pipeline.data.storage.engine import DUCKDB, threads_of, write_parquet
 from llm_ctr_pipeline.data.storage.store_path import Place
 
 # Rows to be written: a table of the engine, or rows that are looked up meanwhile.
 Encoded: TypeAlias = ir.Table | LookUp
 
 
-def encode_splits(
-    splits: Mapping[str, RawSplit], vocabulary: ir.Table, schema: LogSchema
-) -> dict[str, Encoded]:
+def encode_splits(checked: CheckedLog, vocabulary: ir.Table) -> dict[str, Encoded]:
     """Replace every value by its id in the field's vocabulary, or 0 where it has none.
 
     Args:
-        splits: The checked rows of each split.
+        checked: The log.
         vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
-        schema: The log's description.
 
     Returns:
         By split, what `encode` returns; with DuckDB rows that are encoded while they are written.
     """
-    if any(split.connection.name != DUCKDB for split in splits.values()):
+    connection, schema = checked.rows.connection, checked.raw_log.log
+    splits = {name: checked.split(name) for name in SPLITS}
+    if connection.name != DUCKDB:
         return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
     # The cells of all files at once: which of them are a split's need not be told.
-    connection = next(iter(splits.values())).connection
-    files = dict.fromkeys(split.source for split in splits.values())
-    rows = ibis.union(*(read_parquet(connection, file) for file in files), distinct=False)
+    rows = ibis.union(*checked.tables.values(), distinct=False)
     columns = _ids_by_column(rows, vocabulary, schema)
-    return {name: _look_up(split, columns, schema) for name, split in splits.items()}
+    threads = threads_of(connection)
+    return {
+        name: LookUp(split.source, _chosen(split), columns, schema, threads)
+        for name, split in splits.items()
+    }
 
 
 def _ids_by_column(rows: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> dict[str, CellIds]:
@@ -71,17 +74,16 @@ def _ids_by_column(rows: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> d
     return columns
 
 
-def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema) -> LookUp:
-    chosen = None
-    if split.is_part:
-        chosen = np.zeros(count_rows(split.source), dtype=np.bool_)
-        is_in = in_split(split.marked)
-        marked = split.marked.select(
-            ROW, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
-        )
-        for batch in marked.to_pyarrow_batches():
-            chosen[batch[ROW].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
-    return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
+def _chosen(split: RawSplit) -> npt.NDArray[np.bool_] | None:
+    """Which rows of its file are a split's; None for all."""
+    if not split.is_part:
+        return None
+    chosen = np.zeros(count_rows(split.source), dtype=np.bool_)
+    is_in = in_split(split.marked)
+    marked = split.marked.select(ROW, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in})
+    for batch in marked.to_pyarrow_batches():
+        chosen[batch[ROW].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
+    return chosen
 
 
 def write_encoded(connection: BaseBackend, rows: Encoded, path: Place) -> None:

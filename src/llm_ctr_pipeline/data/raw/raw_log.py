@@ -58,14 +58,12 @@ class RawSplit:
         marked: What `mark_split` made of the rows of the file, to count in; a view too.
         source: Where the file's rows are, in Parquet.
         is_part: Whether there are others.
-        connection: Ibis backend.
     """
 
     table: ir.Table
     marked: ir.Table
     source: Place
     is_part: bool
-    connection: BaseBackend
 
 
 def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
@@ -169,22 +167,23 @@ class CheckedLog:
 
     def split(self, name: str) -> RawSplit:
         """The raw rows of a split."""
-        source = self._source(name)
-        marked = self.marked(name)
-        is_part = marked is not self._tables[source]
+        source, marked = self._source(name), self.marked(name)
+        is_part = marked is not self.tables[source]
         if is_part:
             marked = named(self.rows.connection, marked)
-        chosen = rows_in_split(marked)
-        table = marked if chosen is marked else named(self.rows.connection, chosen)
-        return RawSplit(table, marked, self.rows.place(source), is_part, self.rows.connection)
+        table = rows_in_split(marked)
+        if table is not marked:
+            table = named(self.rows.connection, table)
+        return RawSplit(table, marked, self.rows.place(source), is_part)
 
     def marked(self, name: str) -> ir.Table:
         """The rows of the file that a split is made of, those of the split marked."""
-        table = sample(self._tables[self._source(name)], self.raw_log.every_nth_row)
+        table = sample(self.tables[self._source(name)], self.raw_log.every_nth_row)
         return mark_split(table, name, self.raw_log.log, self.raw_log.cuts)
 
     @cached_property
-    def _tables(self) -> dict[str, ir.Table]:
+    def tables(self) -> dict[str, ir.Table]:
+        """The rows of each file, by the split whose own it is."""
         return {split: self.rows.table(split) for split in self.rows.manifest.files}
 
     def _source(self, split: str) -> str:

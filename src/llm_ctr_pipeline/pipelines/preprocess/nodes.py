@@ -12,7 +12,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.features.split_summary import summarise_split
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.data.features.vocabulary import part_of
-from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.manifest import RawLog, RawManifest
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows, describe_files, open_raw_files
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
@@ -63,9 +63,8 @@ def encode_splits(
     raw_rows: RawRows, raw_log: RawLog, vocabulary: ir.Table
 ) -> tuple[Encoded, Encoded, Encoded]:
     """Replace all values by their ids, in this log's part of the vocabulary: train, valid, test."""
-    checked, log = CheckedLog(raw_rows, raw_log), raw_log.log
-    raw = {split: checked.split(split) for split in SPLITS}
-    encoded = encode(raw, part_of(vocabulary, log.dataset), log)
+    checked = CheckedLog(raw_rows, raw_log)
+    encoded = encode(checked, part_of(vocabulary, raw_log.log.dataset))
     return encoded["train"], encoded["valid"], encoded["test"]
 
 
