@@ -16,11 +16,11 @@ from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
 from llm_ctr_pipeline.data.features.encode import encode_splits, write_encoded
 from llm_ctr_pipeline.data.features.feature_map import FitSource
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
-from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
-    open_raw_files,
+    describe_files,
     open_raw_rows,
     write_raw_rows,
 )
@@ -36,16 +36,17 @@ def main(raw: Path, folder: Path, min_count: int, memory_limit: str) -> None:
     connection = ibis.duckdb.connect(
         memory_limit=memory_limit, temp_directory=str(folder / "spilled")
     )
-    write_raw_rows(connection, open_raw_files(raw, schema), folder / "raw_rows")
+    write_raw_rows(connection, describe_files(raw, schema), folder / "raw_rows")
     rows = open_raw_rows(connection, folder / "raw_rows")
     checked = CheckedLog(rows, check_raw_log(rows, every_nth_row=1))
-    splits = {split: checked.split(split) for split in SPLITS}
     path = folder / "vocabulary.parquet"
-    write_parquet(connection, fit_vocabulary(splits["train"].marked, schema, min_count), path)
+    write_parquet(
+        connection, fit_vocabulary(checked.split("train").marked, schema, min_count), path
+    )
     vocabulary = connection.read_parquet(path)
     fit_on = FitSource(source=raw.name, **dict(checked.raw_log.splits["train"]))
     build_feature_map(vocabulary, "x4", schema.names, min_count, fit_on)
-    for name, encoded in encode_splits(splits, vocabulary, schema).items():
+    for name, encoded in encode_splits(checked, vocabulary).items():
         write_encoded(connection, encoded, folder / f"{name}.parquet")
 
 

@@ -14,7 +14,7 @@ from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
-    open_raw_files,
+    describe_files,
     open_raw_rows,
     write_raw_rows,
 )
@@ -42,7 +42,7 @@ def checked_log(
     connection: BaseBackend, folder: Path, log: LogSchema, rows: Path, every_nth_row: int = 1
 ) -> CheckedLog:
     """Read and check the log in a folder."""
-    write_raw_rows(connection, open_raw_files(folder, log), rows)
+    write_raw_rows(connection, describe_files(folder, log), rows)
     raw_rows = open_raw_rows(connection, rows)
     return CheckedLog(raw_rows, check_raw_log(raw_rows, every_nth_row))
 

@@ -1,7 +1,7 @@
 """A raw log's rows in Parquet."""
 
-from llm_ctr_pipeline.data.raw.manifest import MANIFEST
-from llm_ctr_pipeline.data.raw.raw_log import RawFiles, RawRows, open_raw_rows, write_raw_rows
+from llm_ctr_pipeline.data.raw.manifest import MANIFEST, RawManifest
+from llm_ctr_pipeline.data.raw.raw_log import RawRows, open_raw_rows, write_raw_rows
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
@@ -16,11 +16,11 @@ class RawRowsDataset(EngineDataset):
     def _exists(self) -> bool:
         return super()._exists() and (self._filepath / MANIFEST).is_file()
 
-    def save(self, data: RawFiles) -> None:
+    def save(self, data: RawManifest) -> None:
         """Read the raw files, and put all their rows in place at once.
 
         Raises:
-            RawLogError: If a file is no CSV, or no UTF-8; nothing is written then.
+            RawLogError: If a file cannot be used; nothing is written then.
         """
         with drafted(self._filepath) as draft:
             write_raw_rows(self.connection, data, draft)

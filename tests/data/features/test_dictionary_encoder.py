@@ -14,7 +14,7 @@ from llm_ctr_pipeline.data.features.encode import Encoded, encode, encode_splits
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary
 from llm_ctr_pipeline.data.log.schema import SPLITS, FieldSource, LogSchema, TimeColumn
 from llm_ctr_pipeline.data.raw import csv_blocks
-from llm_ctr_pipeline.data.raw.raw_log import RawSplit
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog
 from tests.data.logs import changed, checked_log, splitting
 
 LOG = LogSchema(
@@ -50,11 +50,10 @@ def write_raw(folder: Path, rows: int) -> None:
         (folder / f"{split}.csv").write_text("id,click,hour,site,ip,age\n" + "".join(lines))
 
 
-def splits_of(
+def check(
     tmp_path: Path, connection: Backend, schema: LogSchema, every_nth_row: int = 1
-) -> dict[str, RawSplit]:
-    checked = checked_log(connection, tmp_path, schema, tmp_path / "rows", every_nth_row)
-    return {split: checked.split(split) for split in SPLITS}
+) -> CheckedLog:
+    return checked_log(connection, tmp_path, schema, tmp_path / "rows", every_nth_row)
 
 
 def written(connection: Backend, encoded: Encoded, path: Path) -> pa.Table:
@@ -85,15 +84,15 @@ def test_looked_up_ids_are_the_joined_ones(
     monkeypatch.setattr(csv_blocks, "_BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(dictionary_encoder, "_BLOCKS_AT_ONCE", 5)
     write_raw(tmp_path, 400)
-    splits = splits_of(tmp_path, connection, schema, every_nth_row)
-    vocabulary = fit_vocabulary(splits["train"].marked, schema, min_count=2)
+    checked = check(tmp_path, connection, schema, every_nth_row)
+    vocabulary = fit_vocabulary(checked.split("train").marked, schema, min_count=2)
     vocabulary = connection.create_table("vocabulary", vocabulary)
     rows = 0
-    encoded = encode_splits(splits, vocabulary, schema)
-    for name, split in splits.items():
+    encoded = encode_splits(checked, vocabulary)
+    for name in SPLITS:
         found = written(connection, encoded[name], tmp_path / f"{name}.parquet")
         assert (tmp_path / f"{name}.parquet").is_dir() == (block_bytes == 300)
-        expected = encode(split.table, vocabulary, schema).to_pyarrow()
+        expected = encode(checked.split(name).table, vocabulary, schema).to_pyarrow()
         assert found.schema.names == ["row", "label", *schema.names]
         assert found.to_pydict() == expected.to_pydict()
         assert found.schema.types == expected.schema.types
@@ -107,11 +106,11 @@ def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Back
     """To look them up for each split would reckon each row's split anew, for each column."""
     schema = changed(LOG, splits=HELD_OUT)
     write_raw(tmp_path, 400)
-    splits = splits_of(tmp_path, connection, schema)
-    vocabulary = fit_vocabulary(splits["train"].marked, schema, min_count=2)
+    checked = check(tmp_path, connection, schema)
+    vocabulary = fit_vocabulary(checked.split("train").marked, schema, min_count=2)
     train, valid, test = (
         found.columns
-        for found in encode_splits(splits, vocabulary, schema).values()
+        for found in encode_splits(checked, vocabulary).values()
         if isinstance(found, LookUp)
     )
     assert train is valid is test
@@ -120,8 +119,8 @@ def test_splits_of_one_file_share_the_cells_ids(tmp_path: Path, connection: Back
 
 def test_a_split_without_any_known_value_is_all_zeros(tmp_path: Path, connection: Backend) -> None:
     write_raw(tmp_path, 50)
-    splits = splits_of(tmp_path, connection, LOG)
-    vocabulary = fit_vocabulary(splits["train"].marked, LOG, min_count=1000)
-    encoded = encode_splits(splits, vocabulary, LOG)["test"]
+    checked = check(tmp_path, connection, LOG)
+    vocabulary = fit_vocabulary(checked.split("train").marked, LOG, min_count=1000)
+    encoded = encode_splits(checked, vocabulary)["test"]
     found = written(connection, encoded, tmp_path / "test.parquet")
     assert [set(found[name].to_pylist()) for name in LOG.names] == [{0}] * len(LOG.names)

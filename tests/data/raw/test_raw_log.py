@@ -14,7 +14,6 @@ from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
     describe_files,
-    open_raw_files,
     open_raw_rows,
     write_raw_rows,
 )
@@ -61,7 +60,7 @@ def test_files_are_described_without_being_read(folder: Path) -> None:
 
 
 def test_rows_are_of_files_that_did_not_change(connection: Backend, folder: Path) -> None:
-    write_raw_rows(connection, open_raw_files(folder, LOG), folder.with_name("rows"))
+    write_raw_rows(connection, describe_files(folder, LOG), folder.with_name("rows"))
     written = open_raw_rows(connection, folder.with_name("rows")).manifest
     assert written.files["test"].fingerprint == (
         hashlib.sha256((folder / "test.csv").read_bytes()).hexdigest()
@@ -108,7 +107,7 @@ def test_rows_that_were_read_again_since_the_check_are_refused(
     checked = check(connection, folder)
     (folder / "valid.csv").write_text("label,site\n0,other\n1,rows\n")
     again = folder.with_name("read_again")
-    write_raw_rows(connection, open_raw_files(folder, LOG), again)
+    write_raw_rows(connection, describe_files(folder, LOG), again)
     rows = open_raw_rows(connection, again)
     with pytest.raises(RawLogError, match="read_again holds other rows than those that were check"):
         CheckedLog(rows, checked.raw_log)

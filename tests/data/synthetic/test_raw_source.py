@@ -11,7 +11,7 @@ from llm_ctr_pipeline.data.raw.manifest import LogOrigin
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
-    open_raw_files,
+    describe_files,
     open_raw_rows,
     write_raw_rows,
 )
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def checked(connection: Backend, folder: Path, log: LogSchema) -> CheckedLog:
     """Read and check the log in a folder, which comes from wherever its manifest says."""
     rows = folder.with_name("rows")
-    write_raw_rows(connection, open_raw_files(folder, log, origin_of(folder)), rows)
+    write_raw_rows(connection, describe_files(folder, log, origin_of(folder)), rows)
     raw_rows = open_raw_rows(connection, rows)
     return CheckedLog(raw_rows, check_raw_log(raw_rows, 1))
 

@@ -17,22 +17,13 @@ _BATCH_ROWS = 100_000
 def build_feature_map(
     vocabulary: ir.Table, dataset: str, fields: tuple[str, ...], min_count: int, fit_on: FitSource
 ) -> FeatureMap:
-    """Count each field's ids and take the fingerprint of the vocabulary.
-
-    Args:
-        vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
-        dataset: Short name of the log.
-        fields: The fields in order.
-        min_count: What the vocabulary was fit with.
-        fit_on: The data that it was fit on.
-    """
+    """Count each field's ids and take the fingerprint of a vocabulary of `fit_vocabulary`'s."""
     digest = hashlib.sha256(f"min_count {min_count}\n".encode())
     known = _digest_fields(vocabulary, fields, digest)
-    # One more for id 0, "unknown".
-    sized = tuple(Field(name=name, size=known[name] + 1) for name in fields)
     return FeatureMap(
         dataset=dataset,
-        fields=sized,
+        # One more for id 0, "unknown".
+        fields=tuple(Field(name=name, size=known[name] + 1) for name in fields),
         min_count=min_count,
         fit_on=fit_on,
         fingerprint=digest.hexdigest(),
@@ -42,10 +33,10 @@ def build_feature_map(
 def build_joint_map(
     vocabulary: ir.Table, first: FeatureMap, others: Sequence[FeatureMap]
 ) -> FeatureMap:
-    """Describe a joint vocabulary, and the maps that it joins.
+    """Describe a vocabulary of `join_vocabularies`'s, and the maps that it joins.
 
     Args:
-        vocabulary: `dataset`, `field`, `value`, `count`, `id`, as `join_vocabularies` returns it.
+        vocabulary: The joint vocabulary.
         first: The map of the log that keeps its ids.
         others: Those of the other logs, in the order of `vocabulary`.
     """

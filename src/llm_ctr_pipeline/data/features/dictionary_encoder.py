@@ -64,21 +64,14 @@ class _Block:
     first: int
     rows: int
 
-    def read(
-        self, columns: Sequence[str], rows: int | None = None
-    ) -> dict[str, pa.DictionaryArray]:
-        """Read some columns: all rows, or so many of the first; dictionaries as a whole."""
+    def read(self, columns: Sequence[str], rows: int) -> pa.RecordBatch:
+        """Read some columns of so many of the first rows; dictionaries as a whole."""
         options = {"metadata": self.metadata, "read_dictionary": [*columns]}
         with parquet_file(self.file, **options) as file:
-            batch = next(
-                file.iter_batches(
-                    batch_size=rows or max(1, self.rows),
-                    row_groups=[self.number],
-                    columns=[*columns],
-                    use_threads=False,
-                )
+            batches = file.iter_batches(
+                max(1, rows), row_groups=[self.number], columns=[*columns], use_threads=False
             )
-        return {name: batch[name] for name in columns}
+            return next(batches)
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ class LookUp:
 
     def _cells_of(self, block: _Block) -> dict[str, pa.Array]:
         found = block.read([*self.columns], rows=1)
-        return {name: cells.dictionary for name, cells in found.items()}
+        return {name: found[name].dictionary for name in self.columns}
 
     def _ids_of_cells(self, piece: tuple[str, list[pa.Array]]) -> list[BlockIds]:
         column, cells = piece
@@ -177,7 +170,7 @@ class LookUp:
     def _encode(
         self, block: _Block, ids: Mapping[str, BlockIds], schema: pa.Schema
     ) -> pa.RecordBatch:
-        rows = block.read([self.schema.label, *self.columns])
+        rows = block.read([self.schema.label, *self.columns], block.rows)
         label = rows[self.schema.label]
         encoded = {
             ROW: np.arange(block.first, block.first + block.rows),

@@ -1,11 +1,12 @@
 """From a split's raw rows to ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, count_rows
@@ -15,71 +16,74 @@ from llm_ctr_pipeline.data.log.schema import (
     CATEGORICAL,
     LABEL,
     ROW,
+    SPLITS,
     FieldSource,
     LogSchema,
 )
-from llm_ctr_pipeline.data.raw.raw_log import RawSplit
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawSplit
 from llm_ctr_pipeline.data.raw.splits import IN_SPLIT, in_split
-from llm_ctr_pipeline.data.storage.engine import DUCKDB, read_parquet, threads_of, write_parquet
+from llm_ctr_pipeline.data.storage.engine import DUCKDB, threads_of, write_parquet
 from llm_ctr_pipeline.data.storage.store_path import Place
 
 # Rows to be written: a table of the engine, or rows that are looked up meanwhile.
 Encoded: TypeAlias = ir.Table | LookUp
 
 
-def encode_splits(
-    splits: Mapping[str, RawSplit], vocabulary: ir.Table, schema: LogSchema
-) -> dict[str, Encoded]:
+def encode_splits(checked: CheckedLog, vocabulary: ir.Table) -> dict[str, Encoded]:
     """Replace every value by its id in the field's vocabulary, or 0 where it has none.
 
     Args:
-        splits: The checked rows of each split.
+        checked: The log.
         vocabulary: `field`, `value`, `count`, `id`, as `fit_vocabulary` returns it.
-        schema: The log's description.
 
     Returns:
         By split, what `encode` returns; with DuckDB rows that are encoded while they are written.
     """
-    if any(split.connection.name != DUCKDB for split in splits.values()):
+    connection, schema = checked.rows.connection, checked.raw_log.log
+    splits = {name: checked.split(name) for name in SPLITS}
+    if connection.name != DUCKDB:
         return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
-    known = {
-        field: CellIds(entries["value"].combine_chunks(), {field: entries["id"].to_numpy()})
-        for field, entries in entries_by_field(vocabulary).items()
-    }
     # The cells of all files at once: which of them are a split's need not be told.
-    connection = next(iter(splits.values())).connection
-    files = dict.fromkeys(split.source for split in splits.values())
-    rows = ibis.union(*(read_parquet(connection, file) for file in files), distinct=False)
-    columns = _ids_by_column(rows, known, vocabulary, schema)
-    return {name: _look_up(split, columns, schema) for name, split in splits.items()}
+    rows = ibis.union(*checked.tables.values(), distinct=False)
+    columns = _ids_by_column(rows, vocabulary, schema)
+    threads = threads_of(connection)
+    return {
+        name: LookUp(split.source, _chosen(split), columns, schema, threads)
+        for name, split in splits.items()
+    }
 
 
-def _ids_by_column(
-    rows: ir.Table, known: Mapping[str, CellIds], vocabulary: ir.Table, schema: LogSchema
-) -> dict[str, CellIds]:
-    """The ids of a log's cells, by raw column; `known` are those of plain fields."""
+def _ids_by_column(rows: ir.Table, vocabulary: ir.Table, schema: LogSchema) -> dict[str, CellIds]:
+    """The ids of a log's cells, by raw column."""
+    known = entries_by_field(vocabulary)
     columns = {}
     for column, fields in _by_column(schema).items():
-        if _is_plain(fields):
-            if fields[0].name in known:
-                columns[column] = known[fields[0].name]
-        else:
-            cells = _ids_of_cells(rows, vocabulary, column, fields, schema)
-            columns[column] = _cell_ids(cells, fields)
+        names = [field.name for field in fields]
+        if not _is_plain(fields):
+            found = _ids_of_cells(rows, vocabulary, column, fields, schema).to_pyarrow()
+            cells, *ids = found.combine_chunks().columns
+            by_field = {
+                name: of_field.fill_null(0).to_numpy()
+                for name, of_field in zip(names, ids, strict=True)
+            }
+            columns[column] = CellIds(cells.combine_chunks(), by_field)
+        elif names[0] in known:
+            entries = known[names[0]]
+            by_field = {names[0]: entries["id"].to_numpy()}
+            columns[column] = CellIds(entries["value"].combine_chunks(), by_field)
     return columns
 
 
-def _look_up(split: RawSplit, columns: Mapping[str, CellIds], schema: LogSchema) -> LookUp:
-    chosen = None
-    if split.is_part:
-        chosen = np.zeros(count_rows(split.source), dtype=np.bool_)
-        is_in = in_split(split.marked)
-        marked = split.marked.select(
-            ROW, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in}
-        )
-        for batch in marked.to_pyarrow_batches():
-            chosen[batch[ROW].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
-    return LookUp(split.source, chosen, columns, schema, threads_of(split.connection))
+def _chosen(split: RawSplit) -> npt.NDArray[np.bool_] | None:
+    """Which rows of its file are a split's; None for all."""
+    if not split.is_part:
+        return None
+    chosen = np.zeros(count_rows(split.source), dtype=np.bool_)
+    is_in = in_split(split.marked)
+    marked = split.marked.select(ROW, **{IN_SPLIT: ibis.literal(True) if is_in is None else is_in})
+    for batch in marked.to_pyarrow_batches():
+        chosen[batch[ROW].to_numpy()] = batch[IN_SPLIT].to_numpy(zero_copy_only=False)
+    return chosen
 
 
 def write_encoded(connection: BaseBackend, rows: Encoded, path: Place) -> None:
@@ -141,40 +145,27 @@ def _ids_of_cells(
     schema: LogSchema,
 ) -> ir.Table:
     """The ids of all fields made of a raw column, for each of its cells that differ."""
+    known = {
+        field.name: vocabulary.filter(vocabulary["field"] == field.name).select(
+            **{_known(field.name): "value", _id(field.name): "id"}
+        )
+        for field in fields
+    }
     if _is_plain(fields):
-        known = vocabulary.filter(vocabulary["field"] == fields[0].name)
-        return known.select(**{_cell(column): known["value"], _id(fields[0].name): known["id"]})
+        return known[fields[0].name].rename({_cell(column): _known(fields[0].name)})
     # What is derived is derived from each raw value once, and looked up with one join.
     cells = raw.select(column).distinct()
-    cells = cells.select(
-        **{_cell(column): cells[column]},
-        **{_value(field.name): field_value(cells, field, schema) for field in fields},
-    )
     for field in fields:
-        known = vocabulary.filter(vocabulary["field"] == field.name)
-        known = known.select(**{_known(field.name): known["value"], _id(field.name): known["id"]})
-        cells = cells.left_join(known, cells[_value(field.name)] == known[_known(field.name)])
-    return cells.select(_cell(column), *(_id(field.name) for field in fields))
-
-
-def _cell_ids(ids_of_cells: ir.Table, fields: Sequence[FieldSource]) -> CellIds:
-    found = ids_of_cells.to_pyarrow().combine_chunks()
-    cells, *ids = found.columns
-    return CellIds(
-        cells.combine_chunks(),
-        {
-            field.name: of_field.fill_null(0).to_numpy()
-            for field, of_field in zip(fields, ids, strict=True)
-        },
+        ids = known[field.name]
+        value = field_value(cells, field, schema)
+        cells = cells.left_join(ids, value == ids[_known(field.name)])
+    return cells.select(
+        **{_cell(column): cells[column]}, **{_id(f.name): cells[_id(f.name)] for f in fields}
     )
 
 
 def _cell(column: str) -> str:
     return f"{column}__cell"
-
-
-def _value(field: str) -> str:
-    return f"{field}__value"
 
 
 def _known(field: str) -> str:

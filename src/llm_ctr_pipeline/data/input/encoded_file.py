@@ -52,16 +52,11 @@ class EncodedFile:
 
     path: Place
 
-    @property
-    def parts(self) -> list[Place]:
-        """The Parquet files in order."""
-        return parts_of(self.path)
-
     @cached_property
-    def row_groups(self) -> tuple["RowGroup", ...]:
+    def row_groups(self) -> tuple[RowGroup, ...]:
         """All row groups in order; looked up once."""
         groups = []
-        for part in self.parts:
+        for part in parts_of(self.path):
             with parquet_file(part) as file:
                 groups += [
                     RowGroup(part, index, file.metadata.row_group(index).num_rows)
@@ -73,11 +68,7 @@ class EncodedFile:
         return sum(group.rows for group in self.row_groups)
 
     def read(self, fields: Sequence[str]) -> EncodedSplit:
-        """Read the split into memory, in its rows' order.
-
-        Args:
-            fields: The fields in order.
-        """
+        """Read the split into memory, in its rows' order; fields in the order given."""
         rows = len(self)
         ids_NF = np.empty((rows, len(fields)), dtype=np.int32)
         labels_N = np.empty(rows, dtype=np.float32)
@@ -111,7 +102,7 @@ class EncodedFile:
         return StreamedSplit(self, tuple(fields), buffer_rows)
 
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        for part in self.parts:
+        for part in parts_of(self.path):
             with parquet_file(part) as file:
                 yield from file.iter_batches(columns=columns)
 
@@ -181,12 +172,12 @@ class StreamedSplit:
             yield coming.result()
 
     def _read(self, groups: list[RowGroup]) -> EncodedSplit:
-        return _joined(*(self._read_group(group) for group in groups))
-
-    def _read_group(self, group: RowGroup) -> EncodedSplit:
-        with parquet_file(group.part) as file:
-            table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
-        return EncodedSplit.from_arrow(table, self.fields)
+        pieces = []
+        for group in groups:
+            with parquet_file(group.part) as file:
+                table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
+            pieces.append(EncodedSplit.from_arrow(table, self.fields))
+        return _joined(*pieces)
 
 
 def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSummary) -> None:

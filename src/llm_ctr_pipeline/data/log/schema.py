@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -129,21 +129,19 @@ class Splitting(Frozen):
     @property
     def files(self) -> dict[str, str]:
         """File names by split; always one for `train`."""
-        return {split: value for split, value in self._given.items() if isinstance(value, str)}
+        return {split: name for split in SPLITS if isinstance(name := getattr(self, split), str)}
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of the training file's rows that is held out, by split without a file."""
-        return {split: value for split, value in self._given.items() if isinstance(value, float)}
+        return {
+            split: share for split in SPLITS if isinstance(share := getattr(self, split), float)
+        }
 
     @property
     def time_column(self) -> str | None:
         """The column by which rows are held out; None for rows drawn at random."""
         return None if self.by == "random" else self.by
-
-    @property
-    def _given(self) -> dict[str, str | float]:
-        return dict(zip(SPLITS, (self.train, self.valid, self.test), strict=True))
 
 
 class LogSchema(Frozen):
@@ -186,9 +184,7 @@ class LogSchema(Frozen):
     @property
     def raw_columns(self) -> tuple[str, ...]:
         """Every column of the raw files; in their order where there is no header line."""
-        if self.columns is not None:
-            return self.columns
-        return _used_columns(self)
+        return _used_columns(self) if self.columns is None else self.columns
 
     def time_of(self, column: str) -> TimeColumn | None:
         """The time that a column holds, if it does."""
@@ -212,12 +208,16 @@ def _described_columns(schema: LogSchema) -> tuple[str, ...]:
     return (*(time.column for time in schema.times), *(code.column for code in schema.codes))
 
 
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that come more than once."""
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
 def _check_names(schema: LogSchema) -> None:
     if not schema.fields:
         raise ValueError("no fields are given: at least one is needed")
-    repeated = [name for name, times in Counter(schema.names).items() if times > 1]
-    if repeated:
-        raise ValueError(f"the field {repeated[0]!r} is given twice")
+    for name in repeated(schema.names):
+        raise ValueError(f"the field {name!r} is given twice")
     _check_case("fields", schema.names)
     for name in schema.names:
         if not _FIELD_NAME.fullmatch(name) or name.lower() in _RESERVED:
@@ -239,34 +239,32 @@ def _check_case(what: str, names: tuple[str, ...]) -> None:
 
 def _check_columns(schema: LogSchema) -> None:
     of_fields = {field.column for field in schema.fields}
-    both = [name for name in schema.ignored if name == schema.label or name in of_fields]
-    if both:
-        raise ValueError(f"the column {both[0]!r} is both ignored and used")
+    for name in schema.ignored:
+        if name == schema.label or name in of_fields:
+            raise ValueError(f"the column {name!r} is both ignored and used")
     if schema.label in of_fields:
         raise ValueError(f"the label's column {schema.label!r} cannot be a field")
-    described = Counter(_described_columns(schema))
-    for name, times in described.items():
-        if times > 1:
-            raise ValueError(f"the column {name!r} is described twice, as a time or as codes")
+    for name in repeated(_described_columns(schema)):
+        raise ValueError(f"the column {name!r} is described twice, as a time or as codes")
     _check_case("columns", schema.raw_columns)
-    kept = set(schema.raw_columns) - set(schema.ignored)
-    taken = next((name for name in kept if name.lower() == ROW), None)
-    if taken is not None:
-        raise ValueError(
-            f"the column {taken!r} cannot be used: rows are numbered under this name; rename it"
-        )
-    if schema.columns is None:
-        return
-    if len(set(schema.columns)) < len(schema.columns):
-        name = Counter(schema.columns).most_common(1)[0][0]
+    for name in schema.raw_columns:
+        if name.lower() == ROW and name not in schema.ignored:
+            raise ValueError(
+                f"the column {name!r} cannot be used: rows are numbered under this name; rename it"
+            )
+    if schema.columns is not None:
+        _check_listed(schema.columns, _used_columns(schema))
+
+
+def _check_listed(columns: tuple[str, ...], used: tuple[str, ...]) -> None:
+    for name in repeated(columns):
         raise ValueError(f"columns names {name!r} twice")
-    used = _used_columns(schema)
-    unknown = [name for name in used if name not in schema.columns]
-    unused = [name for name in schema.columns if name not in used]
-    if unknown:
-        raise ValueError(f"the column {unknown[0]!r} is used, but columns does not name it")
-    if unused:
-        raise ValueError(f"columns names {unused[0]!r}, which is neither used nor ignored")
+    for name in used:
+        if name not in columns:
+            raise ValueError(f"the column {name!r} is used, but columns does not name it")
+    for name in columns:
+        if name not in used:
+            raise ValueError(f"columns names {name!r}, which is neither used nor ignored")
 
 
 def _check_source(schema: LogSchema, field: FieldSource) -> None:

@@ -62,15 +62,7 @@ class _Rule:
 
 
 def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
-    """Read a CSV file once: its columns to Parquet, its bytes for the fingerprint.
-
-    Args:
-        connection: Ibis backend.
-        csv: The file, its first line checked.
-        target: The folder of Parquet files to make.
-
-    Returns:
-        SHA-256 of the file's bytes, in hexadecimal.
+    """Read a CSV file once, as `convert_csv` does, and say where it cannot be read.
 
     Raises:
         RawLogError: If a row has too few or too many cells, or the text is no CSV or not UTF-8.
@@ -90,13 +82,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
 
 
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, SplitCounts]:
-    """Check every row of every file, and that no two splits are one file.
-
-    Args:
-        files: The raw file of each split that has one, by the split's name.
-
-    Returns:
-        What each file holds, in the order given.
+    """Check every row of every split's file, and that no two splits are one file.
 
     Raises:
         RawLogError: If a file has no rows, a row has too few or too many cells, a value is
@@ -115,14 +101,21 @@ def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, SplitCounts]:
 
 
 def check_raw_file(file: RawFile) -> SplitCounts:
-    """Check every row of one raw file; look for the first bad one only if there is any.
+    """Check every row of one raw file in one pass; look for the first bad one only if there is any.
 
     Raises:
         RawLogError: See `check_raw_files`, except identical splits.
     """
-    schema, path = file.schema, file.path
-    rules = [*_rules(file.table, schema)]
-    counts = _scan(file, rules)
+    table, schema, path = file.table, file.schema, file.path
+    rules = [*_rules(table, schema)]
+    query = table.aggregate(
+        rows=table.count(),
+        clicks=(table[schema.label] == "1").sum(),
+        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
+        **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
+    )
+    found = query.to_pyarrow().to_pylist()[0]
+    counts = {name: int(count or 0) for name, count in found.items()}  # without rows there is none
     rows = counts["rows"]
     if rows == 0:
         begin = "has a header but no rows" if schema.columns is None else "has no rows"
@@ -144,12 +137,15 @@ def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
         format_ = FORMATS[time.format]
         yield _Rule(time.column, format_.is_bad(table[time.column]), format_.expected)
     for code in schema.codes:
+        column = table[code.column]
         low, high = code.offset + code.first, code.offset + code.last
-        expected = (
+        in_range = _guarded_number(column).cast("int64").between(low, high)
+        yield _Rule(
+            code.column,
+            ~(_matches(column, _INTEGER) & in_range),
             f"an integer from {low} to {high} ({code.part} {code.first} to {code.last} "
-            f"plus {code.offset})"
+            f"plus {code.offset})",
         )
-        yield _Rule(code.column, _is_no_code(table[code.column], code), expected)
     yield from _weekday_rules(table, schema)
     for field in schema.fields:
         if field.kind == NUMERIC and field.column is not None:
@@ -164,11 +160,11 @@ def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
         for code in schema.codes:
             if day.first_weekday is None or code.part != WEEKDAY:
                 continue
-            days = _guarded_value(table[day.column], day) - day.first
+            days = code_value(_guarded_number(table[day.column]), day) - day.first
             weekday = (days + day.first_weekday) % DAYS_OF_WEEK
             yield _Rule(
                 code.column,
-                _guarded_value(table[code.column], code) != weekday,
+                code_value(_guarded_number(table[code.column]), code) != weekday,
                 f"the weekday of the day in column {day.column!r}, of which code "
                 f"{day.offset + day.first} is a weekday {day.first_weekday} (0 for Sunday)",
             )
@@ -179,32 +175,9 @@ def _matches(column: ir.StringColumn, pattern: str) -> ir.BooleanColumn:
     return column.re_search(pattern) & ~column.contains("\n")
 
 
-def _is_no_code(column: ir.StringColumn, code: CodeColumn) -> ir.BooleanColumn:
-    number = _guarded_number(column)
-    low, high = code.offset + code.first, code.offset + code.last
-    return ~_matches(column, _INTEGER) | ~number.cast("int64").between(low, high)
-
-
 def _guarded_number(column: ir.StringColumn) -> ir.StringColumn:
     """An integer as text, 0 where it is none: engines may cast every row, bad ones too."""
     return _matches(column, _INTEGER).ifelse(column, ibis.literal("0"))
-
-
-def _guarded_value(column: ir.StringColumn, code: CodeColumn) -> ir.IntegerColumn:
-    return code_value(_guarded_number(column), code)
-
-
-def _scan(file: RawFile, rules: list[_Rule]) -> dict[str, int]:
-    """Count rows, clicks, violations and codes in one pass of the engine."""
-    table, schema = file.table, file.schema
-    query = table.aggregate(
-        rows=table.count(),
-        clicks=(table[schema.label] == "1").sum(),
-        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
-        **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
-    )
-    counts = query.to_pyarrow().to_pylist()[0]
-    return {name: int(count or 0) for name, count in counts.items()}
 
 
 def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> None:
@@ -244,14 +217,9 @@ def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
         .to_pyarrow()
         .to_pylist()[0]
     )
+    line, _ = next(islice(records(file.path, file.schema), found["row"], None))
     return RawLogError(
         f"{file.path}, column {rule.column!r}, row {found['row'] + 1} "
-        f"(line {_line_of(file, found['row'])}): {shown(found['value'])} is not "
+        f"(line {line}): {shown(found['value'])} is not "
         f"{rule.expected}; {count} such row{'s' if count > 1 else ''} in all"
     )
-
-
-def _line_of(file: RawFile, row: int) -> int:
-    """Return the 1-based line on which a 0-based row begins."""
-    line, _ = next(islice(records(file.path, file.schema), row, None))
-    return line

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from llm_ctr_pipeline.data.log.schema import QUOTE
-from llm_ctr_pipeline.data.raw.csv_text import LONGEST_ROW, CsvFile, records, text_lines
+from llm_ctr_pipeline.data.raw.csv_text import LONGEST_ROW, CsvFile, records
 from llm_ctr_pipeline.progress import bytes_bar
 
 _BLOCK_BYTES = 1 << 23
@@ -113,8 +113,7 @@ class CsvBlocks:
             try:
                 block.decode()
             except UnicodeDecodeError:
-                for _ in text_lines(self.csv.path):
-                    pass  # until it raises and names the line
+                self._raise_if_faulty()
                 raise
         half = LONGEST_ROW // 2
         if any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half)):
@@ -122,6 +121,6 @@ class CsvBlocks:
         return block
 
     def _raise_if_faulty(self) -> None:
-        """Raise for the first row that is no CSV, or too long, and name its line."""
+        """Raise for the first row that is no UTF-8, no CSV or too long, and name its line."""
         for _ in records(self.csv.path, self.csv.schema):
             pass

@@ -1,12 +1,11 @@
 """A raw CSV file as text: its header, its lines, its rows one by one to find a fault."""
 
 import csv
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import QUOTE, LogSchema
+from llm_ctr_pipeline.data.log.schema import QUOTE, LogSchema, repeated
 from llm_ctr_pipeline.data.storage.store_path import Place
 
 # Of a row, in characters. A quote that is never closed makes one cell of all that follows: without
@@ -54,33 +53,23 @@ def open_csv(path: Place, schema: LogSchema) -> CsvFile:
             a file without one.
 
     Raises:
-        RawLogError: If the file is missing or empty, or its first line does not fit the
-            schema's columns.
-    """
-    columns = read_first_line(path, schema)
-    if schema.columns is None:
-        check_columns(path, columns, schema)
-        return CsvFile(path, schema, tuple(columns))
-    check_width(path, columns, schema)
-    return CsvFile(path, schema, schema.columns)
-
-
-def read_first_line(path: Place, schema: LogSchema) -> list[str]:
-    """Read the cells on the first line of a CSV file: its header, where it has one.
-
-    Raises:
-        RawLogError: If the folder or the file is missing or cannot be read, or the first line is
-            none.
+        RawLogError: If the file is missing or empty or cannot be read, or its first line does not
+            fit the schema's columns.
     """
     try:
-        return _first_line(path, schema)
+        cells = _read_first_line(path, schema)
     except PermissionError as error:
         raise RawLogError(
             f"{path} cannot be read: {error.strerror}; give the user who runs this the right to"
         ) from error
+    fault = _fault_in(cells, schema)
+    if fault:
+        raise RawLogError(f"{path}, line 1: {fault} {', '.join(schema.raw_columns)}")
+    return CsvFile(path, schema, schema.columns or tuple(cells))
 
 
-def _first_line(path: Place, schema: LogSchema) -> list[str]:
+def _read_first_line(path: Place, schema: LogSchema) -> list[str]:
+    """The cells on the first line of a CSV file: its header, where it has one."""
     if not path.parent.is_dir():
         raise RawLogError(
             f"raw folder {path.parent} not found: set raw_dir to a folder with {path.name}"
@@ -90,9 +79,13 @@ def _first_line(path: Place, schema: LogSchema) -> list[str]:
     expected = "a header line and rows" if schema.columns is None else "rows"
     if path.stat().st_size == 0:
         raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
-    _check_is_text(path)
+    with path.open("rb") as file:
+        begin = file.read(max(map(len, _COMPRESSED)))
+    for mark, kind in _COMPRESSED.items():
+        if begin.startswith(mark):
+            raise RawLogError(f"{path} is a {kind} file, not CSV: unpack it under this name")
     try:
-        reader = csv.reader(text_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
+        reader = csv.reader(_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
         cells = next(reader, [])
     except csv.Error as error:
         raise RawLogError(f"{path}, line 1: {_in_words(error)}") from error
@@ -101,52 +94,20 @@ def _first_line(path: Place, schema: LogSchema) -> list[str]:
     return cells
 
 
-def _check_is_text(path: Place) -> None:
-    """Refuse a compressed file by its first bytes."""
-    with path.open("rb") as file:
-        begin = file.read(max(map(len, _COMPRESSED)))
-    for mark, kind in _COMPRESSED.items():
-        if begin.startswith(mark):
-            raise RawLogError(f"{path} is a {kind} file, not CSV: unpack it under this name")
-
-
-def check_columns(path: Place, columns: list[str], schema: LogSchema) -> None:
-    """Refuse a header that is not exactly the schema's columns, in whatever order.
-
-    Raises:
-        RawLogError: If a column is repeated, missing or unexpected.
-    """
-    repeated = [name for name, times in Counter(columns).items() if times > 1]
-    missing = [name for name in schema.raw_columns if name not in columns]
-    extra = [name for name in columns if name not in schema.raw_columns]
-    problems = [
-        f"{what} {', '.join(map(shown, names))}"
-        for what, names in (
-            ("repeated column", repeated),
-            ("missing column", missing),
-            ("unexpected column", extra),
-        )
-        if names
-    ]
-    if problems:
-        raise RawLogError(
-            f"{path}, line 1: {'; '.join(problems)}. "
-            f"The {schema.dataset} log has the columns {', '.join(schema.raw_columns)}"
-        )
-
-
-def check_width(path: Place, cells: list[str], schema: LogSchema) -> None:
-    """Refuse a file without a header whose first row has not one cell a column.
-
-    Raises:
-        RawLogError: If it has more or fewer.
-    """
-    width = len(schema.raw_columns)
-    if len(cells) != width:
-        raise RawLogError(
-            f"{path}, line 1: {len(cells)} cells between {schema.delimiter!r}, but the "
-            f"{schema.dataset} log has the {width} columns {', '.join(schema.raw_columns)}"
-        )
+def _fault_in(cells: list[str], schema: LogSchema) -> str:
+    """How a header is not exactly the schema's columns, or a first row not as wide; else empty."""
+    if schema.columns is not None:
+        width = len(schema.columns)
+        between = f"{len(cells)} cells between {schema.delimiter!r}"
+        has = f"but the {schema.dataset} log has the {width} columns"
+        return "" if len(cells) == width else f"{between}, {has}"
+    faults = {
+        "repeated column": repeated(cells),
+        "missing column": [name for name in schema.raw_columns if name not in cells],
+        "unexpected column": [name for name in cells if name not in schema.raw_columns],
+    }
+    told = [f"{what} {', '.join(map(shown, names))}" for what, names in faults.items() if names]
+    return f"{'; '.join(told)}. The {schema.dataset} log has the columns" if told else ""
 
 
 def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
@@ -161,8 +122,7 @@ def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
         RawLogError: If the text is not UTF-8, a quoted cell is malformed, or a row is too long.
     """
     csv.field_size_limit(LONGEST_ROW)  # Python's own is 131,072
-    lines = text_lines(path)
-    reader = csv.reader(lines, delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
+    reader = csv.reader(_lines(path), delimiter=schema.delimiter, quotechar=QUOTE, strict=True)
     header = int(schema.columns is None)
     line = 1
     try:
@@ -192,7 +152,7 @@ def _in_words(error: csv.Error) -> str:
     return next((words for part, words in _FAULTS.items() if part in said), said)
 
 
-def text_lines(path: Place) -> Iterator[str]:
+def _lines(path: Place) -> Iterator[str]:
     """Walk through a file's lines.
 
     Raises:

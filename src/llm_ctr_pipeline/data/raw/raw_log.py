@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,19 +23,6 @@ from llm_ctr_pipeline.data.raw.manifest import (
 from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
 from llm_ctr_pipeline.data.storage.store_path import Place, place_of
-
-
-@dataclass(frozen=True)
-class RawFiles:
-    """A log's raw files, their first lines checked, their rows not read yet.
-
-    Attributes:
-        manifest: What they are, without fingerprints.
-        csv: The file of each split that has one.
-    """
-
-    manifest: RawManifest
-    csv: Mapping[str, CsvFile]
 
 
 @dataclass(frozen=True)
@@ -72,23 +58,18 @@ class RawSplit:
         marked: What `mark_split` made of the rows of the file, to count in; a view too.
         source: Where the file's rows are, in Parquet.
         is_part: Whether there are others.
-        connection: Ibis backend.
     """
 
     table: ir.Table
     marked: ir.Table
     source: Place
     is_part: bool
-    connection: BaseBackend
 
 
 def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
     """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
 
-    Args:
-        folder: The folder.
-        log: Its description.
-        origin: Where the files come from; by default a source named as the folder.
+    Without an origin the source is named as the folder.
 
     Returns:
         The manifest, without fingerprints and without files that are not there.
@@ -103,38 +84,28 @@ def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = Non
     return RawManifest(**dict(origin), log=log, folder=str(folder), files=files)
 
 
-def open_raw_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawFiles:
-    """Check the first lines of a log's files.
-
-    Args:
-        folder: The folder.
-        log: Its description.
-        origin: Where the files come from; by default a source named as the folder.
+def open_raw_files(folder: Place, log: LogSchema) -> dict[str, CsvFile]:
+    """Check the first line of each of a log's files, before the rows of one are read.
 
     Raises:
         RawLogError: If a file is missing or does not fit the description.
     """
-    csv = {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
-    return RawFiles(describe_files(folder, log, origin), csv)
+    return {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
 
 
-def write_raw_rows(connection: BaseBackend, files: RawFiles, folder: Place) -> None:
-    """Read each file once and write its rows, and what they were read from.
-
-    Args:
-        connection: Ibis backend.
-        files: The files.
-        folder: A folder that does not exist yet.
+def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: Place) -> None:
+    """Read each file once and write its rows, and what they were read from, to a new folder.
 
     Raises:
-        RawLogError: If a file is no CSV, or no UTF-8; the message says where.
+        RawLogError: If a file cannot be used; the message says where.
     """
+    opened = open_raw_files(place_of(unread.folder), unread.log)
     folder.mkdir()
     read = {}
-    for split, csv in files.csv.items():
+    for split, csv in opened.items():
         fingerprint = read_raw_file(connection, csv, folder / f"{split}.parquet")
-        read[split] = files.manifest.files[split].model_copy(update={"fingerprint": fingerprint})
-    manifest = files.manifest.model_copy(update={"files": read})
+        read[split] = unread.files[split].model_copy(update={"fingerprint": fingerprint})
+    manifest = unread.model_copy(update={"files": read})
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
@@ -145,11 +116,7 @@ def open_raw_rows(connection: BaseBackend, folder: Place) -> RawRows:
 
 
 def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
-    """Check every row of a log and count its splits.
-
-    Args:
-        rows: The log's rows.
-        every_nth_row: See `splits.sample`.
+    """Check every row of a log and count its splits, of a sample of the rows; see `sample`.
 
     Raises:
         RawLogError: If there is a fault; the message says where.
@@ -200,22 +167,23 @@ class CheckedLog:
 
     def split(self, name: str) -> RawSplit:
         """The raw rows of a split."""
-        source = self._source(name)
-        marked = self.marked(name)
-        is_part = marked is not self._tables[source]
+        source, marked = self._source(name), self.marked(name)
+        is_part = marked is not self.tables[source]
         if is_part:
             marked = named(self.rows.connection, marked)
-        chosen = rows_in_split(marked)
-        table = marked if chosen is marked else named(self.rows.connection, chosen)
-        return RawSplit(table, marked, self.rows.place(source), is_part, self.rows.connection)
+        table = rows_in_split(marked)
+        if table is not marked:
+            table = named(self.rows.connection, table)
+        return RawSplit(table, marked, self.rows.place(source), is_part)
 
     def marked(self, name: str) -> ir.Table:
         """The rows of the file that a split is made of, those of the split marked."""
-        table = sample(self._tables[self._source(name)], self.raw_log.every_nth_row)
+        table = sample(self.tables[self._source(name)], self.raw_log.every_nth_row)
         return mark_split(table, name, self.raw_log.log, self.raw_log.cuts)
 
     @cached_property
-    def _tables(self) -> dict[str, ir.Table]:
+    def tables(self) -> dict[str, ir.Table]:
+        """The rows of each file, by the split whose own it is."""
         return {split: self.rows.table(split) for split in self.rows.manifest.files}
 
     def _source(self, split: str) -> str:

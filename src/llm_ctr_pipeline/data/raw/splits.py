@@ -5,16 +5,17 @@ number of threads gives the same splits.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import reduce
+from itertools import accumulate
 from operator import and_, or_
 
 import ibis
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import RawLogError
-from llm_ctr_pipeline.data.log.schema import ROW, SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
 from llm_ctr_pipeline.data.log.times import FORMATS
 from llm_ctr_pipeline.data.raw.manifest import Cuts, Key
 
@@ -65,38 +66,35 @@ def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
         RawLogError: If the shares leave a split without rows.
     """
     splits = schema.splits
-    held_out = [split for split in SPLITS if split in splits.shares]
-    if not held_out:
+    parts = ("train", *splits.shares)
+    if len(parts) == 1:
         return None
-    keys = _keys(table, schema)
-    names = [f"key_{position}" for position in range(len(keys))]
-    keyed = table.select(group=_group(table, schema), **dict(zip(names, keys, strict=True)))
-    sizes = {
-        row["group"]: row["rows"]
-        for row in keyed.group_by("group").aggregate(rows=keyed.count()).to_pyarrow().to_pylist()
-    }
-    ends = {group: _part_ends(rows, held_out, schema) for group, rows in sizes.items()}
-    for part, (before, end) in _totals(ends, ("train", *held_out)).items():
+    keys = {f"key_{at}": key for at, key in enumerate(_keys(table, schema))}
+    keyed = table.select(group=_group(table, schema), **keys)
+    counted = keyed.group_by("group").aggregate(rows=keyed.count()).to_pyarrow().to_pylist()
+    ends = {found["group"]: _part_ends(found["rows"], schema) for found in counted}
+    of_all = [sum(at) for at in zip(*ends.values(), strict=True)]
+    for part, before, end in zip(parts, [0, *of_all], of_all, strict=False):
         if before == end:
             raise RawLogError(
-                f"{splits.files['train']} has {sum(sizes.values())} rows: the shares held out "
+                f"{splits.files['train']} has {of_all[-1]} rows: the shares held out "
                 f"of it leave no row for {part}"
             )
-    by_rank = ibis.window(group_by="group", order_by=names)
+    by_rank = ibis.window(group_by="group", order_by=[*keys])
     ranked = keyed.mutate(rank=ibis.row_number().over(by_rank) + 1)
-    wanted = reduce(
-        or_,
-        ((ranked["group"] == group) & ranked["rank"].isin(ends[group][:-1]) for group in ends),
-    )
-    found = ranked.filter(wanted).to_pyarrow().to_pylist()
-    key_at = {(row["group"], row["rank"]): tuple(row[name] for name in names) for row in found}
+    is_last = [
+        (ranked["group"] == group) & ranked["rank"].isin(group_ends[:-1])
+        for group, group_ends in ends.items()
+    ]
+    found = ranked.filter(reduce(or_, is_last)).to_pyarrow().to_pylist()
+    key_at = {(row["group"], row["rank"]): tuple(row[name] for name in keys) for row in found}
     # A part may begin with no row of a rare class: it then ends before all shuffled numbers.
     nothing: Key = (-1,)
     last_keys = {
         group: tuple(key_at.get((group, end), nothing) for end in group_ends[:-1])
         for group, group_ends in ends.items()
     }
-    return Cuts(parts=("train", *held_out), last_keys=last_keys)
+    return Cuts(parts=parts, last_keys=last_keys)
 
 
 def mark_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None) -> ir.Table:
@@ -148,19 +146,10 @@ def _group(table: ir.Table, schema: LogSchema) -> ir.StringColumn:
     return table[schema.label] if schema.splits.time_column is None else ibis.literal("all")
 
 
-def _part_ends(rows: int, held_out: list[str], schema: LogSchema) -> list[int]:
+def _part_ends(rows: int, schema: LogSchema) -> list[int]:
     """How many of a group's rows stand before the end of each part; shares rounded to a row."""
-    sizes = [round(Fraction(str(schema.splits.shares[split])) * rows) for split in held_out]
-    ends = [rows - sum(sizes)]
-    for size in sizes:
-        ends.append(ends[-1] + size)
-    return ends
-
-
-def _totals(ends: Mapping[str, list[int]], parts: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """Where each part begins and ends, over all groups."""
-    summed = [sum(at) for at in zip(*ends.values(), strict=True)]
-    return dict(zip(parts, zip([0, *summed], summed, strict=False), strict=True))
+    held_out = [round(Fraction(str(share)) * rows) for share in schema.splits.shares.values()]
+    return [*accumulate(held_out, initial=rows - sum(held_out))]
 
 
 def _last_keys(group: ir.StringColumn, cuts: Cuts, part: int) -> Sequence[int | str | ir.Column]:

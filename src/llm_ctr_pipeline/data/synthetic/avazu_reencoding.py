@@ -88,9 +88,7 @@ class RecodedLog(MadeLog):
 def rows_of_log(splits: Mapping[str, ir.Table], starts: Mapping[str, int]) -> ir.Table:
     """Put splits of a raw log behind one another and number their rows through.
 
-    Args:
-        splits: Raw rows with Avazu's columns, as strings, and their position.
-        starts: At which row of the log the raw file of each split begins.
+    `starts` says at which row of the log the raw file of each split begins.
 
     Returns:
         `log_row` int64, `click`, `hour` and Avazu's fields.
@@ -130,7 +128,7 @@ def provide_recoded_log(
         connection: Ibis backend.
         log: What it is made with.
         rows: As `rows_of_log` returns them.
-        truth: `log_row` and `probability` of a generated log's rows.
+        truth: As `read_truth` returns it, of a generated log.
 
     Raises:
         RawLogError: If the folder holds something else.

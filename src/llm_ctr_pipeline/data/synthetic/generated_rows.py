@@ -111,8 +111,8 @@ def draw_rows(rows: int, seed: int, click_rate: float) -> GeneratedRows:
     is_site = rng.random(rows) < _SITE_SHARE
     columns = {
         "hour": _draw_hours(rng, rows),
-        **_draw_publishers(rng, "site", is_site, ids=500, domains=350, categories=12),
-        **_draw_publishers(rng, "app", ~is_site, ids=350, domains=40, categories=10),
+        **_draw_publishers(rng, "site", is_site, (500, 350, 12)),
+        **_draw_publishers(rng, "app", ~is_site, (350, 40, 10)),
         **_draw_devices(rng, rows),
         **_draw_ads(rng, rows),
     }
@@ -130,15 +130,13 @@ def _draw_hours(rng: np.random.Generator, rows: int) -> Column:
 
 
 def _draw_publishers(
-    rng: np.random.Generator,
-    kind: str,
-    present: NDArray[np.bool_],
-    *,
-    ids: int,
-    domains: int,
-    categories: int,
+    rng: np.random.Generator, kind: str, present: NDArray[np.bool_], sizes: tuple[int, int, int]
 ) -> dict[str, Column]:
-    """Draw sites or apps for the rows that have one; the others get each column's null code."""
+    """Draw sites or apps for the rows that have one; the others get each column's null code.
+
+    `sizes` are the numbers of ids, of domains and of categories.
+    """
+    ids, domains, categories = sizes
     publisher = _draw_index(rng, _zipf(ids, shift=1.5, exponent=1.1), len(present))
     domain_of = np.minimum(np.arange(ids), rng.integers(domains, size=ids))
     category_of = rng.choice(categories, size=ids, p=_zipf(categories, shift=1.0, exponent=1.5))
@@ -208,7 +206,8 @@ def _draw_ads(rng: np.random.Generator, rows: int) -> dict[str, Column]:
 
 def _draw_log_odds(rng: np.random.Generator, columns: Mapping[str, Column]) -> Floats:
     """Sum the effects of fields and of pairs of fields, without the intercept."""
-    seen = {**columns, "hour": _hour_of_day(columns["hour"])}
+    hour_of_day = Column(np.array([*map(str, range(24))]), columns["hour"].index % 24)
+    seen = {**columns, "hour": hour_of_day}
     single = paired = np.zeros(1)
     for name, weight in _EFFECTS.items():
         single = single + weight * _field_effect(rng, seen[name])
@@ -217,10 +216,6 @@ def _draw_log_odds(rng: np.random.Generator, columns: Mapping[str, Column]) -> F
     # Scaled as a whole: effects of fields that hang together (a campaign's) add up or
     # cancel by chance, and every seed should give a log of about the same difficulty.
     return _DEVIATION * _standardised(single) + _PAIR_DEVIATION * _standardised(paired)
-
-
-def _hour_of_day(time: Column) -> Column:
-    return Column(np.array([f"{hour:02d}" for hour in range(24)]), time.index % 24)
 
 
 def _field_effect(rng: np.random.Generator, column: Column) -> Floats:
@@ -268,8 +263,7 @@ def _solve_intercept(log_odds: Floats, click_rate: float) -> float:
 
 
 def _sigmoid(log_odds: Floats) -> Floats:
-    result: Floats = 1.0 / (1.0 + np.exp(-log_odds))
-    return result
+    return 1.0 / (1.0 + np.exp(-log_odds))
 
 
 def _zipf(size: int, *, shift: float, exponent: float) -> Floats:

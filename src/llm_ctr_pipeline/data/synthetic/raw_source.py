@@ -37,12 +37,6 @@ def recode(
 
     Of the generated log it holds all rows, split anew; of another log the training rows alone,
     since rows of its test split must not be trained on.
-
-    Args:
-        folder: Where to write.
-        dataset: The encoding.
-        checked: The log at hand.
-        recoding: How it is split.
     """
     raw_log, connection = checked.raw_log, checked.rows.connection
     at_hand = place_of(raw_log.folder)

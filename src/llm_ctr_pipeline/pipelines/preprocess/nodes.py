@@ -12,9 +12,9 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.features.split_summary import summarise_split
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.data.features.vocabulary import part_of
-from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
-from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawFiles, RawRows, open_raw_files
+from llm_ctr_pipeline.data.log.schema import LogSchema
+from llm_ctr_pipeline.data.raw.manifest import RawLog, RawManifest
+from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows, describe_files, open_raw_files
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
 from llm_ctr_pipeline.data.storage.store_path import Place
 from llm_ctr_pipeline.data.synthetic.generated_log import (
@@ -32,10 +32,11 @@ def provide_raw_log(raw: RawParams, generated_log: GeneratedLogSettings | None) 
     return partial(provide_generated_log, settings=generated_log)
 
 
-def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawFiles:
+def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawManifest:
     """Check the first line of each raw file; the rows are read when they are saved."""
+    open_raw_files(raw_folder, log)
     origin = None if raw.source == "folder" else origin_of(raw_folder)
-    return open_raw_files(raw_folder, log, origin)
+    return describe_files(raw_folder, log, origin)
 
 
 def check_raw_log(raw_rows: RawRows, preprocess: PreprocessParams) -> RawLog:
@@ -62,9 +63,8 @@ def encode_splits(
     raw_rows: RawRows, raw_log: RawLog, vocabulary: ir.Table
 ) -> tuple[Encoded, Encoded, Encoded]:
     """Replace all values by their ids, in this log's part of the vocabulary: train, valid, test."""
-    checked, log = CheckedLog(raw_rows, raw_log), raw_log.log
-    raw = {split: checked.split(split) for split in SPLITS}
-    encoded = encode(raw, part_of(vocabulary, log.dataset), log)
+    checked = CheckedLog(raw_rows, raw_log)
+    encoded = encode(checked, part_of(vocabulary, raw_log.log.dataset))
     return encoded["train"], encoded["valid"], encoded["test"]
 
 
