@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from llm_ctr_pipeline.datasets.path import PathDataset
-from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from llm_ctr_pipeline.training.checkpoint import (
+    Checkpoint,
+    MissingFileError,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 class CheckpointDataset(PathDataset):
@@ -16,7 +21,11 @@ class CheckpointDataset(PathDataset):
             CheckpointError: The folder is no checkpoint.
             FingerprintError: The feature map in it is not the model's.
         """
-        return load_checkpoint(Path(str(self._filepath)))
+        try:
+            return load_checkpoint(Path(str(self._filepath)))
+        except MissingFileError as error:
+            cure = "run `kedro run --pipeline=train` to make one"
+            raise MissingFileError(f"{error}; {cure}") from error
 
     def save(self, data: Checkpoint) -> None:
         """Write the checkpoint, never half."""

@@ -41,6 +41,10 @@ class CheckpointError(RefusedError, ValueError):
     """A folder is not a checkpoint, or not one that can be read here."""
 
 
+class MissingFileError(CheckpointError):
+    """A folder lacks a file that every checkpoint has."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model and all that is needed to use it.
@@ -127,7 +131,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def _check_files(folder: Path, names: tuple[str, ...]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise CheckpointError(f"{folder} is no checkpoint: {missing[0]} is missing; train again")
+        raise MissingFileError(f"{folder} is no checkpoint: {missing[0]} is missing")
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
