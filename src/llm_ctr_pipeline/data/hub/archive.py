@@ -93,12 +93,7 @@ def find_members(zip_file: zipfile.ZipFile, archive: Archive) -> dict[str, zipfi
 
 
 def unpack(path: Path, archive: Archive, folder: Path) -> None:
-    """Unpack the raw files and put them in place of an empty or missing folder in one step.
-
-    Args:
-        path: The zip.
-        archive: What it must hold.
-        folder: Where the files go, with a manifest.
+    """Unpack a zip's raw files, with a manifest, to an empty or missing folder in one step.
 
     Raises:
         BadArchiveError: If the zip is truncated or corrupt or not the published one.
