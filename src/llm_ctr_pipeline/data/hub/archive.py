@@ -85,8 +85,7 @@ def find_members(zip_file: zipfile.ZipFile, archive: Archive) -> dict[str, zipfi
         if path.name in found:
             raise BadArchiveError(f"{archive.file} holds {path.name} twice")
         found[path.name] = member
-    missing = [name for name in archive.md5 if name not in found]
-    if missing:
+    if missing := [name for name in archive.md5 if name not in found]:
         holds = ", ".join(zip_file.namelist()[:10]) or "nothing"
         raise BadArchiveError(f"{archive.file} holds no {', '.join(missing)}; it holds {holds}")
     return found
