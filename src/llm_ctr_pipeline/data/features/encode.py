@@ -44,7 +44,7 @@ def encode_splits(checked: CheckedLog, vocabulary: ir.Table) -> dict[str, Encode
     if connection.name != DUCKDB:
         return {name: encode(split.table, vocabulary, schema) for name, split in splits.items()}
     # The cells of all files at once: which of them are a split's need not be told.
-    rows = ibis.union(*checked.tables.values(), distinct=False)
+    rows = ibis.union(*checked.rows.tables.values(), distinct=False)
     columns = _ids_by_column(rows, vocabulary, schema)
     threads = threads_of(connection)
     return {

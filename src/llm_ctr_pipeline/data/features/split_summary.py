@@ -10,7 +10,7 @@ from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.raw.splits import PRIME
 
 _UNKNOWN = "unknown__"
-_POWERS = ("square_sum__", "cube_sum__")
+_SQUARES, _CUBES = "square_sum__", "cube_sum__"
 _GENERATOR = 48_271  # its powers modulo PRIME do not repeat before PRIME - 1 of them
 
 
@@ -19,14 +19,8 @@ def summarise_split(
 ) -> SplitSummary:
     """Count an encoded split and see that it is whole.
 
-    Args:
-        split: Its name, for the error.
-        encoded: `row`, `label` and the fields' ids.
-        fields: The fields in order.
-        raw: What the raw split that it comes from holds.
-
     Raises:
-        StaleDataError: If it has another number of rows.
+        StaleDataError: If it has another number of rows than the raw split that it comes from.
     """
     query = encoded.aggregate(
         rows=encoded.count(),
@@ -48,7 +42,7 @@ def summarise_split(
         click_rate=clicks / rows,
         unknown_share=sum(unknown.values()) / (rows * len(fields)),
         unknown_share_by_field={field: count / rows for field, count in unknown.items()},
-        ids_fingerprint="".join(f"{int(counts[name]):08x}" for name in _POWERS),
+        ids_fingerprint=f"{int(counts[_SQUARES]):08x}{int(counts[_CUBES]):08x}",
         raw_fingerprint=raw.fingerprint,
     )
 
@@ -64,6 +58,6 @@ def _power_sums(encoded: ir.Table, columns: tuple[str, ...]) -> dict[str, ir.Sca
         terms = terms + encoded[column].cast("int64") * ibis.literal(factor, "int64") % PRIME
     hash_ = terms % PRIME
     square = hash_ * hash_ % PRIME
-    powers = (square, square * hash_ % PRIME)
+    cube = square * hash_ % PRIME
     # The remainder of each sum, since DuckDB returns sums as floats.
-    return {name: power.sum() % PRIME for name, power in zip(_POWERS, powers, strict=True)}
+    return {_SQUARES: square.sum() % PRIME, _CUBES: cube.sum() % PRIME}

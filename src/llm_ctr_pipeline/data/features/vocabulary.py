@@ -7,6 +7,7 @@ mean the same in every log: there a value that is already known keeps its id.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 import ibis
 import ibis.expr.types as ir
@@ -94,8 +95,8 @@ def join_vocabularies(
     for dataset, own in others:
         joint = joint.union(_numbered_after(joint, own, dataset, shared))
     positions = {
-        "dataset_position": joint[DATASET].cases(*_numbered(vocabularies), else_=-1),
-        "field_position": joint["field"].cases(*_numbered(fields), else_=-1),
+        "dataset_position": joint[DATASET].cases(*zip(vocabularies, count()), else_=-1),
+        "field_position": joint["field"].cases(*zip(fields, count()), else_=-1),
     }
     return joint.mutate(**positions).order_by([*positions, "id"]).drop(*positions)
 
@@ -146,7 +147,3 @@ def _numbered_after(
 
 def _entries(vocabulary: ir.Table) -> dict[str, ir.Column]:
     return {name: vocabulary[name] for name in ("field", "value", "count", "id")}
-
-
-def _numbered(names: Sequence[str] | Mapping[str, ir.Table]) -> list[tuple[str, int]]:
-    return [(name, position) for position, name in enumerate(names)]

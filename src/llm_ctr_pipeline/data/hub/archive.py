@@ -85,20 +85,14 @@ def find_members(zip_file: zipfile.ZipFile, archive: Archive) -> dict[str, zipfi
         if path.name in found:
             raise BadArchiveError(f"{archive.file} holds {path.name} twice")
         found[path.name] = member
-    missing = [name for name in archive.md5 if name not in found]
-    if missing:
+    if missing := [name for name in archive.md5 if name not in found]:
         holds = ", ".join(zip_file.namelist()[:10]) or "nothing"
         raise BadArchiveError(f"{archive.file} holds no {', '.join(missing)}; it holds {holds}")
     return found
 
 
 def unpack(path: Path, archive: Archive, folder: Path) -> None:
-    """Unpack the raw files and put them in place of an empty or missing folder in one step.
-
-    Args:
-        path: The zip.
-        archive: What it must hold.
-        folder: Where the files go, with a manifest.
+    """Unpack a zip's raw files, with a manifest, to an empty or missing folder in one step.
 
     Raises:
         BadArchiveError: If the zip is truncated or corrupt or not the published one.

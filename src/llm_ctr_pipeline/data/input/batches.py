@@ -67,11 +67,6 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that ids and labels take."""
-        return self.ids_NF.nbytes + self.labels_N.nbytes
-
     def to(self, device: torch.device) -> "EncodedSplit":
         """The same rows on another device."""
         return EncodedSplit(self.ids_NF.to(device), self.labels_N.to(device))
@@ -100,12 +95,7 @@ def shuffled_batches(
 
 
 def with_known_ids(split: EncodedSplit, sizes: Sequence[int]) -> EncodedSplit:
-    """The split with id 0, "unknown", for ids beyond those that a feature map has.
-
-    Args:
-        split: Rows encoded with that map or one that extends it.
-        sizes: The map's number of ids of each field.
-    """
+    """The split with id 0, "unknown", for ids beyond a feature map's `sizes`, its ids by field."""
     is_known_NF = split.ids_NF < torch.tensor(sizes, dtype=split.ids_NF.dtype)
     return EncodedSplit(torch.where(is_known_NF, split.ids_NF, 0), split.labels_N)
 
@@ -129,4 +119,5 @@ def on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRo
     if device.type != "cuda" or not isinstance(rows, EncodedSplit):
         return rows
     free, _ = torch.cuda.mem_get_info(device)
-    return rows.to(device) if rows.nbytes < SHARE_OF_DEVICE * free else rows
+    needed = rows.ids_NF.nbytes + rows.labels_N.nbytes
+    return rows.to(device) if needed < SHARE_OF_DEVICE * free else rows

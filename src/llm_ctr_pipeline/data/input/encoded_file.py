@@ -185,11 +185,6 @@ def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSumma
 
     A run that was cut off may have replaced them, and not yet the summary, which is written last.
 
-    Args:
-        rows: The encoded split, as it lies on disk.
-        fields: The fields in order.
-        summary: What preprocessing counted.
-
     Raises:
         StaleDataError: If rows, clicks or the unknown ids of a field are more or fewer.
     """

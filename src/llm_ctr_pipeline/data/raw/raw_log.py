@@ -43,9 +43,12 @@ class RawRows:
         """Where the rows of a split's own file are."""
         return self.path / f"{split}.parquet"
 
-    def table(self, split: str) -> ir.Table:
-        """The rows of a split's own file."""
-        return read_parquet(self.connection, self.place(split))
+    @cached_property
+    def tables(self) -> dict[str, ir.Table]:
+        """The rows of each file, by the split whose own it is."""
+        return {
+            split: read_parquet(self.connection, self.place(split)) for split in self.manifest.files
+        }
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
     """
     log, folder = rows.manifest.log, place_of(rows.manifest.folder)
     files = {
-        split: RawFile(folder / read.file, log, rows.table(split), read.fingerprint)
+        split: RawFile(folder / read.file, log, rows.tables[split], read.fingerprint)
         for split, read in rows.manifest.files.items()
     }
     counts = check_raw_files(files)
@@ -168,7 +171,7 @@ class CheckedLog:
     def split(self, name: str) -> RawSplit:
         """The raw rows of a split."""
         source, marked = self._source(name), self.marked(name)
-        is_part = marked is not self.tables[source]
+        is_part = marked is not self.rows.tables[source]
         if is_part:
             marked = named(self.rows.connection, marked)
         table = rows_in_split(marked)
@@ -178,13 +181,8 @@ class CheckedLog:
 
     def marked(self, name: str) -> ir.Table:
         """The rows of the file that a split is made of, those of the split marked."""
-        table = sample(self.tables[self._source(name)], self.raw_log.every_nth_row)
+        table = sample(self.rows.tables[self._source(name)], self.raw_log.every_nth_row)
         return mark_split(table, name, self.raw_log.log, self.raw_log.cuts)
-
-    @cached_property
-    def tables(self) -> dict[str, ir.Table]:
-        """The rows of each file, by the split whose own it is."""
-        return {split: self.rows.table(split) for split in self.rows.manifest.files}
 
     def _source(self, split: str) -> str:
         """The split whose file a split's rows are in."""

@@ -56,11 +56,7 @@ def find_cuts(table: ir.Table, schema: LogSchema) -> Cuts | None:
     """Find where the training file is cut; None where every split has a file of its own.
 
     Drawn at random, each class gives its share to a row; by time, the last rows are held
-    out, valid before test.
-
-    Args:
-        table: The checked rows of the training file, sampled.
-        schema: The log's description.
+    out, valid before test. `table` holds the checked rows of the training file, sampled.
 
     Raises:
         RawLogError: If the shares leave a split without rows.
@@ -101,13 +97,8 @@ def mark_split(table: ir.Table, split: str, schema: LogSchema, cuts: Cuts | None
     """Say which rows are a split's, in a column `IN_SPLIT`, bool; without it all of them are.
 
     A row's key is a long expression. Engines reckon it once for a column, but once for each
-    time that it holds itself for a filter: counting fields in marked rows takes a fifth.
-
-    Args:
-        table: The sampled rows of the file that the split is made of.
-        split: Its name.
-        schema: The log's description.
-        cuts: What `find_cuts` returned.
+    time that it holds itself for a filter: counting fields in marked rows takes a fifth. `table`
+    holds the sampled rows of the file that the split is made of.
     """
     if cuts is None or split not in cuts.parts:
         return table

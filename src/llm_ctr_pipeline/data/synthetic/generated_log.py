@@ -130,20 +130,20 @@ def _write(folder: Place, settings: GeneratedLogSettings) -> BestAuc:
     drawn = draw_rows(spans[SPLITS[-1]].stop, settings.seed, settings.click_rate)
     best_auc = {}
     for split, span in spans.items():
-        _write_split(folder, split, drawn, span)
-        best_auc[split] = auc_of_truth(drawn.clicks[span], drawn.probabilities[span])
+        _write_rows(folder / f"{split}.csv", drawn, span)
+        probabilities = drawn.probabilities[span]
+        truth = pa.table({ROW: np.arange(len(probabilities)), PROBABILITY: probabilities})
+        with (folder / f"{split}_truth.parquet").open("wb") as file:
+            pa.parquet.write_table(truth, file)
+        best_auc[split] = auc_of_truth(drawn.clicks[span], probabilities)
     return best_auc
 
 
-def _write_split(folder: Place, split: str, drawn: GeneratedRows, span: slice) -> None:
+def _write_rows(path: Place, drawn: GeneratedRows, span: slice) -> None:
     columns = {"id": pa.array(drawn.ids[span]), "click": pa.array(drawn.clicks[span])}
     for name, column in drawn.columns.items():
         columns[name] = pa.array(column.values).take(pa.array(column.index[span]))
     plain = pa.csv.WriteOptions(include_header=False, quoting_style="none")
-    with (folder / f"{split}.csv").open("wb") as file:
+    with path.open("wb") as file:
         file.write(f"{','.join(AVAZU_COLUMNS)}\n".encode())
         pa.csv.write_csv(pa.table(columns).select(AVAZU_COLUMNS), file, plain)
-    probabilities = drawn.probabilities[span]
-    truth = pa.table({ROW: np.arange(len(probabilities)), PROBABILITY: probabilities})
-    with (folder / f"{split}_truth.parquet").open("wb") as file:
-        pa.parquet.write_table(truth, file)
