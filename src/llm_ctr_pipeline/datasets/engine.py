@@ -10,7 +10,13 @@ from llm_ctr_pipeline.data.storage.store_path import Place, is_whole, place_of
 
 
 class EngineDataset(FileDataset):  # type: ignore[misc]
-    """A dataset that Ibis reads; all with the same `connection` settings share one."""
+    """A dataset that Ibis reads; all with the same `connection` settings share one.
+
+    Args:
+        filepath: See `PathDataset`.
+        connection: Ibis backend and its options; DuckDB in memory by default.
+        metadata: See `PathDataset`.
+    """
 
     def __init__(
         self,
@@ -19,13 +25,6 @@ class EngineDataset(FileDataset):  # type: ignore[misc]
         connection: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Point to a file or folder, on this machine or on a store.
-
-        Args:
-            filepath: See `PathDataset`.
-            connection: Ibis backend and its options; DuckDB in memory by default.
-            metadata: See `PathDataset`.
-        """
         super().__init__(filepath, connection=connection, metadata=metadata)
         # Kedro's own way with addresses drops what distinguishes two stores of a kind.
         self._fs_prefix = ""

@@ -12,15 +12,13 @@ class FolderDataset(AbstractDataset[Place, Place]):
 
     A path in the catalog is relative to the project, wherever `kedro run` is called; one
     among the parameters would be relative to the caller.
+
+    Args:
+        path: The folder, or its address on a store; Kedro makes a path absolute.
+        metadata: For other tools; Kedro ignores it.
     """
 
     def __init__(self, path: str, *, metadata: dict[str, Any] | None = None) -> None:
-        """Point to a folder.
-
-        Args:
-            path: The folder, or its address on a store; Kedro makes a path absolute.
-            metadata: For other tools; Kedro ignores it.
-        """
         self._path = place_of(path)
         self.metadata = metadata
 

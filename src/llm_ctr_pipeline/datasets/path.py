@@ -8,15 +8,14 @@ from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
 
 
 class PathDataset(AbstractDataset[Any, Any]):
-    """A file or a folder that exists once it is whole."""
+    """A file or a folder that exists once it is whole.
+
+    Args:
+        filepath: Where it is or will be: a path, or an address such as `hdfs://HOST/PATH`.
+        metadata: For other tools; Kedro ignores it.
+    """
 
     def __init__(self, filepath: str, *, metadata: dict[str, Any] | None = None) -> None:
-        """Point to a file or a folder.
-
-        Args:
-            filepath: Where it is or will be: a path, or an address such as `hdfs://HOST/PATH`.
-            metadata: For other tools; Kedro ignores it.
-        """
         self._filepath = place_of(filepath)
         self.metadata = metadata
 

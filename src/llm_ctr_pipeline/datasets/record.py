@@ -34,21 +34,20 @@ RECORDS: dict[str, type[Frozen]] = {
 
 
 class RecordDataset(PathDataset):
-    """A record in a JSON file, put in place as a whole, on this machine or on a store."""
+    """A record in a JSON file, put in place as a whole, on this machine or on a store.
+
+    Args:
+        filepath: See `PathDataset`.
+        record: What it holds, by its name in `RECORDS`.
+        metadata: See `PathDataset`.
+
+    Raises:
+        DatasetError: There is no such record.
+    """
 
     def __init__(
         self, filepath: str, record: str, *, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Point to a file.
-
-        Args:
-            filepath: See `PathDataset`.
-            record: What it holds, by its name in `RECORDS`.
-            metadata: See `PathDataset`.
-
-        Raises:
-            DatasetError: There is no such record.
-        """
         if record not in RECORDS:
             raise DatasetError(f"no record is called {record}: choose one of {', '.join(RECORDS)}")
         super().__init__(filepath, metadata=metadata)

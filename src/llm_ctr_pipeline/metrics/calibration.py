@@ -78,17 +78,9 @@ def expected_calibration_error(
     bins of equal width). Noise alone makes it positive: a perfectly calibrated model with the
     click rate c scores about sqrt(2 / π · c(1 − c) · bins / N). Compare it on the same rows.
 
-    Args:
-        labels: [N], 0 or 1.
-        probabilities: [N], predicted click probabilities.
-        split: What error messages call these rows.
-
     Returns:
-        The error, a probability in [0, 1].
-
-    Raises:
-        InvalidPredictionsError: See `checked_predictions`.
+        The error, a probability in [0, 1], of what `calibration_table` makes of the arguments.
     """
     table = calibration_table(labels, probabilities, split=split)
-    gap_K = (table["mean_predicted"] - table["observed_rate"]).abs().to_numpy()
-    return float(np.average(gap_K, weights=table["rows"].to_numpy()))
+    gap_K = (table["mean_predicted"] - table["observed_rate"]).abs()
+    return float(np.average(gap_K, weights=table["rows"]))

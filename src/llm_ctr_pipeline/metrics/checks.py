@@ -49,19 +49,19 @@ def checked_predictions(
     _reject(
         ~(is_click_N | np.asarray(labels_N == 0, dtype=np.bool_)),
         labels_N,
-        f"{split}: {{count}} of {{rows}} labels are neither 0 nor 1",
+        f"{split}: {{}} labels are neither 0 nor 1",
         "pass the click column, as it was read from the log",
     )
     _reject(
         ~np.isfinite(probabilities_N),
         probabilities_N,
-        f"{split}: {{count}} of {{rows}} probabilities are NaN or infinite",
+        f"{split}: {{}} probabilities are NaN or infinite",
         "the model diverged; look at its loss curve and lower the learning rate",
     )
     _reject(
         (probabilities_N < 0) | (probabilities_N > 1),
         probabilities_N,
-        f"{split}: {{count}} of {{rows}} probabilities lie outside [0, 1]",
+        f"{split}: {{}} probabilities lie outside [0, 1]",
         "pass probabilities, not logits",
     )
     return is_click_N, probabilities_N
@@ -105,10 +105,9 @@ def _check_shapes(labels: tuple[int, ...], probabilities: tuple[int, ...], split
 
 
 def _reject(wrong_N: BoolArray, values_N: npt.NDArray[np.generic], what: str, cure: str) -> None:
-    if not wrong_N.any():
-        return
-    first = int(wrong_N.argmax())
-    counted = what.format(count=f"{int(wrong_N.sum()):,}", rows=f"{wrong_N.size:,}")
-    raise InvalidPredictionsError(
-        f"{counted}, the first at row {first:,} (counted from 0): {values_N[first]}: {cure}"
-    )
+    if wrong_N.any():
+        first = int(wrong_N.argmax())
+        counted = what.format(f"{int(wrong_N.sum()):,} of {wrong_N.size:,}")
+        raise InvalidPredictionsError(
+            f"{counted}, the first at row {first:,} (counted from 0): {values_N[first]}: {cure}"
+        )

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.metrics.calibration import expected_calibration_error
-from llm_ctr_pipeline.metrics.checks import check_both_classes, checked_predictions
+from llm_ctr_pipeline.metrics.checks import checked_predictions
 from llm_ctr_pipeline.metrics.delong import interval_of, place_rows
 
 THRESHOLD = 0.5
@@ -58,16 +58,11 @@ def classification_metrics(
             counts as "no click", as an argmax over two equal answer logits has it.
         split: What error messages call these rows, for example `x4 test`.
 
-    Returns:
-        The metrics.
-
     Raises:
         SingleClassError: Every row has the same label.
-        InvalidPredictionsError: No rows, different lengths, labels other than 0 and 1, or
-            probabilities that are NaN, infinite or outside [0, 1].
+        InvalidPredictionsError: See `checked_predictions`.
     """
     labels_N, probabilities_N = checked_predictions(labels_N, probabilities_N, split)
-    check_both_classes(labels_N, split)
     interval = interval_of(place_rows(labels_N, probabilities_N, split=split))
     return ClassificationMetrics(
         auc=float(roc_auc_score(labels_N, probabilities_N)),

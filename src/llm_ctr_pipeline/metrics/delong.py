@@ -125,9 +125,6 @@ def interval_of(placements: Placements) -> Estimate:
     - one click or one non-click alone, otherwise: [0, 1].
     - every probability the same: [0.5, 0.5], for any sample would give 0.5.
 
-    Args:
-        placements: A model's, made by `place_rows`.
-
     Returns:
         The AUC, ties counted half, with interval and standard error.
     """

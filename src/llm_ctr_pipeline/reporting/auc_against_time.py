@@ -4,14 +4,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llm_ctr_pipeline.reporting.comparison import Comparison
-from llm_ctr_pipeline.reporting.comparison_table import duration
+from llm_ctr_pipeline.reporting.comparison_table import HOUR, MINUTE, duration
 from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, add_notes, apply_style, styled
 
-_MINUTE, _HOUR = 60, 3600
 _TICKS = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
-    *(_MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
-    *(_HOUR * hours for hours in (1, 2, 5, 10, 20, 50, 100, 200)),
+    *(MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
+    *(HOUR * hours for hours in (1, 2, 5, 10, 20, 50, 100, 200)),
 )
 
 

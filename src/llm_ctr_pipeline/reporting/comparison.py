@@ -120,30 +120,21 @@ class Comparison(Frozen):
         return [f"{MARK} {note}" for note in sorted(notes)]
 
 
-def baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
-    """Find the name of the model that a name, a path or the id of an MLflow run stands for.
-
-    Raises:
-        NotComparableError: It stands for none of the models, or for several.
-    """
-    names = [
-        report.name for report in reports if baseline in {report.name, report.path, report.run_id}
-    ]
-    if len(names) == 1:
-        return names[0]
-    choices = ", ".join(report.run_id or report.name for report in reports)
-    what = f"the path of {len(names)} of the runs" if names else "none of those compared"
-    raise NotComparableError(
-        f"compare.baseline is {baseline}, which is {what}: choose one of {choices}"
-    )
-
-
-def check_reports(reports: Sequence[ModelReport]) -> None:
+def check_reports(reports: Sequence[ModelReport], baseline: str) -> str:
     """Refuse reports of which no comparison can be made, before any prediction is read.
 
+    Args:
+        reports: The models'.
+        baseline: The name, the path or the MLflow run's id of one of them.
+
+    Returns:
+        The baseline's name.
+
     Raises:
-        NotComparableError: Reports of another training than was tested, tests of different rows.
+        NotComparableError: No one model is the baseline, reports are of another training than was
+            tested, or tests of different rows.
     """
+    name = _baseline_name(reports, baseline)
     for report in reports:
         if not report.training.is_of(report.evaluation.trained):
             raise NotComparableError(
@@ -164,6 +155,7 @@ def check_reports(reports: Sequence[ModelReport]) -> None:
                 f"({'; '.join(differing)}): train or evaluate both on the same data, or leave one "
                 "out (compare.paths names those to compare)"
             )
+    return name
 
 
 def compare_models(
@@ -173,19 +165,18 @@ def compare_models(
 
     Args:
         models: At least two, all tested on the same rows.
-        baseline: Which of them the others are compared with; see `baseline_name`.
+        baseline: Which of them the others are compared with; see `check_reports`.
         missing: The command that makes the results, for each path that has none.
 
     Returns:
         The comparison, the baseline first.
 
     Raises:
-        NotComparableError: See `baseline_name` and `check_reports`; also if the labels differ, or
-            predictions are not those that the report was made of.
+        NotComparableError: See `check_reports`; also if the labels differ, or predictions are not
+            those that the report was made of.
     """
     reports = [model.report for model in models]
-    name = baseline_name(reports, baseline)
-    check_reports(reports)
+    name = check_reports(reports, baseline)
     _check_labels(models)
     ordered = sorted(models, key=lambda model: model.report.name != name)
     placed = [_place(model) for model in ordered]
@@ -204,6 +195,20 @@ def compare_models(
         caveats=_caveats(reports),
         missing=dict(missing or {}),
         timestamp=now(),
+    )
+
+
+def _baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
+    """Find the name of the model that a name, a path or the id of an MLflow run stands for."""
+    names = [
+        report.name for report in reports if baseline in {report.name, report.path, report.run_id}
+    ]
+    if len(names) == 1:
+        return names[0]
+    choices = ", ".join(report.run_id or report.name for report in reports)
+    what = f"the path of {len(names)} of the runs" if names else "none of those compared"
+    raise NotComparableError(
+        f"compare.baseline is {baseline}, which is {what}: choose one of {choices}"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from llm_ctr_pipeline.metrics.comparison import Difference
 from llm_ctr_pipeline.reporting.comparison import MARK, ComparedModel, Comparison
 
-_MINUTE, _HOUR = 60, 3600
+MINUTE, HOUR = 60, 3600  # seconds
 _SMALLEST_P = 0.0001
 
 Columns = Mapping[str, Callable[[ComparedModel], str]]
@@ -26,12 +26,7 @@ class Table:
 
 
 def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
-    """Put the numbers of a comparison into three narrow tables, one row a model.
-
-    Returns:
-        How well each model ranks the rows, how good its probabilities are, and what its training
-        took.
-    """
+    """Put a comparison into three narrow tables: the ranking, the probabilities, the cost."""
     base = comparison.baseline
     ranking: dict[str, Callable[[ComparedModel], str]] = {
         "AUC [95%]": lambda m: f"{m.auc:.4f} [{m.auc_low:.4f}, {m.auc_high:.4f}]",
@@ -59,11 +54,7 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
 
 
 def legend_of(comparison: Comparison) -> list[str]:
-    """Say what the columns mean and what must be known of the numbers.
-
-    Returns:
-        Sentences; caveats and the notes on marked models first, the paths without results last.
-    """
+    """Say in sentences what must be known of the numbers, and what the columns mean."""
     tests = len(comparison.models) - 1
     corrected = f"corrected for {tests} comparisons by Holm's method" if tests > 1 else "one test"
     base = comparison.baseline
@@ -98,16 +89,9 @@ def markdown_of(comparison: Comparison) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in the unit that fits it.
-
-    Args:
-        seconds: The time.
-
-    Returns:
-        For example `8.1 s`, `12 min` or `3.4 h`.
-    """
+    """Write a time in the unit that fits it: `8.1 s`, `12 min` or `3.4 h`."""
     # From two minutes and two hours on.
-    units = ((_HOUR, "h"), (_MINUTE, "min"))
+    units = ((HOUR, "h"), (MINUTE, "min"))
     unit, name = next((one for one in units if seconds >= 2 * one[0]), (1, "s"))
     value = seconds / unit
     return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"  # noqa: PLR2004

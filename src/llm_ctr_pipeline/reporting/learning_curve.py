@@ -56,7 +56,15 @@ def learning_curve_figure(results: TrainingResults) -> go.Figure:
     best = max(flagged, key=lambda one: one.valid_auc, default=None)
     subtitle = None
     if best is not None:
-        figure.add_trace(_best_trace(best), row=2, col=1)
+        marked = go.Scatter(
+            x=[best.epoch],
+            y=[best.valid_auc],
+            mode="markers",
+            name="Best validation",
+            marker={"color": GREEN, "size": 15, "symbol": "star"},
+            hovertemplate="best: %{y:.4f} at epoch %{x:.4g}<extra></extra>",
+        )
+        figure.add_trace(marked, row=2, col=1)
         figure.add_vline(x=best.epoch, line={"color": GREEN, "dash": "dot", "width": 1.5})
         subtitle = f"Best validation AUC {best.valid_auc:.4f} at epoch {best.epoch:.4g}"
     apply_style(figure, f"Learning curve, {results.path}", subtitle)
@@ -125,15 +133,4 @@ def _history_trace(
         line={"color": color, "width": 2},
         marker={"size": 6},
         hovertemplate="<br>".join(lines),
-    )
-
-
-def _best_trace(best: StageValidation) -> go.Scatter:
-    return go.Scatter(
-        x=[best.epoch],
-        y=[best.valid_auc],
-        mode="markers",
-        name="Best validation",
-        marker={"color": GREEN, "size": 15, "symbol": "star"},
-        hovertemplate="best: %{y:.4f} at epoch %{x:.4g}<extra></extra>",
     )

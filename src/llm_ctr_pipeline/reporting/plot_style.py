@@ -96,13 +96,9 @@ TEMPLATE = go.layout.Template(
 
 
 def styles_of(paths: Sequence[str]) -> list[ModelStyle]:
-    """Choose how models are drawn: the first of a path as the path always is.
+    """Choose how models of these paths are drawn: the first of a path as the path always is.
 
-    Args:
-        paths: The models' training paths.
-
-    Returns:
-        One style a model; further models of a path get others, which repeat after eight.
+    Further models of a path get other styles, which repeat after eight.
     """
     unused = [style for path, style in _STYLES.items() if path not in paths]
     spare = cycle((*_FURTHER, *unused))
@@ -132,13 +128,7 @@ def diagonal(low: float, high: float, name: str) -> go.Scatter:
 
 
 def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> None:
-    """Give a figure the house look and its title.
-
-    Args:
-        figure: The figure, changed in place.
-        title: What the figure shows.
-        subtitle: Its main number or a note on reading it, in smaller letters below.
-    """
+    """Give a figure the house look, its title and, in smaller letters below, a number or a note."""
     figure.update_layout(template=TEMPLATE, title={"text": title})
     if subtitle:
         figure.update_layout(title={"subtitle": {"text": subtitle, "font": {"color": GREY}}})

@@ -81,12 +81,12 @@ def predictions_name(dataset: str, split: str) -> str:
 
 
 def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundModel | None:
-    """Find a training path's results on a split; None if a file of them is missing.
+    """Find the results on a split in a training path's folders; None if a file is missing.
 
     Args:
-        outputs: The path's folder of predictions.
-        reports: Its folder of reports; both have its name.
-        dataset: The dataset that it was tested on.
+        outputs: The folder of predictions.
+        reports: The folder of reports, which has the path's name.
+        dataset: The dataset that the path was tested on.
         split: The split.
 
     Raises:
@@ -107,13 +107,7 @@ def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundMo
 
 
 def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> RecordT:
-    """Read a report.
-
-    Args:
-        content: The file's.
-        record: What it holds.
-        name: What error messages call the file.
-        model: What error messages call the model.
+    """Read a report; `name` and `model` are what error messages call its file and its model.
 
     Raises:
         NotComparableError: An older version of this project wrote it.
@@ -132,14 +126,10 @@ def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> R
 
 
 def scored(report: ModelReport, predictions: bytes | None) -> ScoredModel:
-    """Read a model's predictions.
-
-    Args:
-        report: What its reports say.
-        predictions: The file's content; None if there is none.
+    """Put a model's reports and the content of its predictions' file together.
 
     Raises:
-        NotComparableError: There is none.
+        NotComparableError: There is no such file.
     """
     if predictions is None:
         name = predictions_name(report.evaluation.dataset, report.evaluation.split)

@@ -83,7 +83,15 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
         # Where the curve rises straight up, its highest point counts.
         tpr_G = np.interp(grid_G, curve[0], curve[1])
         baseline_G = tpr_G if baseline_G is None else baseline_G  # the baseline comes first
-        difference = _difference_trace(grid_G, tpr_G - baseline_G, compared.label, style)
+        difference = go.Scatter(
+            x=grid_G.tolist(),
+            y=(tpr_G - baseline_G).round(6).tolist(),
+            mode="lines",
+            name=compared.label,
+            line={"color": style.color, "dash": style.dash, "width": 2},
+            showlegend=False,
+            hovertemplate=f"at FPR %{{x:.3f}}: %{{y:+.4f}}<extra>{compared.label}</extra>",
+        )
         figure.add_trace(difference, row=2, col=1)
     figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"), row=1, col=1)
     apply_style(figure, "ROC", comparison.title)
@@ -115,20 +123,6 @@ def _roc_trace(
             "FPR %{x:.4f}<br>TPR %{y:.4f}<br>threshold %{customdata:.4f}"
             f"<extra>{name}</extra>"
         ),
-    )
-
-
-def _difference_trace(
-    grid_G: FloatArray, difference_G: FloatArray, name: str, style: ModelStyle
-) -> go.Scatter:
-    return go.Scatter(
-        x=grid_G.tolist(),
-        y=difference_G.round(6).tolist(),
-        mode="lines",
-        name=name,
-        line={"color": style.color, "dash": style.dash, "width": 2},
-        showlegend=False,
-        hovertemplate=f"at FPR %{{x:.3f}}: %{{y:+.4f}}<extra>{name}</extra>",
     )
 
 

@@ -9,7 +9,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from llm_ctr_pipeline.params import FEWEST_COMPARED, CompareParams
-from llm_ctr_pipeline.reporting.comparison import baseline_name, check_reports
+from llm_ctr_pipeline.reporting.comparison import check_reports
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import (
     TRAINING_RESULTS,
@@ -51,8 +51,7 @@ def find_models(
         found = _find_runs(settings)
     else:
         found, missing = _find_paths(outputs, reports, settings)
-    baseline_name([report for report, _ in found], settings.baseline)
-    check_reports([report for report, _ in found])
+    check_reports([report for report, _ in found], settings.baseline)
     return found, missing
 
 

@@ -14,12 +14,7 @@ BASELINE_AND_ENCODED_LOGS = [
 ]
 
 
-def create_pipeline() -> Pipeline:
-    """Return the path whose encoder stays as the baseline left it."""
-    return create_two_phases("two_phase")
-
-
-def create_two_phases(path: str) -> Pipeline:
+def create_pipeline(path: str = "two_phase") -> Pipeline:
     """Return a path that trains in stages on three datasets, and its test."""
     training = Node(
         train_two_phase,

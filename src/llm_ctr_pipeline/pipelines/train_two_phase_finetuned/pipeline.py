@@ -2,9 +2,9 @@
 
 from kedro.pipeline import Pipeline
 
-from llm_ctr_pipeline.pipelines.train_two_phase.pipeline import create_two_phases
+from llm_ctr_pipeline.pipelines import train_two_phase
 
 
 def create_pipeline() -> Pipeline:
     """Return the path whose first phase tunes the baseline's encoder too."""
-    return create_two_phases("two_phase_finetuned")
+    return train_two_phase.create_pipeline("two_phase_finetuned")
