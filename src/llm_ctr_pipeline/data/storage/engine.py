@@ -1,7 +1,7 @@
 """What depends on the engine: connecting, where a row stands in its file, and writing.
 
-Reading text from CSV files and putting ids in the place of cells do too (`csv_to_parquet`, `encode`);
-everything else is one Ibis expression for all engines.
+Reading text from CSV files and putting ids in the place of cells do too (`csv_to_parquet`,
+`encode`); everything else is one Ibis expression for all engines.
 """
 
 import atexit

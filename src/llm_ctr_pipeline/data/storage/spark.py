@@ -51,8 +51,8 @@ def convert_csv_with_spark(
 ) -> None:
     """Write some columns of a CSV file to a folder of Parquet, with each row's position.
 
-    See `csv_to_parquet.convert_csv`. With the option `multiLine` a cell may hold a line break, and one
-    task reads the whole file.
+    See `csv_to_parquet.convert_csv`. With the option `multiLine` a cell may hold a line break, and
+    one task reads the whole file.
     """
     from pyspark.sql import functions as spark_functions
     from pyspark.sql import types
