@@ -27,10 +27,6 @@ CURES: dict[type[RefusedError], str] = {
 }
 
 
-class RefusedRunError(click.ClickException):
-    """What a node refused; Click shows the message and no traceback, and exits with 1."""
-
-
 def refusal_in(error: BaseException | None) -> RefusedError | None:
     """The refusal that an error is, or was raised from: Kedro wraps those of datasets."""
     while error is not None and not isinstance(error, RefusedError):
@@ -63,7 +59,8 @@ def _refusing_in_one_line(command: click.Command) -> click.Command:
             refusal = refusal_in(error)
             if refusal is None:
                 raise
-            raise RefusedRunError(message_of(refusal, options["env"])) from error
+            # Click shows the message and no traceback, and exits with 1.
+            raise click.ClickException(message_of(refusal, options["env"])) from error
 
     wrapped = copy.copy(command)
     wrapped.callback = call

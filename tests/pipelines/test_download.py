@@ -4,23 +4,12 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
-from llm_ctr_pipeline.params import DownloadParams
-
-PROJECT = Path(__file__).parents[2]
 RAW = {"train.csv": b"id,click\n1,0\n", "test.csv": b"id,click\n2,1\n"}
 RunHere = Callable[..., None]
-
-
-def shipped() -> dict[str, Any]:
-    content = yaml.safe_load((PROJECT / "conf/base/parameters_download.yml").read_text())
-    download: dict[str, Any] = content["download"]
-    return download
 
 
 @pytest.fixture
@@ -70,24 +59,3 @@ def test_without_the_hub_the_run_fails_and_tells_the_way_by_hand(
     assert "Avazu_x2.zip could not be fetched" in done.stdout + done.stderr
     assert "put it into" in done.stdout + done.stderr
     assert not (project / "data" / "01_raw" / "avazu_x2").exists()
-
-
-def test_the_shipped_parameters_are_valid() -> None:
-    download = DownloadParams(**shipped())
-    assert "x4" in download.names
-    assert list(download.archives) == ["x1", "x2", "x4"]
-    assert [len(archive.md5) for archive in download.archives.values()] == [3, 2, 3]
-
-
-@pytest.mark.parametrize("datasets", ["", "x3", "x1,x4", "x4 x5"])
-def test_an_unknown_name_is_refused(datasets: str) -> None:
-    with pytest.raises(ValidationError, match="it should hold names out of x1, x2, x4"):
-        DownloadParams(**{**shipped(), "datasets": datasets})
-
-
-@pytest.mark.parametrize("folder", ["../elsewhere", "/tmp", "", "a/b"])  # noqa: S108
-def test_a_folder_that_is_not_below_the_raw_data_is_refused(folder: str) -> None:
-    download = shipped()
-    download["archives"]["x4"]["folder"] = folder
-    with pytest.raises(ValidationError, match="folder"):
-        DownloadParams(**download)

@@ -4,6 +4,9 @@ Kedro looks at existence alone. What was made of other raw files, with other par
 before a run that was cut off, exists too.
 """
 
+from collections.abc import Iterator
+from itertools import product
+
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -17,76 +20,66 @@ from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 def reason_to_redo(pipeline: Pipeline, catalog: DataCatalog) -> str | None:
     """Say why outputs that exist cannot be kept; None if all of them can."""
-    for node in pipeline.nodes:
-        reason = (
-            _is_generated_anew(node, catalog)
-            or _is_recoded_anew(node, catalog)
-            or _is_of_another_log(node, catalog)
-            or _is_older_than_its_inputs(node, catalog)
-        )
-        if reason is not None:
-            return reason
-    return None
+    reasons = (
+        reason
+        for node in pipeline.nodes
+        for rule in (_generated_anew, _recoded_anew, _of_another_log, _older_than_its_inputs)
+        for reason in rule(node, catalog)
+    )
+    return next(reasons, None)
 
 
-def _is_generated_anew(node: Node, catalog: DataCatalog) -> str | None:
+def _generated_anew(node: Node, catalog: DataCatalog) -> Iterator[str]:
     """The generated log has other settings now, and Kedro passes over the node that names them."""
     if "params:generated_log" not in node.inputs or not catalog.exists("raw_log"):
-        return None
-    raw, settings = catalog.load("params:raw"), catalog.load("params:generated_log")
-    folder = catalog.load("raw_folder")
-    if settings is None or raw.source != "generated":
-        return None
+        return
+    settings, folder = catalog.load("params:generated_log"), catalog.load("raw_folder")
+    if settings is None or catalog.load("params:raw").source != "generated":
+        return
     manifest = read_manifest(folder, GeneratedLog)
-    if manifest is None or manifest.log == GeneratedLog(settings=settings):
-        return None
-    return f"{folder} is to be generated with other settings"
+    if manifest is not None and manifest.log != GeneratedLog(settings=settings):
+        yield f"{folder} is to be generated with other settings"
 
 
-def _is_recoded_anew(node: Node, catalog: DataCatalog) -> str | None:
+def _recoded_anew(node: Node, catalog: DataCatalog) -> Iterator[str]:
     """A log is to be recoded with other settings now, into the folder that holds what was made."""
     if "params:recoding" not in node.inputs:
-        return None
+        return
     for dataset, settings in catalog.load("params:recoding"):
         if catalog.load(f"params:{dataset}.raw").source != "recoded":
             continue
         folder = catalog.load(f"{dataset}.raw_folder")
         manifest = read_manifest(folder, RecodedLog)
         if manifest is not None and (manifest.log is None or manifest.log.settings != settings):
-            return f"{folder} is to be recoded with other settings"
-    return None
+            yield f"{folder} is to be recoded with other settings"
 
 
-def _is_of_another_log(node: Node, catalog: DataCatalog) -> str | None:
+def _of_another_log(node: Node, catalog: DataCatalog) -> Iterator[str]:
+    """The raw files are others now, or the parameters of preprocessing."""
     written = {_without_namespace(name): name for name in node.outputs if catalog.exists(name)}
     read = {_without_namespace(name): name for name in node.inputs}
     if "raw_rows" in written:
-        folder, log = catalog.load(read["raw_folder"]), catalog.load(read["params:log"])
-        then = catalog.load(written["raw_rows"]).manifest
-        if not then.is_of(describe_files(folder, log)):
-            return f"{_place(written['raw_rows'], catalog)} is of other raw files or parameters"
+        files = describe_files(catalog.load(read["raw_folder"]), catalog.load(read["params:log"]))
+        if not catalog.load(written["raw_rows"]).manifest.is_of(files):
+            yield f"{_place(written['raw_rows'], catalog)} is of other raw files or parameters"
     if "raw_log" in written:
-        then = catalog.load(written["raw_log"]).every_nth_row
-        if catalog.load(read["params:preprocess"]).every_nth_row != then:
-            return f"{_place(written['raw_log'], catalog)} is of other raw files or parameters"
+        now = catalog.load(read["params:preprocess"]).every_nth_row
+        if catalog.load(written["raw_log"]).every_nth_row != now:
+            yield f"{_place(written['raw_log'], catalog)} is of other raw files or parameters"
     if "feature_map" in written and "params:preprocess" in read:
         then = catalog.load(written["feature_map"]).min_count
         now = catalog.load(read["params:preprocess"]).min_count
         if now != then:
             place = _place(written["feature_map"], catalog)
-            return f"{place} was made with preprocess.min_count {then}, now it is {now}"
-    return None
+            yield f"{place} was made with preprocess.min_count {then}, now it is {now}"
 
 
-def _is_older_than_its_inputs(node: Node, catalog: DataCatalog) -> str | None:
+def _older_than_its_inputs(node: Node, catalog: DataCatalog) -> Iterator[str]:
     """As make has it: what was written before what it is made of belongs to an earlier run."""
-    places = [place for name in node.outputs if (place := _place(name, catalog)) is not None]
-    sources = [place for name in node.inputs if (place := _place(name, catalog)) is not None]
-    for source in sources:
-        for place in places:
-            if changed_at(place) < changed_at(source):
-                return f"{place} is older than {source}, of which it is made"
-    return None
+    for source, output in product(node.inputs, node.outputs):
+        made_of, made = _place(source, catalog), _place(output, catalog)
+        if made_of and made and changed_at(made) < changed_at(made_of):
+            yield f"{made} is older than {made_of}, of which it is made"
 
 
 def _without_namespace(name: str) -> str:

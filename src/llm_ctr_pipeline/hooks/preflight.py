@@ -9,7 +9,7 @@ import click
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
+from kedro.framework.project import pipelines, settings
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
@@ -17,12 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from llm_ctr_pipeline.cli import in_environment
-from llm_ctr_pipeline.data.errors import StorageError
+from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
-from llm_ctr_pipeline.resolvers import RESOLVERS
+from llm_ctr_pipeline.data.storage.store_path import place_of
 
 # MLflow's database takes 1 MB before anything is logged.
 LEAST_ROOM = 10_000_000
+# Without it MLflow would leave half of its database.
+NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
 # Understood by the configuration although no parameter has the name.
 PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
 RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
@@ -38,7 +40,10 @@ class PreflightHook:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse a full disk, names of nothing (environment, pipeline) and unfit parameters."""
-        _check_space(Path(context.project_path))
+        try:
+            check_space(Path(context.project_path), LEAST_ROOM, NO_ROOM)
+        except StorageError as error:
+            raise PreflightError(str(error)) from error
         loader = context.config_loader
         assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
         _check_environment(loader)
@@ -63,23 +68,17 @@ class PreflightHook:
             if run_params.get("only_missing_outputs"):
                 _check_kept(pipeline, catalog)
             _check_run(pipeline, catalog)
-        except PreflightError as error:
-            raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
-
-
-def _check_space(project: Path) -> None:
-    """Raise where the disk is as good as full: MLflow would leave half of its database."""
-    message = (
-        "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
-    )
-    try:
-        check_space(project, LEAST_ROOM, message)
-    except StorageError as error:
-        raise PreflightError(str(error)) from error
+        except (PreflightError, RefusedError) as error:
+            raise PreflightError(in_environment(str(error), run_params.get("env"))) from error
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Raise where the pipeline cannot run with this catalog on this machine."""
+    """Raise where the pipeline cannot run with this catalog on this machine.
+
+    Raises:
+        RefusedError: The device, the precision or the attention kernel cannot be had, or the
+            results to compare are missing or of different rows.
+    """
     inputs = pipeline.inputs()
     for name in sorted(inputs):
         if not name.startswith("params:") and not catalog.exists(name):
@@ -87,14 +86,15 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     if "summary" in inputs:
         _check_source(catalog)
     if {"params:training", "params:llm"} <= inputs:
-        _check_device(catalog.load("params:training"), catalog.load("params:llm"))
+        from llm_ctr_pipeline.training.machine.devices import choose_kernel
+
+        choose_kernel(catalog.load("params:llm").attention, catalog.load("params:training"))
     if "params:compare" in inputs:
         _check_compared(pipeline, catalog)
 
 
 def _check_source(catalog: DataCatalog) -> None:
     """Raise where the encoded splits are the generated log's and the settings are for a folder."""
-    from llm_ctr_pipeline.data.storage.store_path import place_of
     from llm_ctr_pipeline.data.synthetic.generated_log import SOURCE
 
     summary = catalog.load("summary")
@@ -160,14 +160,7 @@ def _full_names(parameters: dict[str, Any]) -> Iterator[str]:
 
 def _configured_parameters(loader: OmegaConfigLoader) -> dict[str, Any]:
     """The parameters in the configuration's files, without `--params`."""
-    files = OmegaConfigLoader(
-        conf_source=loader.conf_source,
-        env=loader.env,
-        base_env=loader.base_env,
-        default_run_env=loader.default_run_env,
-        merge_strategy=loader.merge_strategy,
-        custom_resolvers=RESOLVERS,
-    )
+    files = OmegaConfigLoader(loader.conf_source, env=loader.env, **settings.CONFIG_LOADER_ARGS)
     return dict(files["parameters"])
 
 
@@ -200,14 +193,11 @@ def _fault(group: str, details: ErrorDetails) -> str:
     return f"{shown}: {details['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"
 
 
-def _check_stores(settings: dict[str, Any]) -> None:
+def _check_stores(named: dict[str, Any]) -> None:
     """Raise where data are on a store for which this machine has no driver."""
-    from llm_ctr_pipeline.data.errors import StoreError
-    from llm_ctr_pipeline.data.storage.store_path import place_of
-
     for name in PLACES:
         try:
-            place_of(str(settings[name]))
+            place_of(str(named[name]))
         except StoreError as error:
             raise PreflightError(f"{name}: {error}") from error
 
@@ -249,21 +239,9 @@ def _check_kept(pipeline: Pipeline, catalog: DataCatalog) -> None:
         raise PreflightError(f"{reason}: run without --only-missing-outputs")
 
 
-def _check_device(training: Any, llm: Any) -> None:
-    """Raise where the device, the precision or the attention kernel cannot be had."""
-    from llm_ctr_pipeline.models.kernels import KernelError
-    from llm_ctr_pipeline.training.machine.devices import DeviceError, choose_kernel
-
-    try:
-        choose_kernel(llm.attention, training)
-    except (DeviceError, KernelError) as error:
-        raise PreflightError(str(error)) from error
-
-
 def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where results to compare are missing or of different rows, or this run makes them."""
     from llm_ctr_pipeline.pipelines.compare.sources import find_models
-    from llm_ctr_pipeline.reporting.results import NotComparableError
 
     if any(name.endswith("_predictions") for name in pipeline.all_outputs()):
         # It reads them by folder, so Kedro knows no order between the two.
@@ -272,7 +250,4 @@ def _check_compared(pipeline: Pipeline, catalog: DataCatalog) -> None:
             "run `kedro run --pipeline=compare` by itself afterwards"
         )
     folders = (catalog.load("model_output_folder"), catalog.load("reporting_folder"))
-    try:
-        find_models(*folders, catalog.load("params:compare"))
-    except NotComparableError as error:
-        raise PreflightError(str(error)) from error
+    find_models(*folders, catalog.load("params:compare"))

@@ -44,7 +44,8 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
         Text in Rich's markup; empty where the run tested no model.
     """
     outputs = sorted(pipeline.all_outputs())
-    evaluations = [name for name in outputs if _is_report(name)]
+    reports_of_tests = {"evaluation_report", "evaluation_test"}
+    evaluations = [name for name in outputs if name.rpartition(".")[2] in reports_of_tests]
     if not evaluations:
         return ""
     reported = [catalog.load(name) for name in evaluations]
@@ -64,13 +65,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
 
 
 def print_comparison(comparison: "Comparison", place: Path, console: Console) -> None:
-    """Print the tables of a comparison, what its columns mean, and where it lies.
-
-    Args:
-        comparison: As the compare pipeline wrote it.
-        place: Its folder.
-        console: Where to print.
-    """
+    """Print the tables of a comparison, what its columns mean, and the folder that holds it."""
     from llm_ctr_pipeline.reporting.comparison_table import legend_of, tables_of
 
     console.print(Text(f"\n{comparison.title}\n", style="bold"))
@@ -99,12 +94,6 @@ def _shown_table(table: "TextTable", *, tall: bool = False) -> Table:
     for row in table.rows:
         shown.add_row(*(lines(cell) for cell in row))
     return shown
-
-
-def _is_report(name: str) -> bool:
-    """Whether a dataset is the report of an evaluation, by the names of the catalog."""
-    local = name.rpartition(".")[2]
-    return local in {"evaluation_report", "evaluation_test"}
 
 
 def _metric_lines(evaluation: "Evaluation") -> list[str]:

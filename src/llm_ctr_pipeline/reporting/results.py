@@ -83,11 +83,7 @@ def predictions_name(dataset: str, split: str) -> str:
 def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundModel | None:
     """Find the results on a split in a training path's folders; None if a file is missing.
 
-    Args:
-        outputs: The folder of predictions.
-        reports: The folder of reports, which has the path's name.
-        dataset: The dataset that the path was tested on.
-        split: The split.
+    The folder of reports has the path's name.
 
     Raises:
         NotComparableError: See `report_of`.
