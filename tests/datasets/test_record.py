@@ -6,7 +6,7 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.json import JSONDataset
 
-from llm_ctr_pipeline.data.storage.store_path import place_of
+from llm_ctr_pipeline.data.storage.store_path import parse_path
 from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset
 from llm_ctr_pipeline.training.history import TrainingResults
 
@@ -54,7 +54,7 @@ def test_a_record_on_a_store_comes_back(store: str) -> None:
     results = TrainingResults.from_json(RESULTS)
     dataset.save(results)
     assert dataset.load() == results
-    assert json.loads(place_of(f"{store}/results.json").read_text(encoding="utf-8")) == RESULTS
+    assert json.loads(parse_path(f"{store}/results.json").read_text(encoding="utf-8")) == RESULTS
 
 
 def test_the_catalog_makes_it_and_mlflow_logs_it(

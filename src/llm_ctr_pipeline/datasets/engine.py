@@ -6,7 +6,7 @@ from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
 from llm_ctr_pipeline.data.storage.engine import connect
-from llm_ctr_pipeline.data.storage.store_path import Place, is_whole, place_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole, parse_path
 
 
 class EngineDataset(FileDataset):  # type: ignore[misc]
@@ -28,7 +28,7 @@ class EngineDataset(FileDataset):  # type: ignore[misc]
         super().__init__(filepath, connection=connection, metadata=metadata)
         # Kedro's own way with addresses drops what distinguishes two stores of a kind.
         self._fs_prefix = ""
-        self._filepath: Place = place_of(filepath)
+        self._filepath: AnyPath = parse_path(filepath)
 
     def _connect(self) -> BaseBackend:
         return connect(self._connection_config)

@@ -4,10 +4,10 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from llm_ctr_pipeline.data.storage.store_path import Place, place_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
 
 
-class FolderDataset(AbstractDataset[Place, Place]):
+class FolderDataset(AbstractDataset[AnyPath, AnyPath]):
     """Hands a node the absolute path or the address of a folder, which need not exist.
 
     A path in the catalog is relative to the project, wherever `kedro run` is called; one
@@ -19,14 +19,14 @@ class FolderDataset(AbstractDataset[Place, Place]):
     """
 
     def __init__(self, path: str, *, metadata: dict[str, Any] | None = None) -> None:
-        self._path = place_of(path)
+        self._path = parse_path(path)
         self.metadata = metadata
 
-    def load(self) -> Place:
+    def load(self) -> AnyPath:
         """Return the path."""
         return self._path
 
-    def save(self, data: Place) -> NoReturn:
+    def save(self, data: AnyPath) -> NoReturn:
         """Refuse: the path is configuration."""
         raise DatasetError(f"{self._path} is named in the catalog: change it there")
 

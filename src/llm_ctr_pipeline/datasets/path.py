@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from llm_ctr_pipeline.data.storage.store_path import is_whole, place_of
+from llm_ctr_pipeline.data.storage.store_path import is_whole, parse_path
 
 
 class PathDataset(AbstractDataset[Any, Any]):
@@ -16,7 +16,7 @@ class PathDataset(AbstractDataset[Any, Any]):
     """
 
     def __init__(self, filepath: str, *, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = place_of(filepath)
+        self._filepath = parse_path(filepath)
         self.metadata = metadata
 
     def _exists(self) -> bool:

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from llm_ctr_pipeline.data.raw.raw_log import describe_files
-from llm_ctr_pipeline.data.storage.store_path import Place, changed_at, is_whole, place_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, changed_at, is_whole, parse_path
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import RecodedLog
 from llm_ctr_pipeline.data.synthetic.generated_log import GeneratedLog
 from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
@@ -61,25 +61,25 @@ def _of_another_log(node: Node, catalog: DataCatalog) -> Iterator[str]:
     if "raw_rows" in written:
         files = describe_files(catalog.load(read["raw_folder"]), catalog.load(read["params:log"]))
         if not catalog.load(written["raw_rows"]).manifest.is_of(files):
-            yield f"{_place(written['raw_rows'], catalog)} is of other raw files or parameters"
+            yield f"{_path(written['raw_rows'], catalog)} is of other raw files or parameters"
     if "raw_log" in written:
         now = catalog.load(read["params:preprocess"]).every_nth_row
         if catalog.load(written["raw_log"]).every_nth_row != now:
-            yield f"{_place(written['raw_log'], catalog)} is of other raw files or parameters"
+            yield f"{_path(written['raw_log'], catalog)} is of other raw files or parameters"
     if "feature_map" in written and "params:preprocess" in read:
         then = catalog.load(written["feature_map"]).min_count
         now = catalog.load(read["params:preprocess"]).min_count
         if now != then:
-            place = _place(written["feature_map"], catalog)
-            yield f"{place} was made with preprocess.min_count {then}, now it is {now}"
+            path = _path(written["feature_map"], catalog)
+            yield f"{path} was made with preprocess.min_count {then}, now it is {now}"
 
 
 def _older_than_its_inputs(node: Node, catalog: DataCatalog) -> Iterator[str]:
     """As make has it: what was written before what it is made of belongs to an earlier run."""
     for source, output in product(node.inputs, node.outputs):
-        made_of, made = _place(source, catalog), _place(output, catalog)
-        if made_of and made and changed_at(made) < changed_at(made_of):
-            yield f"{made} is older than {made_of}, of which it is made"
+        read, written = _path(source, catalog), _path(output, catalog)
+        if read and written and changed_at(written) < changed_at(read):
+            yield f"{written} is older than {read}, of which it is made"
 
 
 def _without_namespace(name: str) -> str:
@@ -88,8 +88,8 @@ def _without_namespace(name: str) -> str:
     return kind + colon + own.rpartition(".")[2]
 
 
-def _place(name: str, catalog: DataCatalog) -> Place | None:
+def _path(name: str, catalog: DataCatalog) -> AnyPath | None:
     """Where a dataset lies, if it does; a folder that is only named lies nowhere."""
     filepath = getattr(catalog.get(name), "_filepath", None)
-    place = None if filepath is None else place_of(str(filepath))
-    return place if place is not None and is_whole(place) else None
+    path = None if filepath is None else parse_path(str(filepath))
+    return path if path is not None and is_whole(path) else None

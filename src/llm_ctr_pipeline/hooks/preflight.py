@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from llm_ctr_pipeline.cli import in_environment
 from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
-from llm_ctr_pipeline.data.storage.store_path import place_of
+from llm_ctr_pipeline.data.storage.store_path import parse_path
 
 # MLflow's database takes 1 MB before anything is logged.
 LEAST_ROOM = 10_000_000
@@ -101,7 +101,7 @@ def _check_source(catalog: DataCatalog) -> None:
     is_given = catalog.load("params:raw.source") == "folder"
     is_given = is_given or catalog.load("params:generated_log") is None
     if summary.source == SOURCE and is_given:
-        place = place_of(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
+        place = parse_path(str(getattr(catalog.get("summary"), "_filepath", ""))).parent
         raise PreflightError(
             f"{place} holds the generated log, and these settings are for a raw log: run "
             "`kedro run --pipeline=preprocess` first"
@@ -197,7 +197,7 @@ def _check_stores(named: dict[str, Any]) -> None:
     """Raise where data are on a store for which this machine has no driver."""
     for name in PLACES:
         try:
-            place_of(str(named[name]))
+            parse_path(str(named[name]))
         except StoreError as error:
             raise PreflightError(f"{name}: {error}") from error
 

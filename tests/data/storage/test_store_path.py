@@ -15,8 +15,8 @@ from llm_ctr_pipeline.data.storage.store_path import (
     changed_at,
     is_whole,
     parquet_table,
+    parse_path,
     parts_of,
-    place_of,
     remove,
 )
 
@@ -31,36 +31,36 @@ from llm_ctr_pipeline.data.storage.store_path import (
     ],
 )
 def test_an_address_stays_what_spark_reads(address: str) -> None:
-    place = place_of(address)
-    assert str(place) == address
-    assert place == place_of(f"{address}/")
-    assert str(place.parent / "valid.parquet") == address.replace("train", "valid")
-    assert place.name == "train.parquet"
+    path = parse_path(address)
+    assert str(path) == address
+    assert path == parse_path(f"{address}/")
+    assert str(path.parent / "valid.parquet") == address.replace("train", "valid")
+    assert path.name == "train.parquet"
 
 
 def test_the_folders_above_end_below_the_store() -> None:
-    above = [str(place) for place in StorePath("hdfs://node/a/b/c.json").parents]
+    above = [str(path) for path in StorePath("hdfs://node/a/b/c.json").parents]
     assert above == ["hdfs://node/a/b", "hdfs://node/a"]
-    assert [str(place) for place in StorePath("hdfs:///a/b").parents] == ["hdfs:///a"]
+    assert [str(path) for path in StorePath("hdfs:///a/b").parents] == ["hdfs:///a"]
 
 
 def test_what_is_on_this_machine_is_a_path(tmp_path: Path) -> None:
-    assert place_of("data/01_raw") == Path("data/01_raw")
-    assert place_of(f"file://{tmp_path}") == tmp_path
-    assert place_of(str(tmp_path / "a:b")) == tmp_path / "a:b"
+    assert parse_path("data/01_raw") == Path("data/01_raw")
+    assert parse_path(f"file://{tmp_path}") == tmp_path
+    assert parse_path(str(tmp_path / "a:b")) == tmp_path / "a:b"
 
 
 def test_a_store_without_a_driver_is_refused() -> None:
     with pytest.raises(StoreError, match=r"nfs4://host/a cannot be reached: .* knows no 'nfs4'"):
-        place_of("nfs4://host/a")
+        parse_path("nfs4://host/a")
     hint = "Install lackingfs to access it"
     fsspec.register_implementation("lacking", "lackingfs.FileSystem", clobber=True, errtxt=hint)
     with pytest.raises(StoreError, match=f"lacking://a/b cannot be reached .*: {hint}"):
-        place_of("lacking://a/b")
+        parse_path("lacking://a/b")
 
 
 def test_a_file_is_written_and_read(store: str) -> None:
-    file = place_of(store) / "folder" / "ä.txt"
+    file = parse_path(store) / "folder" / "ä.txt"
     assert not file.exists()
     file.write_text("one\r\ntwo é\n", encoding="utf-8")
     assert (file.is_file(), file.is_dir(), file.parent.is_dir()) == (True, False, True)
@@ -68,13 +68,13 @@ def test_a_file_is_written_and_read(store: str) -> None:
         assert [*lines] == ["one\r\n", "two é\n"]
     assert file.read_text(encoding="utf-8").endswith("é\n")
     assert file.stat().st_size == len("one\r\ntwo é\n".encode())
-    remove(place_of(store))
+    remove(parse_path(store))
     assert not file.exists()
-    assert not place_of(store).exists()
+    assert not parse_path(store).exists()
 
 
 def test_a_later_change_has_a_later_time(store: str) -> None:
-    first, second = place_of(store) / "1", place_of(store) / "2"
+    first, second = parse_path(store) / "1", parse_path(store) / "2"
     first.write_text("1", encoding="utf-8")
     time.sleep(1.1)  # S3 keeps whole seconds
     second.write_text("2", encoding="utf-8")
@@ -84,19 +84,19 @@ def test_a_later_change_has_a_later_time(store: str) -> None:
 
 def test_what_another_program_writes_is_seen(store: str) -> None:
     """Spark writes behind the back of the driver's cache."""
-    folder = place_of(store)
+    folder = parse_path(store)
     (folder / "a").write_text("a", encoding="utf-8")
-    assert [place.name for place in folder.iterdir()] == ["a"]
+    assert [path.name for path in folder.iterdir()] == ["a"]
     assert not (folder / "b").exists()
     other = type(folder.fs)(**folder.fs.storage_options, skip_instance_cache=True)
     with other.open((folder / "b").inner, "wb") as file:
         file.write(b"b")
     assert (folder / "b").exists()
-    assert [place.name for place in folder.iterdir()] == ["a", "b"]
+    assert [path.name for path in folder.iterdir()] == ["a", "b"]
 
 
 def test_a_folder_is_whole_with_its_marker_alone(store: str) -> None:
-    folder = place_of(store) / "train.parquet"
+    folder = parse_path(store) / "train.parquet"
     (folder / "part-0.parquet").write_text("", encoding="utf-8")
     assert folder.exists()
     assert not is_whole(folder)
@@ -107,7 +107,7 @@ def test_a_folder_is_whole_with_its_marker_alone(store: str) -> None:
 
 
 def test_a_table_in_parts_is_read_in_their_order(store: str) -> None:
-    folder = place_of(store) / "table.parquet"
+    folder = parse_path(store) / "table.parquet"
     for number in (1, 0, 2):
         with (folder / f"part-{number}.parquet").open("wb") as file:
             pq.write_table(pa.table({"n": [number], "other": [""]}), file)

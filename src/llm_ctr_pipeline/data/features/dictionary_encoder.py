@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW, LogSchema
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import (
-    Place,
+    AnyPath,
     parquet_file,
     parquet_writer,
     parts_of,
@@ -58,7 +58,7 @@ class _Block:
         rows: How many rows it has.
     """
 
-    file: Place
+    file: AnyPath
     metadata: pq.FileMetaData
     number: int
     first: int
@@ -86,13 +86,13 @@ class LookUp:
         threads: How many to take.
     """
 
-    rows: Place
+    rows: AnyPath
     chosen: npt.NDArray[np.bool_] | None
     columns: Mapping[str, CellIds]
     schema: LogSchema
     threads: int
 
-    def write(self, path: Place) -> None:
+    def write(self, path: AnyPath) -> None:
         """Write `row` int64, `label` int8 and one int32 column per field, in the file's order.
 
         Args:
@@ -153,7 +153,7 @@ class LookUp:
         return [{field: by_field[field][at] for field in by_field} for at in range(len(cells))]
 
     def _write_file(
-        self, file: tuple[Place, Sequence[_Block], Mapping[str, Sequence[BlockIds]]]
+        self, file: tuple[AnyPath, Sequence[_Block], Mapping[str, Sequence[BlockIds]]]
     ) -> None:
         path, blocks, ids = file
         types = {ROW: pa.int64(), LABEL: pa.int8(), **dict.fromkeys(self.schema.names, pa.int32())}
@@ -186,12 +186,12 @@ class LookUp:
         return batch.filter(pa.array(self.chosen[block.first : block.first + block.rows]))
 
 
-def count_rows(rows: Place) -> int:
+def count_rows(rows: AnyPath) -> int:
     """How many rows `convert_csv` wrote."""
     return sum(block.rows for block in _blocks_of(rows))
 
 
-def _blocks_of(rows: Place) -> list[_Block]:
+def _blocks_of(rows: AnyPath) -> list[_Block]:
     """The blocks in the raw file's order: they were dealt out to the files in turn."""
     files = parts_of(rows)
     metadata = []

@@ -23,7 +23,7 @@ from llm_ctr_pipeline.data.log.schema import (
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawSplit
 from llm_ctr_pipeline.data.raw.splits import IN_SPLIT, in_split
 from llm_ctr_pipeline.data.storage.engine import DUCKDB, threads_of, write_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
 
 # Rows to be written: a table of the engine, or rows that are looked up meanwhile.
 Encoded: TypeAlias = ir.Table | LookUp
@@ -86,7 +86,7 @@ def _chosen(split: RawSplit) -> npt.NDArray[np.bool_] | None:
     return chosen
 
 
-def write_encoded(connection: BaseBackend, rows: Encoded, path: Place) -> None:
+def write_encoded(connection: BaseBackend, rows: Encoded, path: AnyPath) -> None:
     """Write encoded rows to a Parquet file, or a folder of them."""
     if isinstance(rows, LookUp):
         rows.write(path)

@@ -18,7 +18,7 @@ from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
-from llm_ctr_pipeline.data.storage.store_path import Place, parquet_file, parts_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parts_of
 
 # Of the machine's free memory, what training rows held whole may take.
 SHARE_OF_MEMORY = 0.5
@@ -36,7 +36,7 @@ class RowGroup:
         rows: How many rows it has.
     """
 
-    part: Place
+    part: AnyPath
     index: int
     rows: int
 
@@ -50,7 +50,7 @@ class EncodedFile:
             order.
     """
 
-    path: Place
+    path: AnyPath
 
     @cached_property
     def row_groups(self) -> tuple[RowGroup, ...]:

@@ -23,7 +23,7 @@ from llm_ctr_pipeline.data.raw.csv_text import CsvFile, records, shown
 from llm_ctr_pipeline.data.raw.csv_to_parquet import convert_csv
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.storage.disk import told_if_short
-from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
 
 _LONGEST_REASON = 500  # a reader may quote the whole row
 # As pandas writes floats, and always below the largest double.
@@ -46,7 +46,7 @@ class RawFile:
         fingerprint: SHA-256 of the file's bytes, in hexadecimal.
     """
 
-    path: Place
+    path: AnyPath
     schema: LogSchema
     table: ir.Table
     fingerprint: str
@@ -61,7 +61,7 @@ class _Rule:
     expected: str
 
 
-def read_raw_file(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
+def read_raw_file(connection: BaseBackend, csv: CsvFile, target: AnyPath) -> str:
     """Read a CSV file once, as `convert_csv` does, and say where it cannot be read.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import QUOTE, LogSchema, repeated
-from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
 
 # Of a row, in characters. A quote that is never closed makes one cell of all that follows: without
 # a limit the search for the fault would take it into memory.
@@ -39,12 +39,12 @@ class CsvFile:
         columns: Its columns in their order.
     """
 
-    path: Place
+    path: AnyPath
     schema: LogSchema
     columns: tuple[str, ...]
 
 
-def open_csv(path: Place, schema: LogSchema) -> CsvFile:
+def open_csv(path: AnyPath, schema: LogSchema) -> CsvFile:
     """Check a raw file's first line.
 
     Args:
@@ -68,7 +68,7 @@ def open_csv(path: Place, schema: LogSchema) -> CsvFile:
     return CsvFile(path, schema, schema.columns or tuple(cells))
 
 
-def _read_first_line(path: Place, schema: LogSchema) -> list[str]:
+def _read_first_line(path: AnyPath, schema: LogSchema) -> list[str]:
     """The cells on the first line of a CSV file: its header, where it has one."""
     if not path.parent.is_dir():
         raise RawLogError(
@@ -110,7 +110,7 @@ def _fault_in(cells: list[str], schema: LogSchema) -> str:
     return f"{'; '.join(told)}. The {schema.dataset} log has the columns" if told else ""
 
 
-def records(path: Place, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
+def records(path: AnyPath, schema: LogSchema) -> Iterator[tuple[int, list[str]]]:
     """Walk through a CSV file's data rows one by one, to find where a fault is.
 
     Blank lines are no rows, as for DuckDB.
@@ -152,7 +152,7 @@ def _in_words(error: csv.Error) -> str:
     return next((words for part, words in _FAULTS.items() if part in said), said)
 
 
-def _lines(path: Place) -> Iterator[str]:
+def _lines(path: AnyPath) -> Iterator[str]:
     """Walk through a file's lines.
 
     Raises:

@@ -16,7 +16,7 @@ from llm_ctr_pipeline.data.raw.csv_blocks import Bytes, CsvBlocks
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile
 from llm_ctr_pipeline.data.storage.engine import DUCKDB, SPARK, threads_of
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
-from llm_ctr_pipeline.data.storage.store_path import Place, parquet_writer
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_writer
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A dictionary is kept however many values a block has: encoding looks up those, not the rows.
@@ -24,7 +24,7 @@ _LARGEST_DICTIONARY = 1 << 30
 _FILES = 4
 
 
-def convert_csv(connection: BaseBackend, csv: CsvFile, target: Place) -> str:
+def convert_csv(connection: BaseBackend, csv: CsvFile, target: AnyPath) -> str:
     """Read a CSV file once and write its columns, but for the ignored ones, as strings.
 
     Nothing is guessed: `1e5` and `00012` stay what they are, and an empty cell is "".
@@ -75,7 +75,7 @@ def _has_two_line_ends(csv: CsvFile) -> bool:
         return len({line.endswith(b"\r\n") for line in stream if line.endswith(b"\n")}) > 1
 
 
-def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: int) -> None:
+def _write_blocks(blocks: CsvBlocks, kept: list[str], target: AnyPath, threads: int) -> None:
     """Write each block's rows as a row group, dealt out to some files in turn."""
     cells = pa.dictionary(pa.int32(), pa.string())
     types = {**dict.fromkeys(kept, cells), ROW: pa.int64()}
@@ -88,8 +88,8 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: in
         files: list[_File] = []
         for number, rows in enumerate(in_order(read, enumerate(blocks), threads)):
             if number < _FILES:
-                place = target / f"part-{number}.parquet"
-                files.append(stack.enter_context(_File(place, schema, kept)))
+                path = target / f"part-{number}.parquet"
+                files.append(stack.enter_context(_File(path, schema, kept)))
             files[number % _FILES].write(rows, first=written)
             written += rows.num_rows
 
@@ -97,11 +97,11 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: Place, threads: in
 class _File(AbstractContextManager["_File"]):
     """A Parquet file that a thread of its own writes, one row group after the other."""
 
-    def __init__(self, place: Place, schema: pa.Schema, kept: list[str]) -> None:
+    def __init__(self, path: AnyPath, schema: pa.Schema, kept: list[str]) -> None:
         self._schema = schema
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._writer = parquet_writer(
-            place,
+            path,
             schema,
             store_schema=False,
             compression="lz4",

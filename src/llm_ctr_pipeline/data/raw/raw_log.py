@@ -22,7 +22,7 @@ from llm_ctr_pipeline.data.raw.manifest import (
 )
 from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place, place_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class RawRows:
         connection: Ibis backend.
     """
 
-    path: Place
+    path: AnyPath
     manifest: RawManifest
     connection: BaseBackend
 
-    def place(self, split: str) -> Place:
+    def path_of(self, split: str) -> AnyPath:
         """Where the rows of a split's own file are."""
         return self.path / f"{split}.parquet"
 
@@ -47,7 +47,8 @@ class RawRows:
     def tables(self) -> dict[str, ir.Table]:
         """The rows of each file, by the split whose own it is."""
         return {
-            split: read_parquet(self.connection, self.place(split)) for split in self.manifest.files
+            split: read_parquet(self.connection, self.path_of(split))
+            for split in self.manifest.files
         }
 
 
@@ -65,11 +66,11 @@ class RawSplit:
 
     table: ir.Table
     marked: ir.Table
-    source: Place
+    source: AnyPath
     is_part: bool
 
 
-def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
+def describe_files(folder: AnyPath, log: LogSchema, origin: LogOrigin | None = None) -> RawManifest:
     """Say what a folder's raw files are, as cheaply as it can be told whether they changed.
 
     Without an origin the source is named as the folder.
@@ -87,7 +88,7 @@ def describe_files(folder: Place, log: LogSchema, origin: LogOrigin | None = Non
     return RawManifest(**dict(origin), log=log, folder=str(folder), files=files)
 
 
-def open_raw_files(folder: Place, log: LogSchema) -> dict[str, CsvFile]:
+def open_raw_files(folder: AnyPath, log: LogSchema) -> dict[str, CsvFile]:
     """Check the first line of each of a log's files, before the rows of one are read.
 
     Raises:
@@ -96,13 +97,13 @@ def open_raw_files(folder: Place, log: LogSchema) -> dict[str, CsvFile]:
     return {split: open_csv(folder / name, log) for split, name in log.splits.files.items()}
 
 
-def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: Place) -> None:
+def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: AnyPath) -> None:
     """Read each file once and write its rows, and what they were read from, to a new folder.
 
     Raises:
         RawLogError: If a file cannot be used; the message says where.
     """
-    opened = open_raw_files(place_of(unread.folder), unread.log)
+    opened = open_raw_files(parse_path(unread.folder), unread.log)
     folder.mkdir()
     read = {}
     for split, csv in opened.items():
@@ -112,7 +113,7 @@ def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: Place) 
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
-def open_raw_rows(connection: BaseBackend, folder: Place) -> RawRows:
+def open_raw_rows(connection: BaseBackend, folder: AnyPath) -> RawRows:
     """Name the rows that `write_raw_rows` wrote; none of them is read yet."""
     manifest = RawManifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     return RawRows(folder, manifest, connection)
@@ -124,7 +125,7 @@ def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
     Raises:
         RawLogError: If there is a fault; the message says where.
     """
-    log, folder = rows.manifest.log, place_of(rows.manifest.folder)
+    log, folder = rows.manifest.log, parse_path(rows.manifest.folder)
     files = {
         split: RawFile(folder / read.file, log, rows.tables[split], read.fingerprint)
         for split, read in rows.manifest.files.items()
@@ -177,7 +178,7 @@ class CheckedLog:
         table = rows_in_split(marked)
         if table is not marked:
             table = named(self.rows.connection, table)
-        return RawSplit(table, marked, self.rows.place(source), is_part)
+        return RawSplit(table, marked, self.rows.path_of(source), is_part)
 
     def marked(self, name: str) -> ir.Table:
         """The rows of the file that a split is made of, those of the split marked."""

@@ -1,1 +1,1 @@
-"""Where data lie and how they are written: places, whole files, the engine."""
+"""Where data lie and how they are written: paths, whole files, the engine."""

@@ -14,9 +14,9 @@ from fsspec import AbstractFileSystem
 
 from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.storage.disk import told_if_short
-from llm_ctr_pipeline.data.storage.store_path import SUCCESS, Place, StorePath, remove
+from llm_ctr_pipeline.data.storage.store_path import SUCCESS, AnyPath, StorePath, remove
 
-PlaceT = TypeVar("PlaceT", bound=Place)
+PathT = TypeVar("PathT", bound=AnyPath)
 
 
 class Scratch:
@@ -111,7 +111,7 @@ class StoreScratch:
 
 
 @contextmanager
-def drafted(target: PlaceT, if_full: str | None = None) -> Iterator[PlaceT]:
+def drafted(target: PathT, if_full: str | None = None) -> Iterator[PathT]:
     """Give a path to write to, and put what was written there in the target's place at the end.
 
     If the block fails, the target stays as it was and nothing of the draft is left.
@@ -130,7 +130,7 @@ def drafted(target: PlaceT, if_full: str | None = None) -> Iterator[PlaceT]:
     with told_if_short(target.parent, if_full):
         scratch = Scratch(target) if isinstance(target, Path) else StoreScratch(target)
         try:
-            yield cast("PlaceT", scratch.draft)
+            yield cast("PathT", scratch.draft)
             scratch.put_in_place()
         finally:
             scratch.drop()
@@ -146,10 +146,10 @@ def _move(draft: StorePath, target: StorePath, files: list[str]) -> None:
     fs.copy([draft.inner + name for name in files], [target.inner + name for name in files])
 
 
-def _sizes(place: StorePath) -> dict[str, int]:
+def _sizes(path: StorePath) -> dict[str, int]:
     """The bytes of a file, or of all files in a folder, by what follows the folder's name."""
-    found = place.fs.find(place.inner, detail=True)
-    return {name.removeprefix(place.inner): info["size"] for name, info in found.items()}
+    found = path.fs.find(path.inner, detail=True)
+    return {name.removeprefix(path.inner): info["size"] for name, info in found.items()}
 
 
 def _lock(folder: Path) -> int | None:
@@ -163,7 +163,7 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _first_missing(folder: PlaceT) -> PlaceT | None:
+def _first_missing(folder: PathT) -> PathT | None:
     """The uppermost folder on the way to this one that does not exist."""
     missing = [*takewhile(lambda path: not path.exists(), (folder, *folder.parents))]
-    return cast("PlaceT", missing[-1]) if missing else None
+    return cast("PathT", missing[-1]) if missing else None

@@ -27,7 +27,7 @@ def check_space(folder: Path, needed: int, message: str) -> None:
     Raises:
         StorageError: If fewer bytes are free.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
         sizes = {"needed": decimal(needed), "free": decimal(free)}
@@ -35,12 +35,12 @@ def check_space(folder: Path, needed: int, message: str) -> None:
 
 
 @contextmanager
-def told_if_short(place: object, if_full: str | None = None) -> Iterator[None]:
+def told_if_short(folder: object, if_full: str | None = None) -> Iterator[None]:
     """Turn what engines and the system raise for want of disk or memory into one kind of error.
 
     Args:
-        place: The folder written to.
-        if_full: What to say of a full disk; None to name the place and what was raised.
+        folder: The folder written to.
+        if_full: What to say of a full disk; None to name the folder and what was raised.
 
     Raises:
         StorageError: If the disk is full.
@@ -60,5 +60,5 @@ def told_if_short(place: object, if_full: str | None = None) -> Iterator[None]:
         if not is_full and not any(part in said.lower() for part in _SAID_OF_FULL):
             raise
         raise StorageError(
-            if_full or f"{place} cannot be written, is the disk full? {said.splitlines()[0]}"
+            if_full or f"{folder} cannot be written, is the disk full? {said.splitlines()[0]}"
         ) from error

@@ -18,7 +18,7 @@ from ibis.util import gen_name
 
 from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.storage.atomic import Scratch
-from llm_ctr_pipeline.data.storage.store_path import Place, StorePath, parts_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, StorePath, parts_of
 
 DUCKDB, SPARK = "duckdb", "pyspark"
 
@@ -67,7 +67,7 @@ def named(connection: BaseBackend, table: ir.Table) -> ir.Table:
     return connection.create_view(gen_name("rows"), table)
 
 
-def read_parquet(connection: BaseBackend, path: Place) -> ir.Table:
+def read_parquet(connection: BaseBackend, path: AnyPath) -> ir.Table:
     """Name the rows of a Parquet file, or of a folder of them as Spark writes it."""
     _reach(connection, path)
     if connection.name == DUCKDB:
@@ -75,7 +75,7 @@ def read_parquet(connection: BaseBackend, path: Place) -> ir.Table:
     return connection.read_parquet(path)
 
 
-def write_parquet(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+def write_parquet(connection: BaseBackend, table: ir.Table, path: AnyPath) -> None:
     """Execute a table and write it, in its order, to a Parquet file, or a folder with Spark."""
     _reach(connection, path)
     if connection.name == SPARK:
@@ -84,7 +84,7 @@ def write_parquet(connection: BaseBackend, table: ir.Table, path: Place) -> None
         connection.to_parquet(table, path)
 
 
-def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+def write_csv(connection: BaseBackend, table: ir.Table, path: AnyPath) -> None:
     """Execute a table of numbers and write it, in its order, to one CSV file with a header."""
     _reach(connection, path)
     if connection.name == SPARK:
@@ -95,7 +95,7 @@ def write_csv(connection: BaseBackend, table: ir.Table, path: Place) -> None:
         connection.to_csv(table, path)
 
 
-def _reach(connection: BaseBackend, path: Place) -> None:
+def _reach(connection: BaseBackend, path: AnyPath) -> None:
     """Let DuckDB read and write stores through fsspec's drivers; Spark has its own.
 
     Raises:

@@ -9,7 +9,7 @@ from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.log.schema import QUOTE, ROW
-from llm_ctr_pipeline.data.storage.store_path import Place, remove
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, remove
 
 
 def spark_session(settings: Mapping[str, Any]) -> Any:
@@ -43,8 +43,8 @@ def spark_session(settings: Mapping[str, Any]) -> Any:
 
 def convert_csv_with_spark(
     connection: BaseBackend,
-    source: Place,
-    target: Place,
+    source: AnyPath,
+    target: AnyPath,
     columns: list[str],
     kept: list[str],
     options: Mapping[str, Any],
@@ -77,7 +77,7 @@ def convert_csv_with_spark(
     numbered.select(*kept, ROW).write.mode("overwrite").parquet(str(target))
 
 
-def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) -> None:
+def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: AnyPath) -> None:
     """Write a table to one CSV file: many tasks write parts of it, which are put together here.
 
     See `engine.write_csv`.
@@ -85,7 +85,7 @@ def write_csv_with_spark(connection: BaseBackend, table: ir.Table, path: Place) 
     folder = path.parent / f"{path.name}-parts"
     rows = connection.raw_sql(connection.compile(table))
     rows.write.mode("overwrite").option("header", "false").csv(str(folder))
-    parts: list[Place] = [*folder.glob("part-*.csv")]
+    parts: list[AnyPath] = [*folder.glob("part-*.csv")]
     with path.open("wb") as file:
         file.write(f"{','.join(table.columns)}\n".encode())
         for part in sorted(parts, key=str):

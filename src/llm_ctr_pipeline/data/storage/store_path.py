@@ -147,10 +147,10 @@ class StorePath:
             return None
 
 
-Place = Path | StorePath
+AnyPath = Path | StorePath
 
 
-def place_of(address: str) -> Place:
+def parse_path(address: str) -> AnyPath:
     """Read a path or an address.
 
     Args:
@@ -173,52 +173,52 @@ def place_of(address: str) -> Place:
     return StorePath(address.rstrip("/"))
 
 
-def parts_of(place: Place) -> list[Place]:
+def parts_of(path: AnyPath) -> list[AnyPath]:
     """The Parquet files of a table in their order: it may be a folder of them, as with Spark."""
-    return sorted(place.glob("*.parquet"), key=str) if place.is_dir() else [place]
+    return sorted(path.glob("*.parquet"), key=str) if path.is_dir() else [path]
 
 
-def is_whole(place: Place) -> bool:
+def is_whole(path: AnyPath) -> bool:
     """Whether a file or folder is there, and all of it."""
-    if isinstance(place, Path):
-        return place.exists()
-    return place.is_file() or (place / SUCCESS).is_file()
+    if isinstance(path, Path):
+        return path.exists()
+    return path.is_file() or (path / SUCCESS).is_file()
 
 
-def changed_at(place: Place) -> int:
+def changed_at(path: AnyPath) -> int:
     """When what `is_whole` became so, in nanoseconds; of a folder on a store, its last file."""
-    if isinstance(place, StorePath) and not place.is_file():
-        place = place / SUCCESS
-    return place.stat().st_mtime_ns
+    if isinstance(path, StorePath) and not path.is_file():
+        path = path / SUCCESS
+    return path.stat().st_mtime_ns
 
 
-def remove(place: Place) -> None:
+def remove(path: AnyPath) -> None:
     """Remove a folder or a file on a store, or a folder on this machine, if it is there."""
-    if isinstance(place, Path):
-        shutil.rmtree(place, ignore_errors=True)
-    elif place.exists():
-        place.fs.rm(place.inner, recursive=True)
+    if isinstance(path, Path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.fs.rm(path.inner, recursive=True)
 
 
-def parquet_file(place: Place, **options: Any) -> pq.ParquetFile:
+def parquet_file(path: AnyPath, **options: Any) -> pq.ParquetFile:
     """Open a Parquet file, of which only what is asked for is read; see `pyarrow.parquet`."""
-    if isinstance(place, Path):
-        return pq.ParquetFile(place, **options)
-    fs, inner = place.located  # or each part would be asked for twice, after its folder was listed
+    if isinstance(path, Path):
+        return pq.ParquetFile(path, **options)
+    fs, inner = path.located  # or each part would be asked for twice, after its folder was listed
     return pq.ParquetFile(inner, filesystem=fs, **options)
 
 
-def parquet_writer(place: Place, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+def parquet_writer(path: AnyPath, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """Begin a Parquet file; see `pyarrow.parquet`."""
-    if isinstance(place, Path):
-        return pq.ParquetWriter(place, schema, **options)
-    return pq.ParquetWriter(place.inner, schema, filesystem=place.fs, **options)
+    if isinstance(path, Path):
+        return pq.ParquetWriter(path, schema, **options)
+    return pq.ParquetWriter(path.inner, schema, filesystem=path.fs, **options)
 
 
-def parquet_table(place: Place, columns: Sequence[str]) -> pa.Table:
+def parquet_table(path: AnyPath, columns: Sequence[str]) -> pa.Table:
     """Read some columns of a Parquet file, or of a folder of them, into memory."""
     pieces = []
-    for part in parts_of(place):
+    for part in parts_of(path):
         with parquet_file(part) as file:
             pieces.append(file.read(columns=[*columns]))
     return pa.concat_tables(pieces)

@@ -19,7 +19,7 @@ from llm_ctr_pipeline.data.log.times import FORMATS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.raw.splits import PRIME, shuffled
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet, write_csv, write_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place, parquet_table
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_table
 from llm_ctr_pipeline.data.synthetic.generated_log import AVAZU_FIELDS, LOG_ROW, PROBABILITY
 from llm_ctr_pipeline.data.synthetic.manifest import (
     MadeLog,
@@ -111,7 +111,7 @@ def rows_of_log(splits: Mapping[str, ir.Table], starts: Mapping[str, int]) -> ir
 
 
 def provide_recoded_log(
-    folder: Place,
+    folder: AnyPath,
     connection: BaseBackend,
     log: RecodedLog,
     rows: ir.Table,
@@ -144,7 +144,11 @@ def provide_recoded_log(
 
 
 def _write(
-    folder: Place, connection: BaseBackend, log: RecodedLog, rows: ir.Table, truth: ir.Table | None
+    folder: AnyPath,
+    connection: BaseBackend,
+    log: RecodedLog,
+    rows: ir.Table,
+    truth: ir.Table | None,
 ) -> BestAuc | None:
     encoded = _encode(connection, rows, log, folder.parent)
     number = encoded[_SHUFFLED]
@@ -165,7 +169,7 @@ def _write(
     return best_auc or None
 
 
-def _encode(connection: BaseBackend, rows: ir.Table, log: RecodedLog, scratch: Place) -> ir.Table:
+def _encode(connection: BaseBackend, rows: ir.Table, log: RecodedLog, scratch: AnyPath) -> ir.Table:
     """Write rows as the published files have them: the label, then integers.
 
     Returns:
@@ -232,7 +236,7 @@ def _columns_of_x2(coded: ir.Table, _: int) -> dict[str, ir.Column]:
 _ENCODINGS = {"x1": (AVAZU_FIELDS, _columns_of_x1), "x2": (AVAZU_FIELDS[::-1], _columns_of_x2)}
 
 
-def _kept(connection: BaseBackend, table: ir.Table, file: Place) -> ir.Table:
+def _kept(connection: BaseBackend, table: ir.Table, file: AnyPath) -> ir.Table:
     """Compute a table once and read it from its file from then on."""
     write_parquet(connection, table, file)
     return read_parquet(connection, file)

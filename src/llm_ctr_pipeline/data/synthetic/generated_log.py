@@ -20,7 +20,7 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.storage.engine import read_parquet
-from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_rows import GeneratedRows, draw_rows
 from llm_ctr_pipeline.data.synthetic.manifest import (
     MadeLog,
@@ -79,7 +79,9 @@ class GeneratedLog(MadeLog):
     settings: GeneratedLogSettings
 
 
-def provide_generated_log(folder: Place, settings: GeneratedLogSettings) -> Manifest[GeneratedLog]:
+def provide_generated_log(
+    folder: AnyPath, settings: GeneratedLogSettings
+) -> Manifest[GeneratedLog]:
     """Write the log unless the folder already holds it with the same settings.
 
     The folder holds `{split}.csv` in Avazu's raw columns, `{split}_truth.parquet` with
@@ -98,7 +100,7 @@ def provide_generated_log(folder: Place, settings: GeneratedLogSettings) -> Mani
     )
 
 
-def first_rows(folder: Place) -> dict[str, int]:
+def first_rows(folder: AnyPath) -> dict[str, int]:
     """Say where each split begins in the log, its files behind one another.
 
     Raises:
@@ -111,7 +113,7 @@ def first_rows(folder: Place) -> dict[str, int]:
     return {split: span.start for split, span in manifest.log.settings.spans.items()}
 
 
-def read_truth(connection: BaseBackend, folder: Place) -> ir.Table:
+def read_truth(connection: BaseBackend, folder: AnyPath) -> ir.Table:
     """Name the true click probabilities of all rows of the log.
 
     Returns:
@@ -125,7 +127,7 @@ def read_truth(connection: BaseBackend, folder: Place) -> ir.Table:
     return ibis.union(*parts)
 
 
-def _write(folder: Place, settings: GeneratedLogSettings) -> BestAuc:
+def _write(folder: AnyPath, settings: GeneratedLogSettings) -> BestAuc:
     spans = settings.spans
     drawn = draw_rows(spans[SPLITS[-1]].stop, settings.seed, settings.click_rate)
     best_auc = {}
@@ -139,7 +141,7 @@ def _write(folder: Place, settings: GeneratedLogSettings) -> BestAuc:
     return best_auc
 
 
-def _write_rows(path: Place, drawn: GeneratedRows, span: slice) -> None:
+def _write_rows(path: AnyPath, drawn: GeneratedRows, span: slice) -> None:
     columns = {"id": pa.array(drawn.ids[span]), "click": pa.array(drawn.clicks[span])}
     for name, column in drawn.columns.items():
         columns[name] = pa.array(column.values).take(pa.array(column.index[span]))

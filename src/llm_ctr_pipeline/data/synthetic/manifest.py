@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.storage.atomic import drafted
-from llm_ctr_pipeline.data.storage.store_path import Place, is_whole
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole
 from llm_ctr_pipeline.frozen import Frozen
 
 
@@ -41,7 +41,7 @@ class Manifest(Generic[LogT]):
     best_auc: BestAuc | None
 
 
-def read_manifest(folder: Place, kind: type[LogT]) -> Manifest[LogT] | None:
+def read_manifest(folder: AnyPath, kind: type[LogT]) -> Manifest[LogT] | None:
     """Read a folder's manifest; None where it holds no log of this kind."""
     file = folder / kind.manifest_name
     if not file.is_file():
@@ -55,11 +55,11 @@ def read_manifest(folder: Place, kind: type[LogT]) -> Manifest[LogT] | None:
 
 
 def provide(
-    folder: Place,
+    folder: AnyPath,
     log: LogT,
     splits: Collection[str],
     advice: str,
-    write: Callable[[Place], BestAuc | None],
+    write: Callable[[AnyPath], BestAuc | None],
 ) -> Manifest[LogT]:
     """Write a log unless the folder already holds it, all of it or nothing.
 

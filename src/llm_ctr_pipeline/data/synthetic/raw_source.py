@@ -6,7 +6,7 @@ from typing import Literal
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.data.raw.manifest import LogOrigin
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog
-from llm_ctr_pipeline.data.storage.store_path import Place, place_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
 from llm_ctr_pipeline.data.synthetic.avazu_reencoding import (
     RecodedLog,
     RecodedRows,
@@ -23,15 +23,15 @@ from llm_ctr_pipeline.data.synthetic.generated_log import (
 from llm_ctr_pipeline.data.synthetic.manifest import read_manifest
 
 # Sees that a folder holds a raw log; raises a RawLogError where it holds something else.
-RawSource = Callable[[Place], object]
+RawSource = Callable[[AnyPath], object]
 
 
-def leave_as_it_is(folder: Place) -> None:
+def leave_as_it_is(folder: AnyPath) -> None:
     """The source of a log of the folder's own."""
 
 
 def recode(
-    folder: Place, dataset: Literal["x1", "x2"], checked: CheckedLog, recoding: Recoding
+    folder: AnyPath, dataset: Literal["x1", "x2"], checked: CheckedLog, recoding: Recoding
 ) -> None:
     """Write the log at hand in another encoding of Avazu, unless the folder already holds it.
 
@@ -39,7 +39,7 @@ def recode(
     since rows of its test split must not be trained on.
     """
     raw_log, connection = checked.raw_log, checked.rows.connection
-    at_hand = place_of(raw_log.folder)
+    at_hand = parse_path(raw_log.folder)
     is_generated = raw_log.source == SOURCE
     used = SPLITS if is_generated else SPLITS[:1]
     recoded = f"re-encoded from {raw_log.log.dataset}'s training rows"
@@ -59,7 +59,7 @@ def recode(
     )
 
 
-def origin_of(folder: Place) -> LogOrigin | None:
+def origin_of(folder: AnyPath) -> LogOrigin | None:
     """What the manifest of a log that was made here says; None for another folder."""
     generated = read_manifest(folder, GeneratedLog)
     if generated is not None:

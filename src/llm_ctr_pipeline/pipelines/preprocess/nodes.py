@@ -16,7 +16,7 @@ from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.manifest import RawLog, RawManifest
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows, describe_files, open_raw_files
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
-from llm_ctr_pipeline.data.storage.store_path import Place
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_log import (
     GeneratedLogSettings,
     provide_generated_log,
@@ -32,7 +32,7 @@ def provide_raw_log(raw: RawParams, generated_log: GeneratedLogSettings | None) 
     return partial(provide_generated_log, settings=generated_log)
 
 
-def read_raw_log(raw_folder: Place, log: LogSchema, raw: RawParams) -> RawManifest:
+def read_raw_log(raw_folder: AnyPath, log: LogSchema, raw: RawParams) -> RawManifest:
     """Check the first line of each raw file; the rows are read when they are saved."""
     open_raw_files(raw_folder, log)
     origin = None if raw.source == "folder" else origin_of(raw_folder)
