@@ -83,7 +83,7 @@ def read(project: Path, name: str) -> dict[str, Any]:
 
 
 def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) -> None:
-    report = tested.load("evaluation_report")
+    report = tested.load("evaluation_report").to_json()
     assert json.loads(json.dumps(report)) == report
     assert {key: type(value) for key, value in report.items()} == REPORT
     predictions = tested.load("evaluation_predictions")
@@ -103,7 +103,8 @@ def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) ->
 
 
 def test_every_figure_of_the_report_is_tracked(tested: DataCatalog) -> None:
-    report, tracked = tested.load("evaluation_report"), tested.load("evaluation_metrics")
+    report = tested.load("evaluation_report").to_json()
+    tracked = tested.load("evaluation_metrics")
     expected = {f"valid_{key}": value for key, value in report.items() if type(value) is float}
     assert {key: entry["value"] for key, entry in tracked.items()} == expected
     assert {"valid_auc", "valid_logloss", "valid_share_of_best"} <= set(tracked)
@@ -129,9 +130,9 @@ def test_predictions_are_in_the_order_of_the_rows_numbers(
 def test_a_log_that_was_not_generated_has_no_best_auc(evaluate: Callable[..., DataCatalog]) -> None:
     catalog = evaluate("valid", summary={"best_auc": None, "source": "my_log"})
     report = catalog.load("evaluation_report")
-    assert report["best_possible_auc"] is None
-    assert report["share_of_best"] is None
-    assert report["source"] == "my_log"
+    assert report.best_possible_auc is None
+    assert report.share_of_best is None
+    assert report.source == "my_log"
     assert not any("best" in key for key in catalog.load("evaluation_metrics"))
 
 
