@@ -16,7 +16,7 @@ ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
   --ignore=tests/benchmarks --ignore-glob="tests/test_*" \
   --ignore-glob="tests/pipelines/test_preprocess*" --ignore=tests/pipelines/test_data_sets.py \
   --ignore=tests/pipelines/test_download.py --ignore=tests/pipelines/test_stores.py \
-  --ignore=tests/pipelines/test_spark.py
+  --ignore=tests/pipelines/test_spark.py --ignore=tests/pipelines/test_bad_input.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run compare data test slow processors lint types bench viz mlflow clean
