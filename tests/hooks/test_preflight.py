@@ -14,6 +14,7 @@ from llm_ctr_pipeline.hooks.preflight import PreflightError
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "setting without its group": ("train", {"epochs": 3}, "did you mean training.epochs?"),
+    "misspelt folder": ("train", {"rawdir": "elsewhere"}, "did you mean raw_dir?"),
     "misspelt group": ("train", {"trainin": {"lr": 0.1}}, "did you mean training?"),
     "misspelt setting": (
         "train",

@@ -49,12 +49,11 @@ class PreflightHook:
         _check_environment(loader)
         _check_pipelines()
         runtime = loader.runtime_params or {}
-        configured = _configured_parameters(loader)
-        groups = ", ".join(sorted({*configured, *RUNTIME_ONLY}))
-        for name in _unknown(runtime, configured | dict.fromkeys(RUNTIME_ONLY)):
+        known = _configured_parameters(loader) | dict.fromkeys(RUNTIME_ONLY)
+        for name in _unknown(runtime, known):
             raise PreflightError(
-                f"--params names {name}, which is no parameter: {_suggest(name, configured)}"
-                f"the groups are {groups}; docs/settings.md lists the settings"
+                f"--params names {name}, which is no parameter: {_suggest(name, known)}"
+                f"the groups are {', '.join(sorted(known))}; docs/settings.md lists the settings"
             )
         _check_values(loader["parameters"])
         _check_stores(loader["globals"] | runtime)
