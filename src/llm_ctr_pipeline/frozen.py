@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Frozen(BaseModel):
@@ -23,3 +23,9 @@ class Frozen(BaseModel):
             pydantic.ValidationError: If a key is missing or unknown, or a value is of another type.
         """
         return cls.model_validate(content)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say what is wrong first: the key and the reason."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"

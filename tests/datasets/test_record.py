@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +7,9 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.json import JSONDataset
 
+from llm_ctr_pipeline.cli import refusal_in
 from llm_ctr_pipeline.data.storage.store_path import parse_path
-from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset
+from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset, RecordError
 from llm_ctr_pipeline.training.history import TrainingResults
 
 VALIDATION = {
@@ -99,3 +101,24 @@ def test_a_file_that_holds_no_such_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({**RESULTS, "seed": "none"}))
     with pytest.raises(DatasetError, match="seed"):
         RecordDataset(str(tmp_path / "results.json"), "training_results").load()
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (RESULTS | {"best": VALIDATION | {"step": "many"}}, r"best\.step: Input should be"),
+        (RESULTS | {"colour": "blue"}, "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_a_refusal_names_the_file_and_the_key(
+    tmp_path: Path, content: dict[str, Any], fault: str
+) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError) as caught:
+        RecordDataset(str(file), "training_results").load()
+    refusal = refusal_in(caught.value)
+    assert isinstance(refusal, RecordError)
+    assert re.match(
+        rf"{re.escape(str(file))} is not as this version writes it \({fault}", str(refusal)
+    )

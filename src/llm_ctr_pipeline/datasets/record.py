@@ -13,7 +13,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.path import PathDataset
-from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.frozen import Frozen, first_fault
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.training.history import TrainingResults
@@ -63,10 +63,8 @@ class RecordDataset(PathDataset):
         try:
             return self._record.from_json(content)
         except ValidationError as error:
-            fault = error.errors()[0]
-            key = ".".join(map(str, fault["loc"]))
             raise RecordError(
-                f"{self._filepath} is not as this version writes it ({key}: {fault['msg']}): run "
+                f"{self._filepath} is not as this version writes it ({first_fault(error)}): run "
                 "the pipeline that makes it again"
             ) from error
 

@@ -16,7 +16,7 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from llm_ctr_pipeline.cli import in_environment
+from llm_ctr_pipeline.cli import in_environment, message_of
 from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
@@ -67,8 +67,10 @@ class PreflightHook:
             if run_params.get("only_missing_outputs"):
                 _check_kept(pipeline, catalog)
             _check_run(pipeline, catalog)
-        except (PreflightError, RefusedError) as error:
-            raise PreflightError(in_environment(str(error), run_params.get("env"))) from error
+        except RefusedError as error:
+            raise PreflightError(message_of(error, run_params.get("env"))) from error
+        except PreflightError as error:
+            raise PreflightError(in_environment(error.message, run_params.get("env"))) from error
 
 
 def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:

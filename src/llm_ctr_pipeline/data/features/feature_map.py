@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
-from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.frozen import Frozen, first_fault
 
 
 class Field(Frozen):
@@ -106,9 +106,7 @@ class FeatureMap(Frozen):
         try:
             return super().from_json(content)
         except ValidationError as error:
-            fault = error.errors()[0]
-            key = ".".join(map(str, fault["loc"]))
-            raise StaleDataError(f"not a feature map ({key}: {fault['msg']})") from error
+            raise StaleDataError(f"not a feature map ({first_fault(error)})") from error
 
 
 class FingerprintError(RefusedError, ValueError):
