@@ -1,7 +1,9 @@
 """Raw logs that are refused, and unusual ones that go through: all that docs/bad_input.md names."""
 
+import bz2
 import csv
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,11 @@ def in_row(row: int, column: int, value: str, split: str = "train") -> Callable[
     return edit(
         split, lambda lines: [*lines[:row], set_cell(lines[row], column, value), *lines[row + 1 :]]
     )
+
+
+def reordered(text: str) -> str:
+    header, *rows = text.splitlines(keepends=True)
+    return "".join([header, *reversed(rows)])
 
 
 # What is refused, by its name in docs/bad_input.md.
@@ -141,7 +148,21 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "two splits with the same content": (
         lambda raw: (raw / "test.csv").write_bytes((raw / "valid.csv").read_bytes()) and None,
-        r"test\.csv and .*valid\.csv are identical",
+        r"test\.csv and .*valid\.csv hold the same rows",
+    ),
+    "two splits with the same rows in another order": (
+        lambda raw: (
+            (raw / "test.csv").write_text(reordered((raw / "valid.csv").read_text())) and None
+        ),
+        r"test\.csv and .*valid\.csv hold the same rows",
+    ),
+    "a bzip2 file instead of a CSV": (
+        edit_bytes(bz2.compress),
+        r"train\.csv is a bzip2 file, not CSV: unpack it",
+    ),
+    "a Parquet file instead of a CSV": (
+        edit_bytes(lambda _: b"PAR1\x15\x04\x15\x10\x15\x14L"),
+        r"train\.csv is a Parquet file, not CSV: write its rows as CSV",
     ),
 }
 
@@ -247,9 +268,44 @@ def test_what_is_unusual_and_right_goes_through(odd: Path, name: str) -> None:
     assert summary["unknown_share_by_field"][field] == (0.0 if values else 1.0)
 
 
+def copy_rows(raw: Path) -> None:
+    """Put train's rows into test's file; the label of one makes it another split."""
+    header, first, *rows = (raw / "train.csv").read_text().splitlines(keepends=True)
+    other = set_cell(first, 1, str(1 - int(first.split(",")[1])))
+    (raw / "test.csv").write_text("".join([header, other, *rows]))
+
+
+# What is worth a warning, by its name in docs/bad_input.md.
+WARNED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "values never seen in train": (
+        edit(
+            "test",
+            lambda lines: [
+                lines[0],
+                *(set_cell(line, 3, f"{line.split(',')[3]} ") for line in lines[1:]),
+            ],
+        ),
+        "C1 of test: 100 % of the values are unknown, such as '100[0-9] '; train writes it '100",
+    ),
+    "rows of train in valid or test": (copy_rows, "98.3 % of the rows of test stand in train too"),
+}
+
+
+@pytest.mark.parametrize("case", WARNED)
+def test_what_spoils_a_measurement_is_told(
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    change, message = WARNED[case]
+    raw = make_raw(tmp_path)
+    change(raw)
+    run_preprocess(tmp_path / "project", raw, GENERATED)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line for line in told if re.match(message, line)]
+
+
 def test_the_page_on_bad_input_has_a_row_for_each() -> None:
     page, _ = (PROJECT / "docs" / "bad_input.md").read_text().split("## Archives and disks")
     lines = page.splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     named = [row for row in rows if row != "input"]
-    assert sorted(named) == sorted([*FAULTS, *ACCEPTED, *FORMS])
+    assert sorted(named) == sorted([*FAULTS, *ACCEPTED, *FORMS, *WARNED])

@@ -5,7 +5,11 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from llm_ctr_pipeline.data.features.encode import encode
-from llm_ctr_pipeline.data.features.vocabulary import join_vocabularies, part_of
+from llm_ctr_pipeline.data.features.vocabulary import (
+    fit_vocabulary,
+    join_vocabularies,
+    part_of,
+)
 from llm_ctr_pipeline.data.log.schema import FieldSource, TimeColumn
 from tests.data.logs import FIELDS, changed, log_of, raw_table
 
@@ -40,4 +44,17 @@ def test_every_field_of_a_column_gets_its_ids_and_the_label_a_number(connection:
         "hour": [0, 1, 0],
         "weekend": [1, 1, 1],
         "site": [2, 1, 0],
+    }
+
+
+def test_columns_may_be_called_what_joins_are_wont_to_call_theirs(connection: Backend) -> None:
+    names = ("a", "a__cell", "a__id", "a__known", "id", "key", "value", "count")
+    columns = {name: ["2", "2", name] for name in names} | {"a": ["2", "2", "1"]}
+    raw = raw_table(connection, "raw", **columns)
+    log = log_of(*names)
+    log = changed(log, fields=(FieldSource(name="a", kind="numeric"), *log.fields[1:]))
+    vocabulary = connection.create_table("v", fit_vocabulary(raw, log, 1).to_pyarrow())
+    encoded = encode(raw, vocabulary, log).to_pyarrow()
+    assert {name: encoded[name].to_pylist() for name in names} == {
+        name: [1, 1, 2] for name in names
     }

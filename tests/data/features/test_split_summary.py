@@ -1,9 +1,11 @@
+from itertools import accumulate
+
 import ibis
 import ibis.expr.types as ir
 import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.features.split_summary import summarise_split
+from llm_ctr_pipeline.data.features.split_summary import count_split, summarise_split
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 
 
@@ -37,6 +39,7 @@ def test_counts_of_a_split(connection: Backend) -> None:
         "click_rate": 0.25,
         "unknown_share": 3 / 8,
         "unknown_share_by_field": {"a": 0.75, "b": 0.0},
+        "unseen_fields": [],
         "raw_fingerprint": "ab" * 32,
     }
 
@@ -73,3 +76,13 @@ def test_the_fingerprint_follows_every_id_and_not_the_order(connection: Backend)
         fingerprint("one_label", label=[1, *content["label"][1:]]),
     ]
     assert len({given, *others}) == 5
+
+
+def test_a_field_stands_twice_in_the_query_and_not_deep_within_it() -> None:
+    names = tuple(f"field_{number}_" for number in range(400))
+    encoded = ibis.table({"row": "int64", "label": "int8", **dict.fromkeys(names, "int32")})
+    query = ibis.to_sql(count_split(encoded, names), dialect="duckdb")
+    # In the hash and among the unknown, which are named after it; and where it is passed on.
+    assert query.count(names[7]) <= 5
+    steps = [{"(": 1, ")": -1}.get(character, 0) for character in query]
+    assert max(accumulate(steps)) < 40

@@ -137,14 +137,30 @@ def test_a_row_that_is_long_in_all_is_refused(open_x4: OpenRaw, write_raw: Write
     assert len(message) < 1000
 
 
-def test_identical_splits_are_refused(open_x4: OpenRaw, write_raw: WriteRaw) -> None:
-    contents = {"train": "a", "valid": "b", "test": "a"}
-    files = {
-        split: open_x4(write_raw([{"id": content}], name=f"{split}.csv"))
-        for split, content in contents.items()
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(lambda lines: lines, id="identical"),
+        pytest.param(lambda lines: [lines[0], *reversed(lines[1:])], id="another order"),
+        pytest.param(lambda lines: [line.replace("\n", "\r\n") for line in lines], id="line ends"),
+        pytest.param(lambda lines: [*lines[:-1], lines[-1].strip()], id="no last line end"),
+    ],
+)
+def test_splits_of_the_same_rows_are_refused(
+    open_x4: OpenRaw, write_raw: WriteRaw, lines: Callable[[list[str]], list[str]]
+) -> None:
+    # A row that comes twice in one split and once in the other is a difference.
+    contents = {"train": "aabc", "valid": "abbc", "test": "aabc"}
+    paths = {
+        split: write_raw([{"C14": value} for value in values], name=f"{split}.csv")
+        for split, values in contents.items()
     }
-    with pytest.raises(RawLogError, match=r"test\.csv and .*train\.csv are identical"):
+    test = paths["test"]
+    test.write_bytes("".join(lines(test.read_text().splitlines(keepends=True))).encode())
+    files = {split: open_x4(path) for split, path in paths.items()}
+    with pytest.raises(RawLogError, match=r"test\.csv and .*train\.csv hold the same rows"):
         check_raw_files(files)
+    check_raw_files({split: files[split] for split in ("train", "valid")})
 
 
 HOUR_CODES = CodeColumn(column="hour", part="hour", offset=1000, first=0, last=23)

@@ -116,3 +116,26 @@ def test_a_file_that_may_not_be_read_is_refused(
     monkeypatch.setattr(Path, "open", refuse)  # root may read any file
     with pytest.raises(RawLogError, match=r"train\.csv cannot be read: Permission denied"):
         open_csv(path, x4)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "is a 7z file, not CSV: unpack it"),
+        (b"\x04\x22\x4d\x18@", "is a lz4 file, not CSV: unpack it"),
+        (b"ORC\n\x08\0\x10", "is an ORC file, not CSV: write its rows as CSV"),
+        (b"Obj\x01\x04\x16", "is an Avro file, not CSV: write its rows as CSV"),
+        (b"ARROW1\0\0", "is an Arrow file, not CSV: write its rows as CSV"),
+        (b"\x89HDF\r\n\x1a\n", "is a HDF5 file, not CSV: write its rows as CSV"),
+        (b"SQLite format 3\0", "is a SQLite file, not CSV: write its rows as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is an Excel file, not CSV: write its rows as CSV"),
+        ("ORC,PAR1é,BZh\n1,2,3\n".encode(), "line 1: missing column"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(
+    tmp_path: Path, x4: LogSchema, content: bytes, told: str
+) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes(content)
+    with pytest.raises(RawLogError, match=told):
+        open_csv(path, x4)

@@ -15,6 +15,8 @@ class SplitSummary(Frozen):
         click_rate: Share of them.
         unknown_share: Share of ids that are 0, out-of-vocabulary, over all fields.
         unknown_share_by_field: The same for each field.
+        unseen_fields: The fields of which hardly a value is known, though train has ids for its
+            own: they are told at the end of preprocessing.
         ids_fingerprint: 16 hexadecimal digits that say which ids stand in which row, whatever
             engine wrote them, in whatever order they lie.
         raw_fingerprint: That of the raw rows.
@@ -25,6 +27,7 @@ class SplitSummary(Frozen):
     click_rate: float
     unknown_share: float
     unknown_share_by_field: dict[str, float]
+    unseen_fields: tuple[str, ...] = ()
     ids_fingerprint: str
     raw_fingerprint: str
 

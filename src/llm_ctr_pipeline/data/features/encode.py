@@ -8,6 +8,7 @@ import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 from ibis.backends import BaseBackend
+from ibis.util import gen_name
 
 from llm_ctr_pipeline.data.features.dictionary_encoder import CellIds, LookUp, count_rows
 from llm_ctr_pipeline.data.features.vocabulary import entries_by_field
@@ -25,6 +26,8 @@ from llm_ctr_pipeline.data.raw.splits import IN_SPLIT, in_split
 from llm_ctr_pipeline.data.storage.engine import DUCKDB, threads_of, write_parquet
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 
+# Random ends of names, so that no raw column is called the same.
+_CELL, _KNOWN, _ID = gen_name("cell"), gen_name("known"), gen_name("id")
 # Rows to be written: a table of the engine, or rows that are looked up meanwhile.
 Encoded: TypeAlias = ir.Table | LookUp
 
@@ -165,12 +168,12 @@ def _ids_of_cells(
 
 
 def _cell(column: str) -> str:
-    return f"{column}__cell"
+    return f"{column}{_CELL}"
 
 
 def _known(field: str) -> str:
-    return f"{field}__known"
+    return f"{field}{_KNOWN}"
 
 
 def _id(field: str) -> str:
-    return f"{field}__id"
+    return f"{field}{_ID}"

@@ -9,7 +9,7 @@ from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.raw.splits import PRIME
 
-_UNKNOWN = "unknown__"
+_UNKNOWN, _HASH = "unknown__", "_hash"
 _SQUARES, _CUBES = "square_sum__", "cube_sum__"
 _GENERATOR = 48_271  # its powers modulo PRIME do not repeat before PRIME - 1 of them
 
@@ -22,13 +22,7 @@ def summarise_split(
     Raises:
         StaleDataError: If it has another number of rows than the raw split that it comes from.
     """
-    query = encoded.aggregate(
-        rows=encoded.count(),
-        clicks=encoded[LABEL].sum(),
-        **_power_sums(encoded, (LABEL, *fields)),
-        **{_UNKNOWN + field: (encoded[field] == 0).sum() for field in fields},
-    )
-    counts = query.to_pyarrow().to_pylist()[0]
+    counts = count_split(encoded, fields).to_pyarrow().to_pylist()[0]
     rows = raw.rows
     if counts["rows"] != rows:
         raise StaleDataError(
@@ -47,16 +41,31 @@ def summarise_split(
     )
 
 
-def _power_sums(encoded: ir.Table, columns: tuple[str, ...]) -> dict[str, ir.Scalar]:
-    """Sum the second and third powers of each row's hash, in whole numbers below 2^63.
+def count_split(encoded: ir.Table, fields: tuple[str, ...]) -> ir.Table:
+    """Count what a summary holds: one row of sums."""
+    # In a column of its own a row's hash is reckoned once, and not once for each power.
+    hashed = encoded.mutate(**{_HASH: _row_hash(encoded, (LABEL, *fields))})
+    return hashed.aggregate(
+        rows=hashed.count(),
+        clicks=hashed[LABEL].sum(),
+        **_power_sums(hashed[_HASH]),
+        **{_UNKNOWN + field: (hashed[field] == 0).sum() for field in fields},
+    )
 
-    A row's hash is a sum of its ids, each times a number of its own, modulo a prime.
-    """
-    terms = encoded[ROW].cast("int64") % PRIME
+
+def _row_hash(encoded: ir.Table, columns: tuple[str, ...]) -> ir.IntegerColumn:
+    """Sum a row's position and its ids, each times a number of its own, modulo a prime."""
+    terms = [encoded[ROW].cast("int64") % PRIME]
     for position, column in enumerate(columns, start=1):
         factor = pow(_GENERATOR, position, PRIME)
-        terms = terms + encoded[column].cast("int64") * ibis.literal(factor, "int64") % PRIME
-    hash_ = terms % PRIME
+        terms.append(encoded[column].cast("int64") * ibis.literal(factor, "int64") % PRIME)
+    while len(terms) > 1:  # in pairs, since engines take long over deep expressions
+        terms = [sum(terms[at + 1 : at + 2], terms[at]) for at in range(0, len(terms), 2)]
+    return terms[0] % PRIME
+
+
+def _power_sums(hash_: ir.IntegerColumn) -> dict[str, ir.Scalar]:
+    """Sum the second and third powers of each row's hash, in whole numbers below 2^63."""
     square = hash_ * hash_ % PRIME
     cube = square * hash_ % PRIME
     # The remainder of each sum, since DuckDB returns sums as floats.

@@ -44,7 +44,7 @@ def fit_vocabulary(train: ir.Table, schema: LogSchema, min_count: int) -> ir.Tab
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}: it must be at least 1")
     per_field = [
-        _counts(train, field, schema).mutate(
+        count_values(train, field, schema).mutate(
             field=ibis.literal(field.name), position=ibis.literal(position, "int32")
         )
         for position, field in enumerate(schema.fields)
@@ -108,8 +108,8 @@ def part_of(vocabulary: ir.Table, dataset: str) -> ir.Table:
     return vocabulary.filter(vocabulary[DATASET] == dataset).drop(DATASET)
 
 
-def _counts(train: ir.Table, field: FieldSource, schema: LogSchema) -> ir.Table:
-    """How often each value of a field occurs: `value`, `count`."""
+def count_values(train: ir.Table, field: FieldSource, schema: LogSchema) -> ir.Table:
+    """How often each value of a field occurs: `value` string, `count` int64."""
     rows = train.count(where=in_split(train))
     counted = train.group_by(value=train[field.column]).aggregate(count=rows)
     if field.kind == CATEGORICAL:

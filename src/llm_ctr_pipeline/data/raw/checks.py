@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 
 import ibis
 import ibis.expr.types as ir
@@ -82,29 +82,37 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: AnyPath) -> str
 
 
 def check_raw_files(files: Mapping[str, RawFile]) -> dict[str, SplitCounts]:
-    """Check every row of every split's file, and that no two splits are one file.
+    """Check every row of every split's file, and that no two splits hold the same rows.
 
     Raises:
         RawLogError: If a file has no rows, a row has too few or too many cells, a value is
-            not what the log's description says, or two splits are identical.
+            not what the log's description says, or two splits hold the same rows.
     """
     counts = {split: check_raw_file(file) for split, file in files.items()}
-    first_with: dict[str, str] = {}
-    for split, found in counts.items():
-        twin = first_with.setdefault(found.fingerprint, split)
-        if twin != split:
+    for (twin, first), (split, second) in combinations(counts.items(), 2):
+        same_counts = (first.rows, first.clicks) == (second.rows, second.clicks)
+        if same_counts and _same_rows(files[twin], files[split]):
             raise RawLogError(
-                f"{files[split].path} and {files[twin].path} are identical: the {twin} and "
-                f"{split} splits must be different rows"
+                f"{files[split].path} and {files[twin].path} hold the same rows: the {twin} and "
+                f"{split} splits must be different ones"
             )
     return counts
+
+
+def _same_rows(first: RawFile, second: RawFile) -> bool:
+    """Whether two files hold the same rows, as often, in whatever order."""
+    if first.fingerprint == second.fingerprint:
+        return True
+    rows = first.table.drop(ROW)
+    others = second.table.select(*rows.columns)
+    return bool(ibis.difference(rows, others, distinct=False).count().to_pyarrow().as_py() == 0)
 
 
 def check_raw_file(file: RawFile) -> SplitCounts:
     """Check every row of one raw file in one pass; look for the first bad one only if there is any.
 
     Raises:
-        RawLogError: See `check_raw_files`, except identical splits.
+        RawLogError: See `check_raw_files`, except for splits of the same rows.
     """
     table, schema, path = file.table, file.schema, file.path
     rules = [*_rules(table, schema)]

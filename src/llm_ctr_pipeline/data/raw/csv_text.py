@@ -1,6 +1,8 @@
 """A raw CSV file as text: its header, its lines, its rows one by one to find a fault."""
 
+import codecs
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,13 +14,26 @@ from llm_ctr_pipeline.data.storage.store_path import AnyPath
 # a limit the search for the fault would take it into memory.
 LONGEST_ROW = 2_000_000
 _LONGEST_SHOWN = 80
-# What compressed files begin with, and no text does.
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
+# What files of other kinds begin with, and no text does; and what to do with them.
+_UNPACK, _WRITE_CSV = "unpack it under this name", "write its rows as CSV under this name"
+_OTHER_KINDS = {
+    b"\x1f\x8b": ("gzip", _UNPACK),
+    b"PK\x03\x04": ("zip", f"{_UNPACK}, or save the sheet as CSV if it is Excel's"),
+    b"\xfd7zXZ": ("xz", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("zstd", _UNPACK),
+    b"BZh": ("bzip2", _UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("7z", _UNPACK),
+    b"\x04\x22\x4d\x18": ("lz4", _UNPACK),
+    b"PAR1": ("Parquet", _WRITE_CSV),
+    b"ORC": ("ORC", _WRITE_CSV),
+    b"Obj\x01": ("Avro", _WRITE_CSV),
+    b"ARROW1": ("Arrow", _WRITE_CSV),
+    b"\x89HDF\r\n": ("HDF5", _WRITE_CSV),
+    b"SQLite format 3\0": ("SQLite", _WRITE_CSV),
+    b"\xd0\xcf\x11\xe0": ("Excel", _WRITE_CSV),
 }
+_BEGIN_BYTES = 512
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 # What Python's csv module says, and what it means here.
 _FAULTS = {
     "expected after": "text stands behind a closing quote",
@@ -80,10 +95,12 @@ def _read_first_line(path: AnyPath, schema: LogSchema) -> list[str]:
     if path.stat().st_size == 0:
         raise RawLogError(f"{path} is empty (0 bytes): expected {expected}")
     with path.open("rb") as file:
-        begin = file.read(max(map(len, _COMPRESSED)))
-    for mark, kind in _COMPRESSED.items():
-        if begin.startswith(mark):
-            raise RawLogError(f"{path} is a {kind} file, not CSV: unpack it under this name")
+        begin = file.read(_BEGIN_BYTES)
+    for mark, (kind, cure) in _OTHER_KINDS.items():
+        # A column may well be called ORC.
+        if begin.startswith(mark) and not _is_text(begin):
+            article = "an" if kind[0] in "AOE" else "a"
+            raise RawLogError(f"{path} is {article} {kind} file, not CSV: {cure}")
     try:
         reader = csv.reader(_lines(path), delimiter=schema.delimiter, quotechar=QUOTE)
         cells = next(reader, [])
@@ -92,6 +109,15 @@ def _read_first_line(path: AnyPath, schema: LogSchema) -> list[str]:
     if not cells:
         raise RawLogError(f"{path}, line 1: expected {expected}, found an empty line")
     return cells
+
+
+def _is_text(begin: bytes) -> bool:
+    """Whether a file that begins like this may be text."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(begin) is None
 
 
 def _fault_in(cells: list[str], schema: LogSchema) -> str:

@@ -13,6 +13,7 @@ from operator import and_, or_
 
 import ibis
 import ibis.expr.types as ir
+from ibis.util import gen_name
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import ROW, LogSchema
@@ -24,8 +25,8 @@ from llm_ctr_pipeline.data.raw.manifest import Cuts, Key
 PRIME = 2**31 - 1
 _ROUNDS = 2
 
-# Named so that no raw column is likely to be called the same.
-IN_SPLIT = "is_in_split"
+# Random, so that no raw column is called the same.
+IN_SPLIT = gen_name("is_in_split")
 
 
 def sample(table: ir.Table, every_nth_row: int) -> ir.Table:

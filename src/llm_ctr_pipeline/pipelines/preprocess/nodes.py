@@ -5,6 +5,11 @@ from functools import partial
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map
+from llm_ctr_pipeline.data.features.data_quality import (
+    unseen_fields,
+    warn_of_rows_in_train,
+    warn_of_unseen,
+)
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.encode import Encoded
 from llm_ctr_pipeline.data.features.encode import encode_splits as encode
@@ -69,10 +74,25 @@ def encode_splits(
 
 
 def summarise(
-    raw_log: RawLog, feature_map: FeatureMap, train: ir.Table, valid: ir.Table, test: ir.Table
+    raw_rows: RawRows,
+    raw_log: RawLog,
+    vocabulary: ir.Table,
+    feature_map: FeatureMap,
+    train: ir.Table,
+    valid: ir.Table,
+    test: ir.Table,
 ) -> DatasetSummary:
     """Count the encoded splits: written last, so that it vouches for all the others."""
     encoded = {"train": train, "valid": valid, "test": test}
+    splits = {
+        split: summarise_split(split, table, feature_map.names, raw_log.splits[split])
+        for split, table in encoded.items()
+    }
+    warn_of_rows_in_train(train, {"valid": valid, "test": test}, feature_map.names)
+    for split, counts in splits.items():
+        unseen = unseen_fields(splits["train"], counts)
+        splits[split] = counts.model_copy(update={"unseen_fields": unseen})
+        warn_of_unseen(CheckedLog(raw_rows, raw_log), vocabulary, split, splits[split])
     return DatasetSummary(
         dataset=raw_log.log.dataset,
         feature_map=feature_map.dataset,
@@ -80,8 +100,5 @@ def summarise(
         extends=feature_map.extends,
         source=raw_log.source,
         best_auc=raw_log.best_auc,
-        splits={
-            split: summarise_split(split, table, feature_map.names, raw_log.splits[split])
-            for split, table in encoded.items()
-        },
+        splits=splits,
     )

@@ -56,6 +56,11 @@ def create_encode() -> Pipeline:
                 ENCODED,
                 name="encode_splits",
             ),
-            Node(summarise, ["raw_log", "feature_map", *ENCODED], "summary", name="summarise"),
+            Node(
+                summarise,
+                ["raw_rows", "raw_log", "vocabulary", "feature_map", *ENCODED],
+                "summary",
+                name="summarise",
+            ),
         ]
     )
