@@ -5,6 +5,8 @@ import math
 
 import ibis
 import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
 
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.vocabulary import count_values, part_of
@@ -86,12 +88,12 @@ def warn_of_rows_in_train(
     """
     every = 1 + train.count().to_pyarrow().as_py() // _SAMPLED_ROWS
     own = _hashes(train, fields, every)
-    counted = own.group_by("hash").aggregate(rows=own.count())
-    twins = _number(counted.filter(counted["rows"] > 1)["rows"].sum()) / _number(own.count())
+    values, counts = np.unique(own, return_counts=True)
+    twins = counts[counts > 1].sum() / max(1, len(own))
     for name, split in others.items():
         hashes = _hashes(split, fields, every)
-        rows = max(1, _number(hashes.count()))
-        share = _number(hashes.semi_join(counted, "hash").count()) / rows
+        rows = max(1, len(hashes))
+        share = np.isin(hashes, values).sum() / rows
         if share > twins + _CHANCE + rows**-0.5:
             logger.warning(
                 "%.1f %% of the rows of %s stand in train too, and of train's own rows %.1f %% "
@@ -103,11 +105,8 @@ def warn_of_rows_in_train(
             )
 
 
-def _hashes(rows: ir.Table, fields: tuple[str, ...], every: int) -> ir.Table:
-    """`hash` of each row's label and ids; of all values that it takes, one in `every`."""
+def _hashes(rows: ir.Table, fields: tuple[str, ...], every: int) -> npt.NDArray[np.int64]:
+    """A hash of each row's label and ids; of all hashes that there can be, one in `every`."""
     hashes = rows.select(hash=ibis.struct({name: rows[name] for name in (LABEL, *fields)}).hash())
-    return hashes if every == 1 else hashes.filter(hashes["hash"] % every == 0)
-
-
-def _number(value: ir.IntegerScalar) -> int:
-    return value.to_pyarrow().as_py() or 0
+    drawn = hashes.filter(hashes["hash"] % every == 0)
+    return np.asarray(drawn.to_pyarrow()["hash"], dtype=np.int64)
