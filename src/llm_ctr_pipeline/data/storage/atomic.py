@@ -40,7 +40,7 @@ class Scratch:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._made = _missing(target.parent)
+        self._made = missing_folders(target.parent)
         sweep(target)
         self.path, self._descriptor = _make_beside(target)
         self.draft = self.path / target.name
@@ -87,7 +87,7 @@ class StoreScratch:
 
     def __init__(self, target: StorePath) -> None:
         self._target = target
-        self._made = _missing(target.parent)
+        self._made = missing_folders(target.parent)
         self.path = target.parent / f".{target.name}-draft"
         self.draft = self.path / target.name
         remove(self.path)
@@ -220,7 +220,7 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _missing(folder: PathT) -> list[PathT]:
+def missing_folders(folder: PathT) -> list[PathT]:
     """The folders on the way to this one, and itself, that do not exist; the uppermost last."""
     missing = takewhile(lambda path: not path.exists(), (folder, *folder.parents))
     return cast("list[PathT]", [*missing])
