@@ -3,7 +3,6 @@
 import atexit
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -13,7 +12,6 @@ from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.storage.disk import told_if_short
 from llm_ctr_pipeline.data.storage.locks import FolderLocks, InUseError
 from llm_ctr_pipeline.data.storage.store_path import parse_path
-from llm_ctr_pipeline.datasets.raw_folder import RawFolderDataset
 from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.training.settings import PATHS
 
@@ -88,10 +86,13 @@ def _read(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Path]:
 
 def _is_given(name: str, catalog: DataCatalog) -> bool:
     """Whether an output is a raw folder that the user gave, to which nothing is written."""
-    if not isinstance(catalog.get(name), RawFolderDataset):
+    if not _is_raw_folder(name):
         return False
-    source: Any = catalog.load(f"params:{name.removesuffix('_folder')}").source
-    return bool(source == "folder")
+    return bool(catalog.load(f"params:{name.removesuffix('_folder')}").source == "folder")
+
+
+def _is_raw_folder(name: str) -> bool:
+    return name.rpartition(".")[2] == "raw_folder"
 
 
 def _folder(name: str, catalog: DataCatalog) -> Path | None:
@@ -99,9 +100,8 @@ def _folder(name: str, catalog: DataCatalog) -> Path | None:
 
     Kedro makes paths on this machine absolute.
     """
-    dataset = catalog.get(name)
-    if isinstance(dataset, RawFolderDataset):
-        folder = dataset.load()
+    if _is_raw_folder(name):
+        folder = catalog.load(name)
     else:
-        folder = parse_path(str(getattr(dataset, "_filepath", ""))).parent
+        folder = parse_path(str(getattr(catalog.get(name), "_filepath", ""))).parent
     return folder if isinstance(folder, Path) and folder.is_absolute() else None
