@@ -42,6 +42,13 @@ def test_it_exists_once_it_is_saved(checkpoint: Checkpoint, tmp_path: Path) -> N
     assert dataset.exists()
 
 
+def test_it_exists_where_a_kill_left_it_moved_away(tmp_path: Path) -> None:
+    (moved := tmp_path / ".best_model-killed" / "replaced").mkdir(parents=True)
+    (moved / "config.json").touch()
+    assert CheckpointDataset(str(tmp_path / "best_model")).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["best_model"]
+
+
 def test_an_empty_folder_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no checkpoint: .* run `kedro run --pipeline=train`"):
         CheckpointDataset(str(tmp_path)).load()

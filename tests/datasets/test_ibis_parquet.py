@@ -16,6 +16,12 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["table.parquet"]
 
 
+def test_a_folder_exists_where_a_kill_left_it_moved_away(tmp_path: Path) -> None:
+    (tmp_path / ".table.parquet-killed" / "replaced").mkdir(parents=True)
+    assert IbisParquetDataset(str(tmp_path / "table.parquet")).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
 def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     dataset = IbisParquetDataset(str(path))

@@ -32,4 +32,4 @@ class CheckpointDataset(PathDataset):
         save_checkpoint(Path(str(self._filepath)), data)
 
     def _exists(self) -> bool:
-        return (self._filepath / "config.json").exists()
+        return super()._exists() and (self._filepath / "config.json").exists()

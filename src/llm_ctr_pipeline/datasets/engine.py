@@ -5,6 +5,7 @@ from typing import Any
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
+from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.engine import connect
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole, parse_path
 
@@ -34,4 +35,5 @@ class EngineDataset(FileDataset):  # type: ignore[misc]
         return connect(self._connection_config)
 
     def _exists(self) -> bool:
+        sweep(self._filepath)
         return is_whole(self._filepath)

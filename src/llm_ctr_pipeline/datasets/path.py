@@ -4,6 +4,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.store_path import is_whole, parse_path
 
 
@@ -20,6 +21,7 @@ class PathDataset(AbstractDataset[Any, Any]):
         self.metadata = metadata
 
     def _exists(self) -> bool:
+        sweep(self._filepath)
         return is_whole(self._filepath)
 
     def _describe(self) -> dict[str, Any]:

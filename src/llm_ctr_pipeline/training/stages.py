@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
@@ -86,6 +87,8 @@ class KeptStates:
         Raises:
             StorageError: There is too little space.
         """
+        for left in self.folder.glob(".*.pt-*"):  # what a killed process had begun to write
+            sweep(self.folder / left.name[1:].rpartition("-")[0])
         there = sum(file.stat().st_size for file in self.own())
         message = (
             "the states from which an interrupted training goes on take {needed} in {folder}, "

@@ -1,6 +1,8 @@
 """Zips that are unpacked whole or not at all, and folders that hold their files already."""
 
+import errno
 import io
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.hub.archive import DownloadError, is_provided
 from tests.data.hub.stand_in import (
     ARCHIVE,
@@ -103,6 +106,23 @@ def test_files_unpacked_by_hand_are_taken_by_their_checksums(folder: Path) -> No
     (folder / "test.csv").write_bytes(RAW["test.csv"] + b"3,0\n")
     with pytest.raises(DownloadError, match=r"its test\.csv is not the one in reczoo/Avazu_x4"):
         is_provided(ARCHIVE, folder)
+
+
+def test_a_full_disk_leaves_no_half_of_a_manifest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(parents=True)
+    for name, content in RAW.items():
+        (folder / name).write_bytes(content)
+
+    def write_half(path: Path, _: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(StorageError, match="is the disk full"):
+        is_provided(ARCHIVE, folder)
+    assert {path.name for path in folder.iterdir()} == {*RAW}
 
 
 @pytest.mark.parametrize("left_out", RAW)

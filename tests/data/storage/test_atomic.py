@@ -1,10 +1,16 @@
+import errno
 import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llm_ctr_pipeline.data.errors import StoreError
-from llm_ctr_pipeline.data.storage.atomic import Scratch, StoreScratch, drafted
+from llm_ctr_pipeline.data.errors import StorageError, StoreError
+from llm_ctr_pipeline.data.storage import atomic
+from llm_ctr_pipeline.data.storage.atomic import Scratch, StoreScratch, drafted, sweep
 from llm_ctr_pipeline.data.storage.store_path import SUCCESS, StorePath, is_whole
 
 
@@ -46,7 +52,7 @@ def test_a_failure_leaves_what_was_there_and_no_folders(tmp_path: Path) -> None:
 def _be_killed(target: Path) -> None:
     scratch = Scratch(target)
     (scratch.path / "half").touch()
-    multiprocessing.current_process().kill()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not(
@@ -63,6 +69,144 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not
     assert sorted(tmp_path.iterdir()) == sorted([first.path, second.path])
     for scratch in (first, second):
         scratch.drop()
+    assert [*tmp_path.iterdir()] == []
+
+
+def write_folder(target: Path, content: str) -> None:
+    with drafted(target) as draft:
+        draft.mkdir()
+        for name in ("one", "two"):
+            (draft / name).write_text(content)
+
+
+def read_folder(target: Path) -> list[str]:
+    return [(target / name).read_text() for name in ("one", "two")]
+
+
+def _write_often(target: Path) -> None:
+    for _ in range(60):
+        write_folder(target, str(os.getpid()))
+
+
+def test_processes_that_write_one_folder_at_once_leave_it_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "best_model"
+    writers = [_forked(_write_often, target) for _ in range(3)]
+    assert [_exit_code(writer) for writer in writers] == [0, 0, 0]
+    assert len({*read_folder(target)}) == 1
+    assert [*tmp_path.rglob(".*")] == []
+
+
+def _forked(work: Callable[..., None], *arguments: Any) -> Any:
+    process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def _exit_code(process: Any) -> int:
+    process.join()
+    return int(process.exitcode)
+
+
+def _be_killed_at(step: int, target: Path, swaps: bool) -> None:
+    """Write a folder and be killed before (even steps) or after a rename."""
+    done = 0
+
+    def counted(rename: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*places: Any) -> Any:
+            nonlocal done
+            for act in (lambda: None, lambda: rename(*places)):
+                result = act()
+                if done == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done += 1
+            return result
+
+        return call
+
+    os.replace = counted(os.replace)
+    atomic.exchange = counted(atomic.exchange if swaps else lambda *_: False)
+    write_folder(target, "new")
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new(tmp_path: Path, swaps: bool) -> None:
+    seen, step, code = [], 0, -9
+    while code == -9:
+        target = tmp_path / str(step) / "best_model"
+        write_folder(target, "old")
+        code = _exit_code(_forked(_be_killed_at, step, target, swaps))
+        if not swaps:
+            sweep(target)
+        seen += read_folder(target)[:1]
+        write_folder(target, "next")
+        assert read_folder(target) == ["next", "next"]
+        assert [*target.parent.iterdir()] == [target]
+        step += 1
+    assert step >= (4 if swaps else 8)
+    assert seen == sorted(seen, reverse=True)
+    assert {*seen} == {"old", "new"}
+
+
+def test_without_swaps_a_failure_between_the_renames_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "best_model"
+    write_folder(target, "old")
+    rename = os.replace
+    calls: list[Path] = []
+
+    def fail_third(source: Path, place: Path) -> None:
+        calls.append(source)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "full")
+        rename(source, place)
+
+    monkeypatch.setattr(atomic, "exchange", lambda *_: False)
+    monkeypatch.setattr(os, "replace", fail_third)
+    with pytest.raises(StorageError):
+        write_folder(target, "new")
+    assert read_folder(target) == ["old", "old"]
+
+
+def test_what_a_draft_holds_is_on_the_disk_before_its_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    opened: dict[int, str] = {}
+    really_open, rename, swap = os.open, os.replace, atomic.exchange
+
+    def open_(path: Any, *rest: Any, **more: Any) -> int:
+        descriptor = really_open(path, *rest, **more)
+        opened[descriptor] = Path(path).name
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(opened[descriptor]))
+    monkeypatch.setattr(os, "replace", lambda *at: (done.append("rename"), rename(*at)))
+    monkeypatch.setattr(atomic, "exchange", lambda *at: (done.append("swap"), swap(*at))[1])
+
+    target = tmp_path / "new" / "folder"
+    write_folder(target, "old")
+    assert sorted(done[:2]) == ["one", "two"]
+    assert done[2:] == ["folder", "rename", "new", tmp_path.name]
+    done.clear()
+    write_folder(target, "new")
+    assert done[2:] == ["folder", "rename", "swap", "new"]
+    done.clear()
+    with drafted(tmp_path / "state.pt") as draft:
+        draft.write_text("state")
+    assert done == ["state.pt", "rename", tmp_path.name]
+
+
+def test_a_disk_that_is_full_only_when_synced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match="is the disk full"):
+        write_folder(tmp_path / "folder", "new")
     assert [*tmp_path.iterdir()] == []
 
 

@@ -72,6 +72,26 @@ def test_what_the_disk_does_not_hold_is_refused(
     assert str(error.value) == f"{told} in {folder}, 5.0 MB free: make room"
 
 
+@pytest.mark.parametrize("fails", ["os.mkdir", "pathlib.Path.open"])
+def test_a_disk_without_room_for_a_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """A file system may be out of entries before it is out of bytes."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write() -> None:
+        with drafted(tmp_path / "a.pt", "make room") as draft, draft.open("wb") as file:
+            file.write(b"state")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fails, full)
+        with pytest.raises(StorageError, match=r"^make room$"):
+            write()
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_writer_may_say_what_to_do_about_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"^set this$"), drafted(tmp_path / "a", "set this"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -65,7 +65,8 @@ def is_provided(archive: Archive, folder: Path) -> bool:
                 f"{folder} holds files, but its {name} is {fault} in {archive.repo_id}: "
                 "move the folder away and run this again"
             )
-    path.write_bytes(manifest)
+    with drafted(path) as draft:
+        draft.write_bytes(manifest)
     return True
 
 

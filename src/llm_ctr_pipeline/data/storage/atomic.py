@@ -1,11 +1,13 @@
 """Writing a file or folder so that nobody ever sees half of it."""
 
+import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar, cast
@@ -14,9 +16,15 @@ from fsspec import AbstractFileSystem
 
 from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.storage.disk import told_if_short
+from llm_ctr_pipeline.data.storage.durable import exchange, sync, sync_names
 from llm_ctr_pipeline.data.storage.store_path import SUCCESS, AnyPath, StorePath, remove
 
 PathT = TypeVar("PathT", bound=AnyPath)
+
+# What a rename says where a folder is in its way, or is to go where a file is.
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+# What a file system without locks says; network ones lock no folders.
+_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Scratch:
@@ -32,33 +40,38 @@ class Scratch:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._made = _first_missing(target.parent)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for stale in target.parent.glob(f".{target.name}-*"):
-            descriptor = _lock(stale)
-            if descriptor is not None:
-                shutil.rmtree(stale, ignore_errors=True)
-                os.close(descriptor)
-        self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        self._descriptor = _lock(self.path)
+        self._made = missing_folders(target.parent)
+        sweep(target)
+        self.path, self._descriptor = _make_beside(target)
         self.draft = self.path / target.name
 
     def put_in_place(self) -> None:
-        """Rename the draft to its target, which it replaces."""
-        if self._target.is_dir() or (self._target.exists() and self.draft.is_dir()):
-            # A rename puts no folder in the place of something: between the two steps there is
-            # nothing, but never half.
-            os.replace(self._target, self.path / "replaced")
-        os.replace(self.draft, self._target)
+        """Rename the draft to its target, which it replaces; a loss of power undoes neither.
+
+        At any moment the target is the old one or the new. Where names cannot be swapped it is
+        missing between two renames, and `sweep` puts it back.
+        """
+        sync(self.draft)
+        try:
+            os.replace(self.draft, self._target)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            if not exchange(self.draft, self._target):
+                os.replace(self._target, self.path / "replaced")
+                os.replace(self.draft, self._target)
+        for folder in (self._target, *self._made):
+            sync_names(folder.parent)
 
     def drop(self) -> None:
         """Remove the folder, and the folders above it that were made for it and hold nothing."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path, self._target)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        if self._made is not None and not any(path.is_file() for path in self._made.rglob("*")):
-            shutil.rmtree(self._made, ignore_errors=True)
+        with suppress(OSError):  # it holds something
+            for folder in self._made:
+                folder.rmdir()
 
 
 class StoreScratch:
@@ -74,7 +87,7 @@ class StoreScratch:
 
     def __init__(self, target: StorePath) -> None:
         self._target = target
-        self._made = _first_missing(target.parent)
+        self._made = missing_folders(target.parent)
         self.path = target.parent / f".{target.name}-draft"
         self.draft = self.path / target.name
         remove(self.path)
@@ -106,8 +119,9 @@ class StoreScratch:
     def drop(self) -> None:
         """See `Scratch.drop`."""
         remove(self.path)
-        if self._made is not None and not _sizes(self._made):
-            remove(self._made)
+        for folder in self._made[-1:]:
+            if not _sizes(folder):
+                remove(folder)
 
 
 @contextmanager
@@ -152,18 +166,61 @@ def _sizes(path: StorePath) -> dict[str, int]:
     return {name.removeprefix(path.inner): info["size"] for name, info in found.items()}
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed; None where another process holds it."""
+def sweep(target: AnyPath) -> None:
+    """Remove what killed processes left beside a target, and put back what they had moved away."""
+    if isinstance(target, StorePath):
+        return
+    for left in target.parent.glob(f".{glob.escape(target.name)}-*"):
+        try:
+            descriptor = _lock(left)
+        except OSError:  # in use, or gone meanwhile
+            continue
+        _remove(left, target)
+        os.close(descriptor)
+
+
+def _remove(scratch: Path, target: Path) -> None:
+    if not target.exists():
+        with suppress(OSError):  # nothing was moved away
+            os.replace(scratch / "replaced", target)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make_beside(target: Path) -> tuple[Path, int | None]:
+    """Make a folder beside a target and lock it; without a lock where the file system has none."""
+    while True:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            descriptor = _lock(path)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # another process took it, not locked yet, for one that was left
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return path, None
+        if path.exists():
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder until the descriptor is closed.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        OSError: If it is gone, or cannot be locked.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        return None
+        raise
     return descriptor
 
 
-def _first_missing(folder: PathT) -> PathT | None:
-    """The uppermost folder on the way to this one that does not exist."""
-    missing = [*takewhile(lambda path: not path.exists(), (folder, *folder.parents))]
-    return cast("PathT", missing[-1]) if missing else None
+def missing_folders(folder: PathT) -> list[PathT]:
+    """The folders on the way to this one, and itself, that do not exist; the uppermost last."""
+    missing = takewhile(lambda path: not path.exists(), (folder, *folder.parents))
+    return cast("list[PathT]", [*missing])
