@@ -1,6 +1,7 @@
 """Devices and precision: what a setting means on this machine."""
 
 import ctypes
+import logging
 from pathlib import Path
 
 import torch
@@ -13,8 +14,13 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.settings import Execution
 
+logger = logging.getLogger(__name__)
+
 # Weights from which bfloat16 pays on a CPU; in smaller models the conversions cost more.
 LARGE_MODEL = 10_000_000
+
+# Compute capability from which NVIDIA's GPUs have bfloat16: Ampere and newer.
+BFLOAT16_CAPABILITY = (8, 0)
 
 # Options of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -65,7 +71,7 @@ def resolve_precision(requested: str, device: torch.device, parameters: int = 0)
         if device.type == "cpu":
             gains = parameters >= LARGE_MODEL and multiplies_in_bfloat16()
             return "bf16-mixed" if gains else "32-true"
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if has_bfloat16(device) else "16-mixed"
     if requested == "16-mixed" and device.type == "cpu":
         raise DeviceError(
             "training.precision is 16-mixed, which needs a CUDA device: set it to auto, 32-true "
@@ -79,6 +85,16 @@ def count_weights(model: nn.Module) -> int:
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     looked_up = {id(weight) for table in tables for weight in table.parameters()}
     return sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has units that multiply bfloat16 matrices.
+
+    `torch.cuda.is_bf16_supported` is not asked: it counts emulation, and it means the current
+    device.
+    """
+    on_rocm = torch.version.hip is not None  # all AMD GPUs that PyTorch serves have them
+    return on_rocm or torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
 
 
 def multiplies_in_bfloat16() -> bool:
@@ -144,6 +160,12 @@ def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradSca
     if device.type == "cpu":
         keep_freed_memory()
     precision = resolve_precision(execution.precision, device, count_weights(model))
+    if precision == "bf16-mixed" and device.type == "cuda" and not has_bfloat16(device):
+        logger.warning(
+            "training.precision is bf16-mixed, which %s (%s) emulates: it is slow, auto is not",
+            device,
+            torch.cuda.get_device_name(device),
+        )
     half = precision == "16-mixed"
     scaler = GradScaler(device.type, enabled=half)
     fabric = Fabric(
