@@ -3,6 +3,7 @@
 import ctypes
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -109,19 +110,21 @@ def _processor() -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def choose_kernel(attention: str, execution: Execution) -> str:
+def choose_kernel(attention: str, execution: Execution, config: Any | None = None) -> str:
     """Pick the attention kernel for the device and precision that the settings come to.
 
     Args:
         attention: As `resolve_kernel` takes it.
         execution: Device and precision asked for.
+        config: As `resolve_kernel` takes it.
 
     Raises:
         DeviceError: The device or the precision is not to be had.
         KernelError: The kernel cannot run with them.
     """
     device = resolve_device(execution.device)
-    return resolve_kernel(attention, device, resolve_precision(execution.precision, device))
+    precision = resolve_precision(execution.precision, device)
+    return resolve_kernel(attention, device, precision, config)
 
 
 def keep_freed_memory() -> bool:
