@@ -155,6 +155,35 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
     assert step.usual_sizes == sizes
 
 
+@pytest.mark.parametrize(
+    ("rows", "asked", "mode"),
+    [(ROWS, "reduce-overhead", "reduce-overhead"), (5, "reduce-overhead", "default")],
+)
+def test_cuda_graphs_are_left_out_where_gradients_add_up_over_passes(
+    make_model: MakeModel,
+    make_execution: Callable[..., Execution],
+    batch: EncodedSplit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rows: int,
+    asked: str,
+    mode: str,
+) -> None:
+    """A graph's next run overwrites the gradients of the pass before (pytorch#169545)."""
+    modes = []
+
+    def compile_(model: nn.Module, mode: str, dynamic: bool) -> nn.Module:
+        modes.append(mode)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    model, execution = make_model(), make_execution(micro_batch_size=rows, compile=asked)
+    step = TrainingStep(model, KeepsGradients(model), ROWS, execution, sample=batch)
+    step(batch.ids_NF, batch.labels_N)
+    assert modes == [mode]
+    assert ("a batch takes 3 passes" in caplog.text) == (mode != asked)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "precision", "again"),

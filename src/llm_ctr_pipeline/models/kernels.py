@@ -106,7 +106,8 @@ def _flash_failure(device: torch.device, precision: str, config: Any | None) -> 
             )
             for count in (heads, key_heads, key_heads)
         )
-        KERNELS["flash_attention_2"](query, key, value, 1.0, layout).sum().backward()
+        attended = KERNELS["flash_attention_2"](query, key, value, 1.0, layout)
+        torch.autograd.grad(attended.sum(), (query, key, value))
         torch.cuda.synchronize(device)  # a kernel's failure is told late
     except Exception as error:  # whatever a package that does not fit here may raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -43,20 +43,21 @@ class TrainingStep:
     ) -> None:
         self.fabric, self.scaler = make_fabric(execution, model)
         self.device: torch.device = self.fabric.device
-        faster = compiled(model, resolve_compile(execution.compile, self.device))
-        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
+        self.model, self.optimizer = self.fabric.setup(model, optimizer)
 
         def forward_backward(rows: int) -> None:
             ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
-            with eager_unless(worth_compiling=False):
-                loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
-                self.fabric.backward(loss)
+            loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
+            self.fabric.backward(loss)
 
         before = random_states(self.device)
         memory = CudaMemory(self.device) if self.device.type == "cuda" else None
         self.plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
         set_random_states(before, self.device)
-        self.usual_sizes = {len(part) for part in self._parts(torch.empty(batch_size))}
+        parts = self._parts(torch.empty(batch_size))
+        self.usual_sizes = {len(part) for part in parts}
+        mode = resolve_compile(execution.compile, self.device, passes=len(parts))
+        self.model = self.fabric.setup_module(compiled(model, mode))
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
