@@ -15,11 +15,13 @@ from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows, on_device_if_it_fits
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.progress import progress_bar
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.machine.devices import resolve_device
+from llm_ctr_pipeline.training.machine.memory import on_device_if_it_fits
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
 from llm_ctr_pipeline.training.settings import TrainingSettings
@@ -93,6 +95,8 @@ def fit(
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
     optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
+    # Before the step plans with the memory that is left.
+    train = on_device_if_it_fits(train, model, resolve_device(settings.device))
     step = TrainingStep(model, optimizer, settings.batch_size, settings, sample=valid)
     state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
     if resume is not None:
@@ -104,7 +108,7 @@ def fit(
         resume=resume,
         on_validation=on_validation,
         model=model,
-        train=on_device_if_it_fits(train, step.device),
+        train=train,
         valid=valid,
         step=step,
         steps_an_epoch=math.ceil(len(train) / settings.batch_size),

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import make_fabric
-from llm_ctr_pipeline.training.machine.memory import CudaMemory, naming_the_setting, plan_memory
+from llm_ctr_pipeline.training.machine.memory import (
+    check_validation,
+    memory_of,
+    naming_the_setting,
+    plan_memory,
+)
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.state import random_states, set_random_states
 
@@ -26,11 +31,11 @@ class TrainingStep:
         optimizer: Of the model's parameters.
         batch_size: Rows of all batches but the last of an epoch.
         execution: How to run.
-        sample: Rows to try on the device how much memory a row takes; at least one.
+        sample: The rows to validate on, with which the device's memory is tried; at least one.
 
     Raises:
         DeviceError: The device or precision is not to be had.
-        DeviceMemoryError: Not even one row fits into the device's memory.
+        DeviceMemoryError: Not even one row fits into the device's memory, or no validation.
     """
 
     def __init__(
@@ -50,9 +55,21 @@ class TrainingStep:
             loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
             self.fabric.backward(loss)
 
+        def score(rows: int) -> None:
+            with torch.no_grad():
+                self.model(sample.ids_NF[:rows].to(self.device))
+
         before = random_states(self.device)
-        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
-        self.plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
+        memory, at_once = memory_of(self.device), resolve_compile(execution.compile, self.device)
+        self.plan = plan_memory(
+            model.train(),
+            batch_size,
+            execution,
+            memory,
+            forward_backward,
+            gradients_at_once=at_once is not None,
+        )
+        check_validation(model, execution.eval_batch_size, memory, score)
         set_random_states(before, self.device)
         parts = self._parts(torch.empty(batch_size))
         self.usual_sizes = {len(part) for part in parts}
