@@ -3,13 +3,22 @@
 Shape legend: B rows of a batch, F fields.
 """
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.training.history import Ran
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.machine.devices import make_fabric
+from llm_ctr_pipeline.training.machine.devices import (
+    count_weights,
+    describe_device,
+    make_fabric,
+    resolve_precision,
+)
 from llm_ctr_pipeline.training.machine.memory import (
     check_validation,
     memory_of,
@@ -18,6 +27,8 @@ from llm_ctr_pipeline.training.machine.memory import (
 )
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.state import random_states, set_random_states
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingStep:
@@ -32,6 +43,9 @@ class TrainingStep:
         batch_size: Rows of all batches but the last of an epoch.
         execution: How to run.
         sample: The rows to validate on, with which the device's memory is tried; at least one.
+
+    Attributes:
+        ran: What the settings came to.
 
     Raises:
         DeviceError: The device or precision is not to be had.
@@ -75,6 +89,19 @@ class TrainingStep:
         self.usual_sizes = {len(part) for part in parts}
         mode = resolve_compile(execution.compile, self.device, passes=len(parts))
         self.model = self.fabric.setup_module(compiled(model, mode))
+        self.ran = Ran(
+            device=describe_device(self.device),
+            precision=resolve_precision(execution.precision, self.device, count_weights(model)),
+            float32_matmul=execution.float32_matmul,
+            deterministic=execution.deterministic,
+            compile=mode or "off",
+            attention=next(
+                (part.kernel for part in model.modules() if isinstance(part, LlmDecoder)), None
+            ),
+            micro_batch_size=max(self.usual_sizes),
+            activation_checkpointing="on" if self.plan.activation_checkpointing else "off",
+        )
+        logger.info("Training runs with %s", ", ".join(f"{k} {v}" for k, v in self.ran))
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)

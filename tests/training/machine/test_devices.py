@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from llm_ctr_pipeline.training.machine.devices import (
     LARGE_MODEL,
     DeviceError,
     count_weights,
+    describe_device,
     make_fabric,
     resolve_device,
     resolve_precision,
@@ -169,6 +171,27 @@ def test_cpu_threads_are_set_or_left(make_execution: Callable[..., Execution]) -
             assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_the_process_has_one_of_is_set_each_time(
+    make_execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        for asked in ({"deterministic": True, "float32_matmul": "high"}, {}):
+            make_fabric(make_execution(**asked), nn.Linear(2, 2))
+            assert torch.are_deterministic_algorithms_enabled() == bool(asked)
+            assert torch.get_float32_matmul_precision() == ("high" if asked else "highest")
+            # Without it cuBLAS is refused on a GPU; nothing else asks for it.
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_gpu_is_told_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla T4")
+    assert describe_device(torch.device("cuda:1")) == "cuda:1 (Tesla T4)"
+    assert describe_device(CPU) == "cpu"
 
 
 SCRIPT = """

@@ -2,6 +2,9 @@
 
 import ctypes
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +130,32 @@ def choose_kernel(attention: str, execution: Execution, config: Any | None = Non
     return resolve_kernel(attention, device, precision, config)
 
 
+def describe_device(device: torch.device) -> str:
+    """A device's name, with the model of a GPU."""
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+@contextmanager
+def refusing_what_is_not_deterministic() -> Iterator[None]:
+    """Turn PyTorch's error of an operation with no deterministic way into one with the setting.
+
+    Raises:
+        DeviceError: In place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).split(maxsplit=1)[0]
+        raise DeviceError(
+            f"training.deterministic is true, and PyTorch has no deterministic {operation}, which "
+            "the model needs on this device: set it to false"
+        ) from error
+
+
 def keep_freed_memory() -> bool:
     """Keep freed memory in this process for the next tensor of the size, from now on.
 
@@ -144,10 +173,12 @@ def keep_freed_memory() -> bool:
 
 
 def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradScaler]:
-    """Set up Lightning Fabric for one device, and the process's CPU threads.
+    """Set up Lightning Fabric for one device, and what this process has one of.
+
+    That is CPU threads, the precision of float32 products and whether operations are deterministic.
 
     Args:
-        execution: Device, precision and threads asked for.
+        execution: What is asked for.
         model: What will run there.
 
     Returns:
@@ -162,6 +193,11 @@ def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradSca
         torch.set_num_threads(execution.cpu_threads)
     if device.type == "cpu":
         keep_freed_memory()
+    torch.set_float32_matmul_precision(execution.float32_matmul)
+    # Not with warnings alone: PyTorch's attention kernels would stay as they are.
+    torch.use_deterministic_algorithms(execution.deterministic)
+    if execution.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read with the first product on a GPU
     precision = resolve_precision(execution.precision, device, count_weights(model))
     if precision == "bf16-mixed" and device.type == "cuda" and not has_bfloat16(device):
         logger.warning(
