@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import FitResult
+from llm_ctr_pipeline.training.machine import devices
 from llm_ctr_pipeline.training.machine.devices import DeviceError
 from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import Execution
@@ -109,6 +110,26 @@ def test_a_run_goes_on_only_as_it_promises(
         train(point, **after)
     assert "\n" not in str(raised.value)
     assert point.file.read_bytes() == kept
+
+
+def test_a_precision_picked_for_another_processor_is_asked_for_to_go_on(
+    train: Train,
+    point: ResumePoint,
+    interrupted: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "LARGE_MODEL", 1)
+    monkeypatch.setattr(devices, "_processor", lambda: ["flags : avx512_bf16"])
+    whole = train(precision="auto")
+    interrupted(precision="auto")
+    assert point.load()[0].ran.precision == "bf16-mixed"
+    monkeypatch.setattr(devices, "_processor", lambda: ["flags : avx2"])
+    message = (
+        r"training\.precision bf16-mixed, and now it is 32-true, .*: set it to bf16-mixed to go"
+    )
+    with pytest.raises(StateMismatchError, match=message):
+        train(point, precision="auto")
+    assert_equal_runs(train(point, precision="bf16-mixed"), whole)
 
 
 @pytest.mark.gpu

@@ -30,8 +30,8 @@ class Execution(Frozen):
         cpu_threads: Threads on the CPU; None for PyTorch's choice, all cores. One also makes
             results independent of how many cores a machine has.
         precision: One of Lightning's, or `auto`: what the device gains by.
-        float32_matmul: `highest`, or `high`: float32 matrices are multiplied in TF32 where a GPU
-            has it.
+        float32_matmul: `highest`, or `high`: float32 matrices are multiplied in TF32 where the
+            device has it.
         deterministic: Whether every operation gives the same bits each time on the same GPU, at the
             price of slower ones.
         compile: `torch.compile`'s mode, `off`, or `auto`: `default` on a GPU, `off` on the CPU.
