@@ -33,6 +33,8 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", help="ours")
     parser.add_argument("--opponent-precision", help="the opponent's, where it is not ours")
+    parser.add_argument("--float32-matmul", default="highest", help="both: highest, high (TF32)")
+    parser.add_argument("--deterministic", action="store_true", help="both")
     parser.add_argument("--attention", default="auto", help="ours: the attention kernel")
     parser.add_argument("--compile", default="auto", help="ours: off, default, reduce-overhead")
     parser.add_argument("--micro-batch-size", type=int, help="ours: most rows in one pass")
@@ -45,6 +47,8 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
         device=asked.device,
         cpu_threads=asked.threads,
         precision=asked.precision,
+        float32_matmul=asked.float32_matmul,
+        deterministic=asked.deterministic,
         eval_batch_size=max(asked.rows),
         micro_batch_size=asked.micro_batch_size,
         activation_checkpointing=asked.activation_checkpointing,

@@ -92,7 +92,7 @@ def build_pair(
         prompt_suffix="",
     )
     ours = LlmCtr(settings, [IDS_A_FIELD] * FIELDS, decoder)
-    decoder.kernel = choose_kernel(attention, execution)
+    decoder.kernel = choose_kernel(attention, execution, decoder.backbone.config)
     obvious = RepeatedPromptCtr(copy.deepcopy(ours), causal_lm, TOKENS)
     device = resolve_device(execution.device)
     return ours.to(device), obvious.to(device)

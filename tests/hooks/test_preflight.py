@@ -8,9 +8,13 @@ from typing import Any
 import click
 import pytest
 import yaml
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from mlflow.entities import Run
 
-from llm_ctr_pipeline.hooks.preflight import PreflightError
+from llm_ctr_pipeline.hooks.preflight import PreflightError, _check_machine
+from llm_ctr_pipeline.models.kernels import KernelError
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "setting without its group": ("train", {"epochs": 3}, "did you mean training.epochs?"),
@@ -74,6 +78,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}},
         "flash_attention_2 needs a CUDA GPU",
     ),
+    "device of the baseline alone": (
+        "train_deepfm",
+        {"training": {"device": "cuda:9"}, "llm": {"attention": "flash_attention_2"}},
+        "training.device is 'cuda:9', and this machine has",
+    ),
+    "kernel of a path to train": (
+        "train",
+        {"training": {"device": "cpu"}, "llm": {"attention": "flex_attention"}},
+        "flex_attention trains on CUDA devices alone",
+    ),
     "no such split": (
         "evaluate",
         {"evaluation": {"split": "holdout"}},
@@ -100,6 +114,23 @@ def test_a_run_that_cannot_work_is_refused_before_anything_happens(
     assert len(mlflow_runs(trained_project)) == 1  # the finished one
     assert sorted((trained_project / "data").rglob("*")) == files
     assert [file.stat().st_mtime_ns for file in files] == times
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "params"),
+    [("train_deepfm", {}), ("evaluate", {"evaluation": {"path": "deepfm"}})],
+)
+def test_a_kernel_that_the_baseline_does_not_use_keeps_nothing_from_running(
+    trained_project: Path, pipeline: str, params: dict[str, Any]
+) -> None:
+    bootstrap_project(trained_project)
+    at_fault = {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}}
+    runtime = at_fault | params
+    with KedroSession.create(trained_project, env="test", runtime_params=runtime) as session:
+        catalog = session.load_context().catalog
+        _check_machine(pipelines[pipeline].inputs(), catalog)
+        with pytest.raises(KernelError, match="needs a CUDA GPU"):
+            _check_machine(pipelines["train"].inputs(), catalog)
 
 
 def test_an_unknown_environment_is_refused(project: Path, run_here: Callable[..., None]) -> None:

@@ -69,7 +69,12 @@ def test_a_kernel_computes_the_definition(
 
 
 def flash_attn_func(
-    query: Tensor, key: Tensor, value: Tensor, softmax_scale: float, causal: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    softmax_scale: float,
+    causal: bool,
+    deterministic: bool,
 ) -> Tensor:
     """As the package defines it: heads behind tokens, causal from the bottom right."""
     copies = query.shape[2] // key.shape[2]
@@ -78,6 +83,7 @@ def flash_attn_func(
     scores = query @ key.transpose(2, 3) * softmax_scale
     seen = torch.ones(scores.shape[2:]).tril(scores.shape[3] - scores.shape[2]).bool()
     assert causal
+    assert not deterministic
     return (scores.masked_fill(~seen, -math.inf).softmax(dim=-1) @ value).transpose(1, 2)
 
 
@@ -93,6 +99,26 @@ def test_flash_attention_is_given_what_the_definition_needs(
     result = PackedAttention(layout, "flash_attention_2").attend(query, key, value, 0.3)
     expected = attend_plainly(query, key, value, 0.3, layout)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_flash_attention_is_told_to_be_deterministic(
+    monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    told = []
+
+    def attend(query: Tensor, *_: Tensor, deterministic: bool, **options: object) -> Tensor:
+        told.append(deterministic)
+        return query
+
+    stand_in = SimpleNamespace(flash_attn_func=attend)
+    monkeypatch.setitem(sys.modules, "flash_attn", stand_in)  # type: ignore[arg-type]
+    try:
+        torch.use_deterministic_algorithms(asked)
+        PackedAttention(LAYOUT, "flash_attention_2").attend(*draw_attention(LAYOUT, 4, 2), 0.3)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert told == [asked, asked]
 
 
 def test_without_a_scaling_scores_are_divided_by_the_root_of_the_channels() -> None:

@@ -17,6 +17,8 @@ EXECUTION = {
     "device": "cpu",
     "cpu_threads": 1,
     "precision": "32-true",
+    "float32_matmul": "highest",
+    "deterministic": False,
     "compile": "auto",
     "eval_batch_size": 64,
     "micro_batch_size": None,

@@ -335,9 +335,11 @@ def test_every_validation_is_reported_as_it_comes(
     with caplog.at_level(logging.INFO, logger="llm_ctr_pipeline"):
         result = fit(model, VALID, VALID, make_settings(epochs=2), on_validation=seen.append)
     assert seen == result.history
-    assert [message.endswith("(best so far)") for message in caplog.messages] == [True, False]
-    assert caplog.messages[0].startswith("epoch 1.00  train loss 0.")
-    assert "valid AUC 1.0000" in caplog.messages[0]
+    ran, *validations = caplog.messages
+    assert ran.startswith("Training runs with device cpu, precision 32-true, ")
+    assert [message.endswith("(best so far)") for message in validations] == [True, False]
+    assert validations[0].startswith("epoch 1.00  train loss 0.")
+    assert "valid AUC 1.0000" in validations[0]
 
 
 def test_bfloat16_trains_float32_weights(

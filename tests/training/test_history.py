@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from llm_ctr_pipeline.training.history import (
     Provenance,
+    Ran,
     StageSummary,
     StageValidation,
     TrainedOn,
@@ -83,9 +84,45 @@ def test_results_keep_their_keys_in_their_order() -> None:
     ]
     assert [*content["stages"][0]] == [
         *("stage", "dataset", "trained_on", "components", "trained_parameters"),
-        *("stopped_early", "best", "seconds"),
+        *("stopped_early", "best", "seconds", "ran"),
     ]
     assert [*content["epochs"][0]] == ["stage", "dataset", *content["best"], "best"]
     assert TrainingResults.from_json(content) == RESULTS
     with pytest.raises(ValidationError, match="at least 1 item"):
         TrainingResults.from_json({**content, "epochs": []})
+
+
+RAN = Ran(
+    device="cuda:0 (NVIDIA A100)",
+    precision="bf16-mixed",
+    float32_matmul="highest",
+    deterministic=True,
+    compile="default",
+    attention="sdpa",
+    micro_batch_size=128,
+    activation_checkpointing="off",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        ({}, None),
+        ({"device": "cuda:1 (NVIDIA A100)"}, None),
+        ({"precision": "32-true"}, "training.precision"),
+        ({"attention": "flash_attention_2"}, "llm.attention"),
+        ({"compile": "off"}, "training.compile"),
+    ],
+)
+def test_what_a_run_must_not_go_on_without(change: dict[str, Any], setting: str | None) -> None:
+    now = Ran(**(RAN.to_json() | change))
+    expected = setting and (setting, *(getattr(r, setting.split(".")[1]) for r in (RAN, now)))
+    assert RAN.changed(now) == expected
+    if "precision" not in change:  # the others change the rounding alone
+        assert RAN.changed(Ran(**(now.to_json() | {"deterministic": False}))) is None
+
+
+def test_results_that_do_not_tell_how_they_ran_can_be_read() -> None:
+    content = RESULTS.to_json()
+    del content["stages"][0]["ran"]
+    assert TrainingResults.from_json(content) == RESULTS

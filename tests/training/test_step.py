@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training import fit as fit_module
+from llm_ctr_pipeline.training import step as step_module
 from llm_ctr_pipeline.training.fit import fit
 from llm_ctr_pipeline.training.machine.memory import (
     DeviceMemoryError,
@@ -155,6 +157,35 @@ def test_passes_are_of_equal_size_give_or_take_a_row(
     assert step.usual_sizes == sizes
 
 
+@pytest.mark.parametrize(
+    ("rows", "asked", "mode"),
+    [(ROWS, "reduce-overhead", "reduce-overhead"), (5, "reduce-overhead", "default")],
+)
+def test_cuda_graphs_are_left_out_where_gradients_add_up_over_passes(
+    make_model: MakeModel,
+    make_execution: Callable[..., Execution],
+    batch: EncodedSplit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rows: int,
+    asked: str,
+    mode: str,
+) -> None:
+    """A graph's next run overwrites the gradients of the pass before (pytorch#169545)."""
+    modes = []
+
+    def compile_(model: nn.Module, mode: str, dynamic: bool) -> nn.Module:
+        modes.append(mode)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    model, execution = make_model(), make_execution(micro_batch_size=rows, compile=asked)
+    step = TrainingStep(model, KeepsGradients(model), ROWS, execution, sample=batch)
+    step(batch.ids_NF, batch.labels_N)
+    assert modes == [mode]
+    assert ("a batch takes 3 passes" in caplog.text) == (mode != asked)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "precision", "again"),
@@ -224,6 +255,34 @@ def test_every_kernel_and_mode_is_the_plain_step_on_a_gpu(
         found = run_step(model, batch, rows, again, **settings)
         found = (found[0], expected[1], found[2]) if precision == "bf16-mixed" else found
         assert_same(found, expected, 5e-2 if precision == "bf16-mixed" else 1e-3)
+
+
+@pytest.mark.parametrize(("mode", "at_once"), [("off", False), ("default", True)])
+def test_memory_is_planned_with_the_training_rows_in_place(
+    make_model: MakeModel,
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    at_once: bool,
+) -> None:
+    """And as the step will run, though the probe is not compiled."""
+    asked: list[object] = []
+    place, plan = fit_module.on_device_if_it_fits, step_module.plan_memory
+
+    def placing(*arguments: Any) -> Any:
+        asked.append("rows")
+        return place(*arguments)
+
+    def planning(*arguments: Any, gradients_at_once: bool) -> Any:
+        asked.append(gradients_at_once)
+        return plan(*arguments, gradients_at_once=gradients_at_once)
+
+    monkeypatch.setattr(fit_module, "on_device_if_it_fits", placing)
+    monkeypatch.setattr(step_module, "plan_memory", planning)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    fit(make_model(), make_split(32, 1), make_split(32, 2), make_settings(epochs=1, compile=mode))
+    assert asked == ["rows", at_once]
 
 
 def test_a_step_that_does_not_fit_says_what_to_lower(

@@ -86,12 +86,23 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
             raise PreflightError(_missing_input(name, catalog))
     if "summary" in inputs:
         _check_source(catalog)
-    if {"params:training", "params:llm"} <= inputs:
-        from llm_ctr_pipeline.training.machine.devices import choose_kernel
-
-        choose_kernel(catalog.load("params:llm").attention, catalog.load("params:training"))
+    if "params:training" in inputs:
+        _check_machine(inputs, catalog)
     if "params:compare" in inputs:
         _check_compared(pipeline, catalog)
+
+
+def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:
+    """Raise where this machine lacks the device, the precision or the kernel that is needed."""
+    from llm_ctr_pipeline.training.machine import devices
+
+    training = catalog.load("params:training")
+    devices.resolve_precision(training.precision, devices.resolve_device(training.device))
+    tested = {catalog.load(name).path for name in inputs if name.endswith("evaluation")}
+    # Testing takes the language model's settings, and the baseline has none.
+    if "params:llm" in inputs and tested != {"deepfm"}:
+        llm = catalog.load("params:llm")
+        devices.choose_kernel(llm.attention, training, llm.architecture)
 
 
 def _check_source(catalog: DataCatalog) -> None:

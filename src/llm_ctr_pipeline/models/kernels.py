@@ -2,10 +2,12 @@
 
 import importlib.util
 import logging
+from typing import Any
 
 import torch
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.models.packed_layout import PackedLayout
 
 logger = logging.getLogger(__name__)
 
@@ -17,32 +19,38 @@ class KernelError(RefusedError, ValueError):
     """The attention kernel asked for cannot run here."""
 
 
-def resolve_kernel(requested: str, device: torch.device, precision: str) -> str:
+def resolve_kernel(
+    requested: str, device: torch.device, precision: str, config: Any | None = None
+) -> str:
     """Check the attention kernel asked for, or pick the best one that works.
 
     Args:
         requested: `auto`, `flash_attention_2`, `sdpa` or `flex_attention`.
         device: Where the model will train.
         precision: In which of Lightning's precisions: `32-true`, `bf16-mixed`, `16-mixed`.
+        config: What has the language model's attention heads, by transformers' names; None where
+            they are not known yet.
 
     Returns:
         A key of `shared_prefix.KERNELS`.
 
     Raises:
-        KernelError: The kernel cannot run on this device or in this precision, or its package is
-            missing.
+        KernelError: The kernel cannot run on this device, in this precision or with these heads,
+            or its package is missing.
     """
-    if requested == "auto":
-        kernel = "sdpa" if _flash_obstacle(device, precision) else "flash_attention_2"
-        logger.info("Attention kernel: %s (picked for %s)", kernel, device)
-        return kernel
-    obstacle = None
-    if requested == "flash_attention_2":
+    obstacle = failure = None
+    if requested in {"auto", "flash_attention_2"}:
         obstacle = _flash_obstacle(device, precision)
+        failure = None if obstacle else _flash_failure(device, precision, config)
     elif requested == "flex_attention" and device.type != "cuda":
         obstacle = "flex_attention trains on CUDA devices alone: it has no backward pass elsewhere"
-    if obstacle:
-        raise KernelError(f"{obstacle}; or set llm.attention to auto or sdpa")
+    if requested == "auto":
+        kernel = "sdpa" if obstacle or failure else "flash_attention_2"
+        why = f"; {failure}" if failure else ""
+        logger.info("Attention kernel: %s (picked for %s%s)", kernel, device, why)
+        return kernel
+    if obstacle or failure:
+        raise KernelError(f"{obstacle or failure}; or set llm.attention to auto or sdpa")
     logger.info("Attention kernel: %s", requested)
     return requested
 
@@ -70,5 +78,41 @@ def _flash_obstacle(device: torch.device, precision: str) -> str | None:
         return (
             "flash_attention_2 computes in bfloat16 or float16, and training.precision is "
             "32-true: set it to auto"
+        )
+    return None
+
+
+def _flash_failure(device: torch.device, precision: str, config: Any | None) -> str | None:
+    """Try FlashAttention on the device: why it fails, and what would serve; None if it works.
+
+    That its package is there says little: it may be built for another PyTorch or other GPUs, and
+    it serves not all sizes of heads.
+    """
+    from llm_ctr_pipeline.models.shared_prefix import KERNELS
+
+    heads: int = getattr(config, "num_attention_heads", 1)
+    key_heads: int = getattr(config, "num_key_value_heads", None) or heads
+    width: int = getattr(config, "hidden_size", 64)
+    channels: int = getattr(config, "head_dim", None) or width // heads
+    layout = PackedLayout(prompt_length=1, row_length=2, rows=2)
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    try:
+        query, key, value = (
+            torch.zeros(
+                (1, count, layout.packed_length, channels),
+                device=device,
+                dtype=dtype,
+                requires_grad=True,
+            )
+            for count in (heads, key_heads, key_heads)
+        )
+        attended = KERNELS["flash_attention_2"](query, key, value, 1.0, layout)
+        torch.autograd.grad(attended.sum(), (query, key, value))
+        torch.cuda.synchronize(device)  # a kernel's failure is told late
+    except Exception as error:  # whatever a package that does not fit here may raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return (
+            f"flash_attention_2 failed on {device} with heads of {channels} channels ({reason}): "
+            "install a flash-attn that is built for this PyTorch and GPU"
         )
     return None

@@ -179,7 +179,12 @@ def _flash_attention_2(
     from flash_attn import flash_attn_func
 
     prompt_1PQC, rows_BTQC = [
-        flash_attn_func(*[part.transpose(1, 2) for part in qkv], softmax_scale=scaling, causal=True)
+        flash_attn_func(
+            *[part.transpose(1, 2) for part in qkv],
+            softmax_scale=scaling,
+            causal=True,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+        )
         for qkv in layout.split(query, key, value)
     ]
     return layout.pack(prompt_1PQC, rows_BTQC)

@@ -15,11 +15,16 @@ from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows, on_device_if_it_fits
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.progress import progress_bar
-from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.history import Ran, ValidationRecord
+from llm_ctr_pipeline.training.machine.devices import (
+    refusing_what_is_not_deterministic,
+    resolve_device,
+)
+from llm_ctr_pipeline.training.machine.memory import on_device_if_it_fits
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
 from llm_ctr_pipeline.training.settings import TrainingSettings
@@ -54,14 +59,17 @@ class FitResult:
         best: The record of the best validation AUC.
         best_weights: The model's state at `best`, on the CPU.
         stopped_early: Whether patience ended training.
+        ran: How it ran.
     """
 
     history: list[ValidationRecord]
     best: ValidationRecord
     best_weights: dict[str, Tensor]
     stopped_early: bool
+    ran: Ran
 
 
+@refusing_what_is_not_deterministic()
 def fit(
     model: nn.Module,
     train: TrainingRows,
@@ -88,13 +96,15 @@ def fit(
         SingleClassError: The validation split has one class, so no AUC.
         NonFiniteLossError: The loss became NaN or infinite.
         StateMismatchError: The kept state is of other settings or data.
-        DeviceError: The device or precision is not to be had.
+        DeviceError: The device or precision is not to be had, or not in a deterministic way.
         DeviceMemoryError: The device's memory does not hold a step or a validation.
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
     optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
+    # Before the step plans with the memory that is left.
+    train = on_device_if_it_fits(train, model, resolve_device(settings.device))
     step = TrainingStep(model, optimizer, settings.batch_size, settings, sample=valid)
-    state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream")
+    state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream", ran=step.ran)
     if resume is not None:
         state.frozen = frozen_digest(model)
         if resume.file.exists():
@@ -104,7 +114,7 @@ def fit(
         resume=resume,
         on_validation=on_validation,
         model=model,
-        train=on_device_if_it_fits(train, step.device),
+        train=train,
         valid=valid,
         step=step,
         steps_an_epoch=math.ceil(len(train) / settings.batch_size),
@@ -114,7 +124,7 @@ def fit(
     stopped_early = loop.run()
     best = max(state.history, key=lambda record: record.valid_auc)
     best_weights = {**_on_cpu(split_state(model)[0]), **state.best_weights}
-    return FitResult(state.history, best, best_weights, stopped_early)
+    return FitResult(state.history, best, best_weights, stopped_early, step.ran)
 
 
 @dataclass
@@ -292,6 +302,13 @@ def _put_back(
             f"now it is {now.rows_in}, which gives another order of rows: set it to "
             f"{kept.rows_in} to go on, or training.resume to false to start over"
         )
+    if kept.ran and now.ran and (changed := kept.ran.changed(now.ran)):
+        setting, was, is_now = changed
+        raise StateMismatchError(
+            f"{resume.file} is the state of a run with {setting} {was}, and now it is {is_now}, "
+            f"asked for or picked for this machine: set it to {was} to go on, or training.resume "
+            "to false to start over"
+        )
     if kept.frozen != now.frozen:
         raise StateMismatchError(
             f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
@@ -305,6 +322,7 @@ def _put_back(
     if kept.loss_scale:
         step.scaler.load_state_dict(kept.loss_scale)
     logger.info("Going on from step %d, kept in %s", kept.step, resume.file)
+    kept.ran = now.ran
     return kept
 
 

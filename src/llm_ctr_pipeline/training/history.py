@@ -1,5 +1,7 @@
 """What training reports: its validations, and what trained a checkpoint."""
 
+from typing import Self
+
 from pydantic import Field
 
 from llm_ctr_pipeline.frozen import Frozen
@@ -33,6 +35,45 @@ class ValidationRecord(Frozen):
     seconds: float
     rows_per_second: float
     improved: bool
+
+
+class Ran(Frozen):
+    """How a training ran: what the settings came to on its machine.
+
+    Attributes:
+        device: Its name, with the model of a GPU.
+        precision: One of Lightning's.
+        float32_matmul: As the setting.
+        deterministic: As the setting.
+        compile: `torch.compile`'s mode, or `off`.
+        attention: The language model's kernel; None for a model without.
+        micro_batch_size: Rows of the larger passes of a batch.
+        activation_checkpointing: `on` or `off`.
+    """
+
+    device: str
+    precision: str
+    float32_matmul: str
+    deterministic: bool
+    compile: str
+    attention: str | None
+    micro_batch_size: int
+    activation_checkpointing: str
+
+    def changed(self, now: Self) -> tuple[str, object, object] | None:
+        """A setting that keeps a training from going on: its name, what it was, what it is now.
+
+        That of a precision does; all others but the device's change the rounding alone, which
+        counts where the run is to be deterministic.
+        """
+        names = ["precision", "float32_matmul"]
+        if self.deterministic and now.deterministic:
+            names += ["compile", "attention", "micro_batch_size", "activation_checkpointing"]
+        for name in names:
+            was, is_now = getattr(self, name), getattr(now, name)
+            if was != is_now:
+                return f"{'llm' if name == 'attention' else 'training'}.{name}", was, is_now
+        return None
 
 
 class Provenance(Frozen):
@@ -86,6 +127,7 @@ class StageSummary(_StageOnDataset):
         stopped_early: Whether patience ended it.
         best: Its best validation.
         seconds: Training time, validation not included.
+        ran: How it ran; None in the results of versions that did not tell.
     """
 
     trained_on: TrainedOn
@@ -94,6 +136,7 @@ class StageSummary(_StageOnDataset):
     stopped_early: bool
     best: ValidationRecord
     seconds: float
+    ran: Ran | None = None
 
 
 class StageValidation(ValidationRecord, _StageOnDataset):

@@ -27,11 +27,9 @@ from llm_ctr_pipeline.training.stages import KeptStates, OnValidation, StageResu
 
 logger = logging.getLogger(__name__)
 
-# Settings that an interrupted run and the one that goes on with it need not share. Of `rows_in`,
-# whose `auto` depends on the memory that is free, the state says what it came to.
-NOT_IN_RESUME_KEY = {"keep_state_every", "resume", "rows_in"} | (
-    Execution.model_fields.keys() - {"precision"}
-)
+# Settings that an interrupted run and the one that goes on with it need not share. Of `rows_in` and
+# `precision`, whose `auto` depends on the machine, the state says what they came to.
+NOT_IN_RESUME_KEY = {"keep_state_every", "resume", "rows_in"} | Execution.model_fields.keys()
 
 
 @dataclass(frozen=True)
@@ -180,6 +178,7 @@ class TrainingPath:
             stopped_early=result.fit.stopped_early,
             best=result.fit.best,
             seconds=sum(record.seconds for record in result.fit.history),
+            ran=result.fit.ran,
         )
 
     def _kept_states(self, stages: Stages, training: TrainingSettings, folder: Path) -> KeptStates:

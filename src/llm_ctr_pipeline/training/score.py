@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.machine.devices import make_fabric
+from llm_ctr_pipeline.training.machine.devices import (
+    make_fabric,
+    refusing_what_is_not_deterministic,
+)
 from llm_ctr_pipeline.training.machine.memory import naming_the_setting
 from llm_ctr_pipeline.training.settings import Execution
 
@@ -50,6 +53,7 @@ def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
     return result
 
 
+@refusing_what_is_not_deterministic()
 def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> NDArray[np.float64]:
     """Move a model to a device and score every row in the split's order.
 

@@ -30,6 +30,10 @@ class Execution(Frozen):
         cpu_threads: Threads on the CPU; None for PyTorch's choice, all cores. One also makes
             results independent of how many cores a machine has.
         precision: One of Lightning's, or `auto`: what the device gains by.
+        float32_matmul: `highest`, or `high`: float32 matrices are multiplied in TF32 where the
+            device has it.
+        deterministic: Whether every operation gives the same bits each time on the same GPU, at the
+            price of slower ones.
         compile: `torch.compile`'s mode, `off`, or `auto`: `default` on a GPU, `off` on the CPU.
         eval_batch_size: Rows at a time in validation and scoring.
         micro_batch_size: Most rows in one forward and backward pass; None for as many as the
@@ -41,6 +45,8 @@ class Execution(Frozen):
     device: str
     cpu_threads: Count | None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    float32_matmul: Literal["highest", "high"]
+    deterministic: bool
     compile: Literal["auto", "off", "default", "reduce-overhead"]
     eval_batch_size: Count
     micro_batch_size: Count | None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.atomic import drafted
-from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.history import Ran, ValidationRecord
 from llm_ctr_pipeline.training.optimizer import weights_of
 
 
@@ -29,6 +29,7 @@ class TrainingState:
     Attributes:
         rows_in: Where the rows lie, `memory` or `stream`: their order depends on it.
         frozen: Digest of the frozen weights, as `frozen_digest` gave it.
+        ran: What the settings of how to run came to.
         step: Optimiser steps completed.
         without_gain: Validations since the best one.
         history: One record a validation.
@@ -44,6 +45,7 @@ class TrainingState:
 
     rows_in: str = "memory"
     frozen: str = ""
+    ran: Ran | None = None
     step: int = 0
     without_gain: int = 0
     history: list[ValidationRecord] = field(default_factory=list)
@@ -117,7 +119,11 @@ class ResumePoint:
             StorageError: The disk is full; the old file is as it was.
         """
         # Not `asdict` of the whole, which would copy the best weights.
-        fields = {**vars(state), "history": [record.to_json() for record in state.history]}
+        fields = {
+            **vars(state),
+            "ran": state.ran and state.ran.to_json(),
+            "history": [record.to_json() for record in state.history],
+        }
         content = {"key": self.key, "state": fields, "model": model, "optimizer": optimizer}
         if_full = (
             f"the disk of {self.file.parent} is full: make room and run this again, which goes on "
@@ -141,4 +147,6 @@ class ResumePoint:
             )
         fields = content["state"]
         history = [ValidationRecord(**record) for record in fields.pop("history")]
-        return TrainingState(**fields, history=history), content["model"], content["optimizer"]
+        ran = Ran(**kept) if (kept := fields.pop("ran")) else None
+        state = TrainingState(**fields, ran=ran, history=history)
+        return state, content["model"], content["optimizer"]

@@ -3,16 +3,32 @@
 Shape legend: B rows of a batch, F fields.
 """
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.training.history import Ran
 from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
-from llm_ctr_pipeline.training.machine.devices import make_fabric
-from llm_ctr_pipeline.training.machine.memory import CudaMemory, naming_the_setting, plan_memory
+from llm_ctr_pipeline.training.machine.devices import (
+    count_weights,
+    describe_device,
+    make_fabric,
+    resolve_precision,
+)
+from llm_ctr_pipeline.training.machine.memory import (
+    check_validation,
+    memory_of,
+    naming_the_setting,
+    plan_memory,
+)
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.state import random_states, set_random_states
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingStep:
@@ -26,11 +42,14 @@ class TrainingStep:
         optimizer: Of the model's parameters.
         batch_size: Rows of all batches but the last of an epoch.
         execution: How to run.
-        sample: Rows to try on the device how much memory a row takes; at least one.
+        sample: The rows to validate on, with which the device's memory is tried; at least one.
+
+    Attributes:
+        ran: What the settings came to.
 
     Raises:
         DeviceError: The device or precision is not to be had.
-        DeviceMemoryError: Not even one row fits into the device's memory.
+        DeviceMemoryError: Not even one row fits into the device's memory, or no validation.
     """
 
     def __init__(
@@ -43,20 +62,46 @@ class TrainingStep:
     ) -> None:
         self.fabric, self.scaler = make_fabric(execution, model)
         self.device: torch.device = self.fabric.device
-        faster = compiled(model, resolve_compile(execution.compile, self.device))
-        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
+        self.model, self.optimizer = self.fabric.setup(model, optimizer)
 
         def forward_backward(rows: int) -> None:
             ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
-            with eager_unless(worth_compiling=False):
-                loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
-                self.fabric.backward(loss)
+            loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
+            self.fabric.backward(loss)
+
+        def score(rows: int) -> None:
+            with torch.no_grad():
+                self.model(sample.ids_NF[:rows].to(self.device))
 
         before = random_states(self.device)
-        memory = CudaMemory(self.device) if self.device.type == "cuda" else None
-        self.plan = plan_memory(model.train(), batch_size, execution, memory, forward_backward)
+        memory, at_once = memory_of(self.device), resolve_compile(execution.compile, self.device)
+        self.plan = plan_memory(
+            model.train(),
+            batch_size,
+            execution,
+            memory,
+            forward_backward,
+            gradients_at_once=at_once is not None,
+        )
+        check_validation(model, execution.eval_batch_size, memory, score)
         set_random_states(before, self.device)
-        self.usual_sizes = {len(part) for part in self._parts(torch.empty(batch_size))}
+        parts = self._parts(torch.empty(batch_size))
+        self.usual_sizes = {len(part) for part in parts}
+        mode = resolve_compile(execution.compile, self.device, passes=len(parts))
+        self.model = self.fabric.setup_module(compiled(model, mode))
+        self.ran = Ran(
+            device=describe_device(self.device),
+            precision=resolve_precision(execution.precision, self.device, count_weights(model)),
+            float32_matmul=execution.float32_matmul,
+            deterministic=execution.deterministic,
+            compile=mode or "off",
+            attention=next(
+                (part.kernel for part in model.modules() if isinstance(part, LlmDecoder)), None
+            ),
+            micro_batch_size=max(self.usual_sizes),
+            activation_checkpointing="on" if self.plan.activation_checkpointing else "off",
+        )
+        logger.info("Training runs with %s", ", ".join(f"{k} {v}" for k, v in self.ran))
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)

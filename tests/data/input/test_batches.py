@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from llm_ctr_pipeline.data.input.batches import EncodedSplit, on_device_if_it_fits, with_known_ids
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, with_known_ids
 
 CPU = torch.device("cpu")
 ROWS = 100
@@ -69,7 +69,3 @@ def test_ids_that_a_map_lacks_become_unknown() -> None:
     assert known.ids_NF.tolist() == [[0, 0], [0, 4], [2, 0]]
     assert known.ids_NF.dtype == torch.int32
     assert rows.ids_NF.tolist() == [[0, 5], [3, 4], [2, 9]]
-
-
-def test_rows_stay_where_there_is_no_gpu(split: EncodedSplit) -> None:
-    assert on_device_if_it_fits(split, CPU) is split

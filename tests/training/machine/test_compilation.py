@@ -26,3 +26,9 @@ def test_the_mode_that_a_setting_comes_to(
 def test_without_a_mode_the_model_is_left_as_it_is() -> None:
     model = nn.Linear(2, 1)
     assert compiled(model, None) is model
+
+
+@pytest.mark.parametrize(("passes", "mode"), [(1, "reduce-overhead"), (2, "default")])
+def test_no_cuda_graphs_over_several_passes(passes: int, mode: str) -> None:
+    assert resolve_compile("reduce-overhead", CUDA, passes) == mode
+    assert resolve_compile("off", CUDA, passes) is None

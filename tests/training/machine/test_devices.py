@@ -1,7 +1,9 @@
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,13 +14,14 @@ from llm_ctr_pipeline.training.machine.devices import (
     LARGE_MODEL,
     DeviceError,
     count_weights,
+    describe_device,
     make_fabric,
     resolve_device,
     resolve_precision,
 )
 from llm_ctr_pipeline.training.settings import Execution
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -59,26 +62,65 @@ def test_a_device_that_is_not_there_is_named(requested: str, message: str) -> No
         resolve_device(requested)
 
 
+# Compute capabilities: cuda:0 is an A100, cuda:1 a T4, cuda:2 a V100, cuda:3 an RTX 4090.
+CAPABILITIES = ((8, 0), (7, 5), (7, 0), (8, 9))
+
+
+@pytest.fixture
+def mixed_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that this machine has GPUs of several generations, of which the first is current."""
+
+    def capability(device: torch.device | None = None) -> tuple[int, int]:
+        return CAPABILITIES[(device.index if device else None) or 0]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    # What is_bf16_supported asks; and it makes a tensor to see whether bfloat16 is emulated.
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=CAPABILITIES[0][0])
+    )
+
+
+@pytest.mark.usefixtures("mixed_gpus")
 @pytest.mark.parametrize(
-    ("requested", "device", "bf16", "precision"),
+    ("requested", "device", "precision"),
     [
-        ("auto", CPU, False, "32-true"),
-        ("auto", CUDA, True, "bf16-mixed"),
-        ("auto", CUDA, False, "16-mixed"),
-        ("bf16-mixed", CPU, False, "bf16-mixed"),
-        ("32-true", CUDA, True, "32-true"),
-        ("16-mixed", CUDA, True, "16-mixed"),
+        ("auto", "cpu", "32-true"),
+        ("auto", "cuda:0", "bf16-mixed"),
+        ("auto", "cuda:1", "16-mixed"),
+        ("auto", "cuda:2", "16-mixed"),
+        ("auto", "cuda:3", "bf16-mixed"),
+        ("bf16-mixed", "cpu", "bf16-mixed"),
+        ("bf16-mixed", "cuda:1", "bf16-mixed"),
+        ("32-true", "cuda:0", "32-true"),
+        ("16-mixed", "cuda:0", "16-mixed"),
     ],
 )
-def test_precision(
+def test_precision(requested: str, device: str, precision: str) -> None:
+    assert resolve_precision(requested, torch.device(device)) == precision
+
+
+@pytest.mark.usefixtures("mixed_gpus")
+def test_amds_gpus_have_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert resolve_precision("auto", torch.device("cuda:1")) == "bf16-mixed"
+
+
+@pytest.mark.usefixtures("mixed_gpus")
+@pytest.mark.parametrize(("device", "warned"), [("cuda:0", False), ("cuda:1", True)])
+def test_bfloat16_that_is_emulated_is_warned_of(
+    make_execution: Callable[..., Execution],
     monkeypatch: pytest.MonkeyPatch,
-    requested: str,
-    device: torch.device,
-    bf16: bool,
-    precision: str,
+    caplog: pytest.LogCaptureFixture,
+    device: str,
+    warned: bool,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: bf16)
-    assert resolve_precision(requested, device) == precision
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
+    make_fabric(make_execution(device=device, precision="bf16-mixed"), nn.Linear(2, 2))
+    assert ("cuda:1 (Tesla T4) emulates" in caplog.text) == warned
 
 
 @pytest.mark.parametrize(
@@ -129,6 +171,27 @@ def test_cpu_threads_are_set_or_left(make_execution: Callable[..., Execution]) -
             assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_the_process_has_one_of_is_set_each_time(
+    make_execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        for asked in ({"deterministic": True, "float32_matmul": "high"}, {}):
+            make_fabric(make_execution(**asked), nn.Linear(2, 2))
+            assert torch.are_deterministic_algorithms_enabled() == bool(asked)
+            assert torch.get_float32_matmul_precision() == ("high" if asked else "highest")
+            # Without it cuBLAS is refused on a GPU; nothing else asks for it.
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_gpu_is_told_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla T4")
+    assert describe_device(torch.device("cuda:1")) == "cuda:1 (Tesla T4)"
+    assert describe_device(CPU) == "cpu"
 
 
 SCRIPT = """

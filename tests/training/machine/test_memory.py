@@ -10,12 +10,16 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
+from llm_ctr_pipeline.training.machine import memory as machine_memory
 from llm_ctr_pipeline.training.machine.memory import (
     FEW_ROWS,
     MOMENTS,
     RESERVE,
+    SHARE_OF_ROWS,
     DeviceMemoryError,
     MemoryPlan,
+    check_validation,
+    on_device_if_it_fits,
     plan_memory,
 )
 from llm_ctr_pipeline.training.settings import Execution
@@ -60,9 +64,22 @@ class Planned:
         self.passes.append(rows)
         self.model(self.split.ids_NF[:rows]).sum().backward()
 
-    def plan(self, batch_size: int, memory: CountedMemory | None, **changes: object) -> MemoryPlan:
+    def plan(
+        self,
+        batch_size: int,
+        memory: CountedMemory | None,
+        at_once: bool = False,
+        **changes: object,
+    ) -> MemoryPlan:
         execution = self.make_execution(**changes)
-        return plan_memory(self.model, batch_size, execution, memory, self.forward_backward)
+        return plan_memory(
+            self.model,
+            batch_size,
+            execution,
+            memory,
+            self.forward_backward,
+            gradients_at_once=at_once,
+        )
 
     def kept(self, rows: int) -> int:
         return CountedMemory(0).peak(lambda: self.forward_backward(rows))
@@ -111,6 +128,51 @@ def test_layers_are_computed_again_only_where_few_rows_fit(planned: Planned) -> 
     assert without == MemoryPlan(pytest.approx(FEW_ROWS // 2, abs=1), False)
     roomy = CountedMemory(enough_for(planned, 100))
     assert planned.plan(256, roomy, activation_checkpointing="on").activation_checkpointing
+
+
+def test_gradients_that_come_at_once_lie_beside_those_of_the_passes_before(
+    planned: Planned,
+) -> None:
+    """A compiled pass holds all of its own gradients when it adds them to the sum."""
+    gradients = moments(planned.model) // MOMENTS
+    a_row = (planned.kept(40) - planned.kept(20)) / 20
+    available = CountedMemory(enough_for(planned, 200))
+    plan = planned.plan(256, available, at_once=True)
+    assert plan.micro_batch_size == pytest.approx(200 - gradients / a_row, abs=2)
+    assert plan.micro_batch_size < 199
+    # A batch of one pass adds to nothing.
+    assert planned.plan(199, available, at_once=True) == MemoryPlan(199, False)
+
+
+def test_rows_move_to_a_gpu_of_which_they_take_little_beside_the_model(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, model, meta = planned.split, planned.model, torch.device("meta")
+    weights = sum(weight.nbytes for weight in model.parameters())
+    rows = split.ids_NF.nbytes + split.labels_N.nbytes
+    needed = int(rows / SHARE_OF_ROWS) + (2 + MOMENTS) * weights
+    assert on_device_if_it_fits(split, model, torch.device("cpu")) is split
+    for available, moved in ((needed + 100, True), (needed - 100, False)):
+        counted = CountedMemory(available)
+        monkeypatch.setattr(machine_memory, "memory_of", lambda _, counted=counted: counted)
+        found = on_device_if_it_fits(split, model, meta)
+        assert (found.ids_NF.device == meta) == moved
+    frozen = CountedMemory(needed - 100)
+    monkeypatch.setattr(machine_memory, "memory_of", lambda _: frozen)
+    model.llm.requires_grad_(False)
+    assert on_device_if_it_fits(split, model, meta).ids_NF.device == meta
+
+
+def test_a_validation_that_will_not_fit_is_refused_before_training(planned: Planned) -> None:
+    def score(rows: int) -> None:
+        planned.model(planned.split.ids_NF[:rows])
+
+    needed = CountedMemory(0).peak(lambda: score(64)) + moments(planned.model)
+    check_validation(planned.model, 64, CountedMemory(needed), score)
+    check_validation(planned.model, 64, None, score)
+    lower = r"out of memory: lower training\.eval_batch_size \(now 64\) \(0\.0 of -?0\.0 GiB\)$"
+    with pytest.raises(DeviceMemoryError, match=lower):
+        check_validation(planned.model, 64, CountedMemory(needed - 1), score)
 
 
 def test_frozen_weights_need_no_moments(make_planned: Callable[[], Planned]) -> None:

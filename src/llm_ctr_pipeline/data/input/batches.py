@@ -14,9 +14,6 @@ from torch import Tensor
 
 from llm_ctr_pipeline.data.log.schema import LABEL
 
-# Of a GPU's free memory, what the training rows may take; the rest is the model's.
-SHARE_OF_DEVICE = 0.25
-
 Batch = tuple[Tensor, Tensor]
 
 
@@ -112,12 +109,3 @@ def move(batch: Batch, device: torch.device) -> Batch:
     # Copies from pageable memory would wait for the device's queue.
     ids_BF, labels_B = (tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
     return ids_BF, labels_B
-
-
-def on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
-    """Move rows in memory to a GPU whose free memory they take little of; leave others."""
-    if device.type != "cuda" or not isinstance(rows, EncodedSplit):
-        return rows
-    free, _ = torch.cuda.mem_get_info(device)
-    needed = rows.ids_NF.nbytes + rows.labels_N.nbytes
-    return rows.to(device) if needed < SHARE_OF_DEVICE * free else rows

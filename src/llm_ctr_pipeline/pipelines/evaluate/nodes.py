@@ -36,7 +36,7 @@ def predict(
     split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
-        model.llm.kernel = choose_kernel(llm.attention, training)
+        model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
     probability = score_split(model, split, training)
     return pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
 

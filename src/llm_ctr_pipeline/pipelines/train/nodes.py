@@ -133,7 +133,7 @@ def create_llm_ctr(
 ) -> tuple[LlmCtr, PreTrainedTokenizerBase]:
     """Make the model to train, and its language model's tokenizer."""
     network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed)
-    network.llm.kernel = choose_kernel(llm.attention, training)
+    network.llm.kernel = choose_kernel(llm.attention, training, network.llm.backbone.config)
     return network, tokenizer
 
 

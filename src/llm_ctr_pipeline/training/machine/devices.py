@@ -1,7 +1,12 @@
 """Devices and precision: what a setting means on this machine."""
 
 import ctypes
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -13,8 +18,13 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.settings import Execution
 
+logger = logging.getLogger(__name__)
+
 # Weights from which bfloat16 pays on a CPU; in smaller models the conversions cost more.
 LARGE_MODEL = 10_000_000
+
+# Compute capability from which NVIDIA's GPUs have bfloat16: Ampere and newer.
+BFLOAT16_CAPABILITY = (8, 0)
 
 # Options of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -65,7 +75,7 @@ def resolve_precision(requested: str, device: torch.device, parameters: int = 0)
         if device.type == "cpu":
             gains = parameters >= LARGE_MODEL and multiplies_in_bfloat16()
             return "bf16-mixed" if gains else "32-true"
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if has_bfloat16(device) else "16-mixed"
     if requested == "16-mixed" and device.type == "cpu":
         raise DeviceError(
             "training.precision is 16-mixed, which needs a CUDA device: set it to auto, 32-true "
@@ -81,6 +91,16 @@ def count_weights(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has units that multiply bfloat16 matrices.
+
+    `torch.cuda.is_bf16_supported` is not asked: it counts emulation, and it means the current
+    device.
+    """
+    on_rocm = torch.version.hip is not None  # all AMD GPUs that PyTorch serves have them
+    return on_rocm or torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+
+
 def multiplies_in_bfloat16() -> bool:
     """Whether this machine's processor has instructions for products of bfloat16 matrices."""
     flags = next((line for line in _processor() if line.startswith("flags")), "").split()
@@ -93,19 +113,47 @@ def _processor() -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def choose_kernel(attention: str, execution: Execution) -> str:
+def choose_kernel(attention: str, execution: Execution, config: Any | None = None) -> str:
     """Pick the attention kernel for the device and precision that the settings come to.
 
     Args:
         attention: As `resolve_kernel` takes it.
         execution: Device and precision asked for.
+        config: As `resolve_kernel` takes it.
 
     Raises:
         DeviceError: The device or the precision is not to be had.
         KernelError: The kernel cannot run with them.
     """
     device = resolve_device(execution.device)
-    return resolve_kernel(attention, device, resolve_precision(execution.precision, device))
+    precision = resolve_precision(execution.precision, device)
+    return resolve_kernel(attention, device, precision, config)
+
+
+def describe_device(device: torch.device) -> str:
+    """A device's name, with the model of a GPU."""
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+@contextmanager
+def refusing_what_is_not_deterministic() -> Iterator[None]:
+    """Turn PyTorch's error of an operation with no deterministic way into one with the setting.
+
+    Raises:
+        DeviceError: In place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).split(maxsplit=1)[0]
+        raise DeviceError(
+            f"training.deterministic is true, and PyTorch has no deterministic {operation}, which "
+            "the model needs on this device: set it to false"
+        ) from error
 
 
 def keep_freed_memory() -> bool:
@@ -125,10 +173,12 @@ def keep_freed_memory() -> bool:
 
 
 def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradScaler]:
-    """Set up Lightning Fabric for one device, and the process's CPU threads.
+    """Set up Lightning Fabric for one device, and what this process has one of.
+
+    That is CPU threads, the precision of float32 products and whether operations are deterministic.
 
     Args:
-        execution: Device, precision and threads asked for.
+        execution: What is asked for.
         model: What will run there.
 
     Returns:
@@ -143,7 +193,18 @@ def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradSca
         torch.set_num_threads(execution.cpu_threads)
     if device.type == "cpu":
         keep_freed_memory()
+    torch.set_float32_matmul_precision(execution.float32_matmul)
+    # Not with warnings alone: PyTorch's attention kernels would stay as they are.
+    torch.use_deterministic_algorithms(execution.deterministic)
+    if execution.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read with the first product on a GPU
     precision = resolve_precision(execution.precision, device, count_weights(model))
+    if precision == "bf16-mixed" and device.type == "cuda" and not has_bfloat16(device):
+        logger.warning(
+            "training.precision is bf16-mixed, which %s (%s) emulates: it is slow, auto is not",
+            device,
+            torch.cuda.get_device_name(device),
+        )
     half = precision == "16-mixed"
     scaler = GradScaler(device.type, enabled=half)
     fabric = Fabric(

@@ -10,17 +10,20 @@ import torch
 from torch import nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.settings import Execution
 
 logger = logging.getLogger(__name__)
 
-# Left free for what the probe does not see: fragments, other kernels, the validation's batches.
+# Left free for what the probe does not see: fragments, other kernels.
 RESERVE = 0.1
 # Two passes with so many rows show what a row takes.
 PROBED_ROWS = (4, 12)
 # With fewer rows in a pass the prompt is repeated too often and the device works too little.
 FEW_ROWS = 16
+# Of what a GPU has beside weights, gradients and moments, what the training rows may take.
+SHARE_OF_ROWS = 0.25
 # AdamW keeps two moments a weight.
 MOMENTS = 2
 
@@ -62,12 +65,35 @@ class CudaMemory:
         return torch.cuda.max_memory_allocated(self.device) - before
 
 
+def memory_of(device: torch.device) -> CudaMemory | None:
+    """A GPU's memory; None for the CPU's, which is not asked."""
+    return CudaMemory(device) if device.type == "cuda" else None
+
+
+def on_device_if_it_fits(
+    rows: TrainingRows, model: nn.Module, device: torch.device
+) -> TrainingRows:
+    """Move rows in memory to a GPU of which they take little beside the model; leave others.
+
+    To be done before `plan_memory`, which finds them there.
+    """
+    memory = memory_of(device)
+    if memory is None or not isinstance(rows, EncodedSplit):
+        return rows
+    moved = sum(weight.nbytes for weight in model.parameters() if weight.device != device)
+    free = memory.available() - moved - (1 + MOMENTS) * _gradient_bytes(model)
+    needed = rows.ids_NF.nbytes + rows.labels_N.nbytes
+    return rows.to(device) if needed < SHARE_OF_ROWS * free else rows
+
+
 def plan_memory(
     model: nn.Module,
     batch_size: int,
     execution: Execution,
     memory: CudaMemory | None,
     forward_backward: Callable[[int], None],
+    *,
+    gradients_at_once: bool = False,
 ) -> MemoryPlan:
     """Decide how a batch is cut up, and set the model's activation checkpointing accordingly.
 
@@ -81,6 +107,8 @@ def plan_memory(
         execution: What the settings say.
         memory: The device's memory; None where it is not to be asked (on the CPU).
         forward_backward: Passes so many rows forward and backward.
+        gradients_at_once: Whether a pass gives all its gradients at its end, as a compiled one
+            does: from the second pass on they lie beside those of the passes before.
 
     Raises:
         DeviceMemoryError: Not even one row fits.
@@ -95,6 +123,8 @@ def plan_memory(
     for again in ways if has_layers else (False,):
         set_activation_checkpointing(model, on=again)
         rows = _rows_that_fit(model, memory, forward_backward)
+        if gradients_at_once and rows < batch_size:
+            rows = _rows_that_fit(model, memory, forward_backward, _gradient_bytes(model))
         if rows >= min(batch_size, FEW_ROWS):
             break
     if rows < 1:
@@ -115,24 +145,49 @@ def plan_memory(
 
 
 def _rows_that_fit(
-    model: nn.Module, memory: CudaMemory, forward_backward: Callable[[int], None]
+    model: nn.Module, memory: CudaMemory, forward_backward: Callable[[int], None], beside: int = 0
 ) -> int:
-    """Rows whose passes fit beside the weights, their gradients and the optimiser's state."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    moments = MOMENTS * sum(weight.nbytes for weight in trained)
+    """Rows whose passes fit with `beside` bytes beside weights, gradients and optimiser's state."""
     few, more = PROBED_ROWS
     try:
         # The gradients are there from the first pass on, so the others show the rows alone.
         forward_backward(few)
         peaks = [memory.peak(partial(forward_backward, rows)) for rows in (few, more)]
-        budget = (1 - RESERVE) * memory.available() - moments
+        budget = (1 - RESERVE) * memory.available() - MOMENTS * _gradient_bytes(model) - beside
     except torch.OutOfMemoryError:
         return 0
     finally:
-        for weight in trained:
+        for weight in model.parameters():
             weight.grad = None
     a_row = max(1.0, (peaks[1] - peaks[0]) / (more - few))
     return max(0, int((budget - (peaks[0] - few * a_row)) / a_row))
+
+
+def _gradient_bytes(model: nn.Module) -> int:
+    return sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+
+
+def check_validation(
+    model: nn.Module, rows: int, memory: CudaMemory | None, score: Callable[[int], None]
+) -> None:
+    """Refuse before training what would fail at its first validation, an epoch later.
+
+    Args:
+        model: As `plan_memory` takes it, which comes first.
+        rows: Rows that a validation scores at a time.
+        memory: The device's memory; None where it is not to be asked.
+        score: Scores so many rows, without what a backward pass needs.
+
+    Raises:
+        DeviceMemoryError: They do not fit beside the weights and the optimiser's state.
+    """
+    if memory is None:
+        return
+    with naming_the_setting(f"lower training.eval_batch_size (now {rows})"):
+        needed = memory.peak(lambda: score(rows))
+        free = memory.available() - MOMENTS * _gradient_bytes(model)
+        if needed > free:
+            raise torch.OutOfMemoryError(f"{needed / 2**30:.1f} of {free / 2**30:.1f} GiB")
 
 
 def set_activation_checkpointing(model: nn.Module, *, on: bool) -> None:
