@@ -12,18 +12,20 @@ K key/value heads, G = Q/K · T folded queries, L keys, C channels a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.packed_layout import PackedLayout
 
 SHARED_PREFIX = "shared_prefix"
+# Tokens of a block of FlexAttention's mask, its default.
+BLOCK = 128
 
 
 class UnsupportedModelError(RefusedError, NotImplementedError):
@@ -189,19 +191,25 @@ def _flex_attention(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
 ) -> Tensor:
     """Attend by FlexAttention, over the packed sequence as a whole."""
-    mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
+    shape = layout.prompt_length, layout.row_length, layout.rows, str(query.device)
+    attend: Callable[..., Any] = flex_attention
+    if torch.compiler.is_compiling():
+        # Compiled along with the model. A cache would be ignored, with a warning.
+        mask = _make_block_mask(*shape)
+    else:
+        mask = _block_mask(*shape)
+        # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
+        attend = _compiled_flex_attention() if query.is_cuda else flex_attention
     grouped = query.shape[1] != key.shape[1]
-    # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-    attend = cast(
-        "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
-    )
     out_1QNC: Tensor = attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return out_1QNC.transpose(1, 2)
 
 
-@lru_cache(maxsize=8)
-def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
-    """Build FlexAttention's mask of the packed sequence, once for each shape."""
+def _make_block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
+    """Build FlexAttention's mask of the packed sequence.
+
+    `create_block_mask` would find the blocks by trying all N² pairs of tokens.
+    """
 
     def visible(_batch: Tensor, _head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
         query_row = (query_at - prompt_length) // row_length
@@ -209,12 +217,31 @@ def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> 
         return (key_at <= query_at) & ((key_at < prompt_length) | (key_row == query_row))
 
     length = prompt_length + rows * row_length
-    return create_block_mask(visible, None, None, length, length, device=device)
+    # The first batch may be a validation's, whose tensors could not be kept for a backward pass.
+    with torch.inference_mode(False):
+        first_q = torch.arange(0, length, BLOCK, device=device)[:, None]
+        first_k = first_q.T
+        # If any query of a block sees any key of another, the first sees the first or the last.
+        seen = visible(first_q, first_q, first_q, first_k)
+        seen |= visible(first_q, first_q, first_q, first_k + BLOCK - 1)
+        order = seen.int().argsort(dim=1, descending=True, stable=True).int()
+        return BlockMask.from_kv_blocks(
+            seen.sum(1, dtype=torch.int32)[None, None],
+            order[None, None],
+            BLOCK_SIZE=BLOCK,
+            mask_mod=visible,
+            seq_lengths=(length, length),
+        )
+
+
+_block_mask = lru_cache(maxsize=8)(_make_block_mask)
 
 
 @lru_cache(maxsize=1)
 def _compiled_flex_attention() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False)
+    # Uncompiled it would build all N² scores, so what cannot be compiled must fail, not fall back.
+    # Of batches of several sizes the second makes the length dynamic for all that follow.
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
-from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import make_fabric
 from llm_ctr_pipeline.training.machine.memory import CudaMemory, naming_the_setting, plan_memory
 from llm_ctr_pipeline.training.settings import Execution
@@ -43,14 +43,14 @@ class TrainingStep:
     ) -> None:
         self.fabric, self.scaler = make_fabric(execution, model)
         self.device: torch.device = self.fabric.device
-        faster = compiled(model, resolve_compile(execution.compile, self.device))
-        self.model, self.optimizer = self.fabric.setup(faster, optimizer)
+        self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        mode = resolve_compile(execution.compile, self.device)
+        self.forward = both_ways(self.fabric, model, self.model, mode)
 
         def forward_backward(rows: int) -> None:
             ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
-            with eager_unless(worth_compiling=False):
-                loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
-                self.fabric.backward(loss)
+            log_odds_B = self.forward(ids_BF, often=False)
+            self.fabric.backward(F.binary_cross_entropy_with_logits(log_odds_B, labels_B))
 
         before = random_states(self.device)
         memory = CudaMemory(self.device) if self.device.type == "cuda" else None
@@ -78,11 +78,10 @@ class TrainingStep:
 
     def forward_backward(self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int) -> None:
         """Pass rows of a batch of `batch_rows` forward and backward."""
-        with eager_unless(len(labels_B) in self.usual_sizes):
-            log_odds_B = self.model(ids_BF)
-            loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
-            share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
-            self.fabric.backward(share)
+        log_odds_B = self.forward(ids_BF, often=len(labels_B) in self.usual_sizes)
+        loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
+        share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
+        self.fabric.backward(share)
         self.loss_sum += loss.detach() * len(labels_B)
         self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
 

@@ -1,9 +1,32 @@
 """Compiling a model's forward and backward pass, and when not to."""
 
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A model in the two ways it is called, as Fabric set it up; the weights are the same.
+
+    Compiling for a shape takes longer than many epochs win by it where the shape comes but once an
+    epoch, as that of the last batch does. Those batches run the model itself: to tell the compiler
+    to stand back would uncompile what has to be compiled in any case (FlexAttention).
+
+    Attributes:
+        plain: The model as plain Python.
+        compiled: The model, compiled for the shapes that it meets; `plain` where the mode is None.
+    """
+
+    plain: nn.Module
+    compiled: nn.Module
+
+    def __call__(self, ids_BF: Tensor, *, often: bool) -> Tensor:
+        """Call the model, compiled if this shape comes often."""
+        log_odds_B: Tensor = (self.compiled if often else self.plain)(ids_BF)
+        return log_odds_B
 
 
 def resolve_compile(requested: str, device: torch.device) -> str | None:
@@ -16,23 +39,15 @@ def resolve_compile(requested: str, device: torch.device) -> str | None:
     return None if requested == "off" else requested
 
 
-def compiled(model: nn.Module, mode: str | None) -> nn.Module:
-    """The model, compiled for the shapes that it meets; the model itself where the mode is None.
+def both_ways(fabric: Fabric, model: nn.Module, plain: nn.Module, mode: str | None) -> Forward:
+    """A model to call compiled or as plain Python.
 
-    The weights are shared with the model given.
+    Args:
+        fabric: Where it runs.
+        model: The model.
+        plain: The same, as `fabric` set it up.
+        mode: As `resolve_compile` gives it.
     """
     if mode is None:
-        return model
-    return torch.compile(model, mode=mode, dynamic=False)  # type: ignore[return-value]
-
-
-def eager_unless(worth_compiling: bool) -> AbstractContextManager[None]:
-    """Run what is compiled as plain Python for batches whose shape comes too rarely.
-
-    The last batch of an epoch has a shape of its own, and compiling for it would take longer than
-    many epochs win by it.
-    """
-    if worth_compiling:
-        return nullcontext()
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
+        return Forward(plain, plain)
+    return Forward(plain, fabric.setup_module(torch.compile(model, mode=mode, dynamic=False)))
