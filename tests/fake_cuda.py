@@ -8,8 +8,8 @@ engine refuses CUDA tensors in builds for CPUs, so a plain one stands in for it.
 import contextlib
 import copy
 import ctypes
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +34,12 @@ class TransferError(AssertionError):
 class NoTransfers(TorchDispatchMode):
     """Raises for what copies between devices."""
 
+    supports_higher_order_operators = True
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        return True  # or nothing would be compiled within it
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -45,66 +51,83 @@ class NoTransfers(TorchDispatchMode):
         return result
 
 
-def run_backward(
-    outputs: tuple[Tensor, ...],
-    gradients: tuple[Tensor, ...],
-    *_: object,
-    inputs: tuple[Tensor, ...] = (),
-    accumulate_grad: bool = True,
-    **__: object,
-) -> tuple[Tensor | None, ...]:
-    """Do what autograd's engine does: visit each node when all of its gradients are there."""
-    roots = [get_gradient_edge(output) for output in outputs]
-    wanted = {
-        (edge.node, edge.output_nr): n for n, edge in enumerate(map(get_gradient_edge, inputs))
-    }
-    found: list[Tensor | None] = [None] * len(inputs)
-    waits, seen, todo = Counter[Any](), set(), [root.node for root in roots]
-    while todo:
-        if (node := todo.pop()) not in seen:
-            seen.add(node)
-            following = [edge[0] for edge in node.next_functions if edge[0] is not None]
-            waits.update(following)
-            todo += following
-    sums: dict[Any, dict[int, Tensor]] = defaultdict(dict)
+class Backward:
+    """What autograd's engine does: visit each node once all of its gradients are there."""
 
-    def add(node: Any, number: int, gradient: Tensor) -> None:
+    def __init__(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+        self.roots = [get_gradient_edge(output) for output in outputs]
+        edges = [get_gradient_edge(tensor) for tensor in inputs]
+        self.wanted = {(edge.node, edge.output_nr): n for n, edge in enumerate(edges)}
+        self.before: dict[Any, list[Any]] = {}
+        todo = [(root.node, None) for root in self.roots]
+        while todo:
+            node, came_from = todo.pop()
+            if node not in self.before:
+                self.before[node] = []
+                todo += [(following, node) for following, _ in node.next_functions if following]
+            if came_from is not None:
+                self.before[node].append(came_from)
+        # With inputs asked for, what does not lead to them is left out.
+        self.needed: set[Any] = set() if inputs else set(self.before)
+        leads = [node for node, _ in self.wanted]
+        while leads:
+            ahead = [node for node in self.before[leads.pop()] if node not in self.needed]
+            self.needed.update(ahead)
+            leads += ahead
+        self.sums: dict[Any, dict[int, Tensor]] = defaultdict(dict)
+        self.found: list[Tensor | None] = [None] * len(inputs)
+
+    def add(self, node: Any, number: int, gradient: Tensor) -> None:
+        """Bring a gradient to a node, in the form that the forward pass had."""
         expected = node._input_metadata[number]
         assert gradient.device == expected.device, node
         gradient = gradient.to(expected.dtype).sum_to_size(expected.shape)
-        before = sums[node].get(number)
-        sums[node][number] = gradient if before is None else before + gradient
+        so_far = self.sums[node].get(number)
+        self.sums[node][number] = gradient if so_far is None else so_far + gradient
 
-    for root, gradient in zip(roots, gradients, strict=True):
-        add(root.node, root.output_nr, gradient)
-    ready = [node for node in {root.node for root in roots} if not waits[node]]
-    while ready:
-        node = ready.pop()
-        arrived = sums.pop(node, {})
+    def visit(self, node: Any) -> tuple[Any, ...]:
+        """Compute what a node passes on."""
+        arrived = self.sums.pop(node, {})
         for number, gradient in arrived.items():
-            if (node, number) in wanted:
-                found[wanted[node, number]] = gradient
-        if "AccumulateGrad" in node.name() and not accumulate_grad:
-            continue
-        passed: Any = (None,) * len(node.next_functions)
-        if arrived:
-            apply = getattr(node, "apply", node)  # a Python function's node, or one of C++
-            passed = apply(*(arrived.get(n) for n in range(len(node._input_metadata))))
-            passed = passed if isinstance(passed, tuple | list) else (passed,)
-        for (following, number), gradient in zip(node.next_functions, passed, strict=False):
-            if following is not None:
-                if gradient is not None:
-                    add(following, number, gradient)
-                waits[following] -= 1
-                if not waits[following]:
-                    ready.append(following)
-    return tuple(found)
+            if (node, number) in self.wanted:
+                self.found[self.wanted[node, number]] = gradient
+        if not arrived or node not in self.needed:
+            return (None,) * len(node.next_functions)
+        apply = getattr(node, "apply", node)  # a Python function's node, or one of C++
+        passed = apply(*(arrived.get(n) for n in range(len(node._input_metadata))))
+        return passed if isinstance(passed, tuple) else (passed,)
+
+    def run(self, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the inputs, and add those of the leaves to their `grad`."""
+        for root, gradient in zip(self.roots, gradients, strict=True):
+            self.add(root.node, root.output_nr, gradient)
+        waits = {node: len(before) for node, before in self.before.items()}
+        ready = [node for node, number in waits.items() if number == 0]
+        while ready:
+            node = ready.pop()
+            passed = self.visit(node)
+            for (following, number), gradient in zip(node.next_functions, passed, strict=False):
+                if following is not None:
+                    if gradient is not None:
+                        self.add(following, number, gradient)
+                    waits[following] -= 1
+                    ready += [] if waits[following] else [following]
+        return tuple(self.found)
 
 
-def engine(*args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-    """Call `run_backward` as one backward pass, in which layers are computed again but once."""
-    with torch.no_grad(), mock.patch.object(torch._C, "_current_graph_task_id", lambda: 0):
-        return run_backward(*args, **kwargs)
+def engine(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    _keep_graph: bool,
+    _create_graph: bool,
+    inputs: Sequence[Tensor],
+    *_: bool,
+    **__: bool,
+) -> tuple[Tensor | None, ...]:
+    """Stand in for autograd's engine. By the number of its pass, layers are computed again once."""
+    number = mock.patch.object(torch._C, "_current_graph_task_id", return_value=0)
+    with torch.no_grad(), number:
+        return Backward(outputs, inputs).run(gradients)
 
 
 def on_fake_cuda(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -143,19 +166,20 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * 32).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
     before = guards[CUDA_TYPE]
-    guards[CUDA_TYPE] = guards[META_TYPE]  # which does nothing
-    nothing = {"setup_device": lambda *_: None}
+    guards[CUDA_TYPE] = before or guards[META_TYPE]  # which does nothing
     try:
         with (
             mock.patch("torch.autograd._engine_run_backward", engine),
-            mock.patch("torch.cuda.is_bf16_supported", lambda *_, **__: True),
-            mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),
-            mock.patch.multiple("lightning.fabric.accelerators.CUDAAccelerator", **nothing),
+            # Asks the engine.
+            torch._functorch.config.patch(donated_buffer=False),
+            mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+            mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
+            mock.patch("lightning.fabric.accelerators.CUDAAccelerator.setup_device"),
             mock.patch("lightning.fabric.strategies.SingleDeviceStrategy.module_to_device"),
             mock.patch.object(
                 training_step, "make_fabric", _make_fabric(training_step.make_fabric)
             ),
-            mock.patch.object(training_step, "random_states", lambda _: []),
+            mock.patch.object(training_step, "random_states", return_value=[]),
             mock.patch.object(training_step, "set_random_states"),
         ):
             yield FakeTensorMode(allow_non_fake_inputs=False)
