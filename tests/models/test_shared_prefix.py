@@ -1,6 +1,7 @@
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -218,6 +219,29 @@ def test_without_a_scaling_scores_are_divided_by_the_root_of_the_channels() -> N
     query, key, value = draw_attention(LAYOUT, 2, 2)
     result, _ = shared_prefix_attention(nn.Identity(), query, key, value, None, shared_prefix=SDPA)
     torch.testing.assert_close(result, attend_plainly(query, key, value, 8**-0.5, LAYOUT))
+
+
+@UNFUSED
+def test_flex_attention_stays_compiled_however_many_lengths_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared_prefix._compiled_flex_attention.cache_clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    attend = shared_prefix._compiled_flex_attention()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # The worst case, in which no length becomes dynamic; and PyTorch's own limit, made smaller.
+    worst = {"automatic_dynamic_shapes": False, "recompile_limit": 1}
+    with torch._dynamo.config.patch(worst), torch.no_grad():
+        for rows in (1, 2, 3):
+            layout = PackedLayout(3, 2, rows)
+            query, key, value = draw_attention(layout, 2, 2)
+            mask = shared_prefix._block_mask(3, 2, rows, "cpu")
+            result = attend(query, key, value, block_mask=mask, scale=0.3)
+            expected = attend_plainly(query, key, value, 0.3, layout)
+            torch.testing.assert_close(result.transpose(1, 2), expected, rtol=1e-5, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
+    shared_prefix._compiled_flex_attention.cache_clear()
 
 
 @UNFUSED

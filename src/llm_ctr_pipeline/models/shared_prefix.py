@@ -12,7 +12,7 @@ K key/value heads, G = Q/K · T folded queries, L keys, C channels a head.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from llm_ctr_pipeline.models.packed_layout import PackedLayout
 SHARED_PREFIX = "shared_prefix"
 # Tokens of a block of FlexAttention's mask, its default.
 BLOCK = 128
+# More than a run has, were FlexAttention compiled for each: usual and odd passes of some stages.
+LENGTHS_COMPILED = 64
 
 
 class UnsupportedModelError(RefusedError, NotImplementedError):
@@ -192,14 +194,13 @@ def _flex_attention(
 ) -> Tensor:
     """Attend by FlexAttention, over the packed sequence as a whole."""
     shape = layout.prompt_length, layout.row_length, layout.rows, str(query.device)
-    attend: Callable[..., Any] = flex_attention
-    if torch.compiler.is_compiling():
-        # Compiled along with the model. A cache would be ignored, with a warning.
-        mask = _make_block_mask(*shape)
-    else:
-        mask = _block_mask(*shape)
-        # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-        attend = _compiled_flex_attention() if query.is_cuda else flex_attention
+    compiling = torch.compiler.is_compiling()
+    # Within a compiled model both are compiled along; a cache would be ignored, with a warning.
+    mask = _make_block_mask(*shape) if compiling else _block_mask(*shape)
+    attend = cast("Callable[..., Any]", flex_attention)
+    # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
+    if query.is_cuda and not compiling:
+        attend = _compiled_flex_attention()
     grouped = query.shape[1] != key.shape[1]
     out_1QNC: Tensor = attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return out_1QNC.transpose(1, 2)
@@ -239,9 +240,13 @@ _block_mask = lru_cache(maxsize=8)(_make_block_mask)
 
 @lru_cache(maxsize=1)
 def _compiled_flex_attention() -> Callable[..., Any]:
-    # Uncompiled it would build all N² scores, so what cannot be compiled must fail, not fall back.
-    # Of batches of several sizes the second makes the length dynamic for all that follow.
-    return torch.compile(flex_attention, fullgraph=True)
+    # Whole or not at all: uncompiled it would build all N² scores. Lengths differ from batch to
+    # batch; beyond PyTorch's limit of 8 it would go on uncompiled, with a warning alone.
+    compiled: Callable[..., Any] = torch.compile(flex_attention, fullgraph=True)
+    limited: Callable[..., Any] = torch._dynamo.config.patch(recompile_limit=LENGTHS_COMPILED)(
+        compiled
+    )
+    return limited
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {

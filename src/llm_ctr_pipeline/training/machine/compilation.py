@@ -39,6 +39,16 @@ def resolve_compile(requested: str, device: torch.device) -> str | None:
     return None if requested == "off" else requested
 
 
+def compiled(model: nn.Module, mode: str | None) -> nn.Module:
+    """The model, compiled for the shapes that it meets; the model itself where the mode is None.
+
+    The weights are shared with the model given.
+    """
+    if mode is None:
+        return model
+    return torch.compile(model, mode=mode, dynamic=False)  # type: ignore[return-value]
+
+
 def both_ways(fabric: Fabric, model: nn.Module, plain: nn.Module, mode: str | None) -> Forward:
     """A model to call compiled or as plain Python.
 
@@ -48,6 +58,4 @@ def both_ways(fabric: Fabric, model: nn.Module, plain: nn.Module, mode: str | No
         plain: The same, as `fabric` set it up.
         mode: As `resolve_compile` gives it.
     """
-    if mode is None:
-        return Forward(plain, plain)
-    return Forward(plain, fabric.setup_module(torch.compile(model, mode=mode, dynamic=False)))
+    return Forward(plain, plain if mode is None else fabric.setup_module(compiled(model, mode)))
