@@ -1,13 +1,21 @@
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.models import shared_prefix
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.packed_layout import PackedLayout
 from llm_ctr_pipeline.models.shared_prefix import (
@@ -68,6 +76,118 @@ def test_a_kernel_computes_the_definition(
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
 
 
+def laid_out_as_by(kernel: str, result: Tensor, query: Tensor) -> Tensor:
+    """The result as PyTorch's kernels on a GPU lay it out; see `torch._meta_registrations`."""
+    if kernel == "efficient":
+        return result.transpose(1, 2).contiguous().transpose(1, 2)
+    if kernel in {"flash", "cudnn"}:
+        return torch.empty_like(query).copy_(result)
+    return result.contiguous()
+
+
+@pytest.fixture
+def lay_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let PyTorch's attention return the layout of a kernel."""
+    plain = F.scaled_dot_product_attention
+
+    def patch(kernel: str) -> None:
+        def attend(query: Tensor, key: Tensor, value: Tensor, **asked: Any) -> Tensor:
+            return laid_out_as_by(kernel, plain(query, key, value, **asked), query)
+
+        monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
+
+    return patch
+
+
+LAYOUTS = ["efficient", "flash", "cudnn", "math"]
+
+
+@pytest.mark.parametrize("given", ["heads first", "tokens first"])
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+@pytest.mark.parametrize("kernel", LAYOUTS)
+def test_sdpa_takes_and_returns_any_layout(
+    lay_out: Callable[[str], None], kernel: str, key_heads: int, given: str
+) -> None:
+    layout = PackedLayout(5, 3, 4)
+    query, key, value = draw_attention(layout, 4, key_heads)
+    expected = attend_plainly(query, key, value, 0.3, layout)
+    if given == "tokens first":  # as most layers hand them over
+        query, key, value = (laid_out_as_by("efficient", t, t) for t in (query, key, value))
+    lay_out(kernel)
+    result = PackedAttention(layout, "sdpa").attend(query, key, value, 0.3)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma", "gpt2"])
+@pytest.mark.parametrize("kernel", LAYOUTS)
+def test_a_model_trains_the_same_in_any_layout(
+    make_causal_lm: MakeLm,
+    make_model: MakeModel,
+    lay_out: Callable[[str], None],
+    kernel: str,
+    architecture: str,
+) -> None:
+    model = make_model(make_causal_lm(architecture))
+    ids_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0]])
+    weights = list(model.parameters())
+    expected = model(ids_BF)
+    gradients = torch.autograd.grad(expected.square().sum(), weights)
+    lay_out(kernel)
+    result = model(ids_BF)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    for found, gradient in zip(
+        torch.autograd.grad(result.square().sum(), weights), gradients, strict=True
+    ):
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "row", "rows"), [(3, 2, 2), (24, 24, 40), (130, 7, 90), (300, 130, 5), (128, 128, 3)]
+)
+def test_the_block_mask_is_that_of_all_pairs_of_tokens(prompt: int, row: int, rows: int) -> None:
+    mask = shared_prefix._make_block_mask(prompt, row, rows, "cpu")
+    length = prompt + row * rows
+    expected = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
+    assert mask.shape == expected.shape
+    assert torch.equal(mask.to_dense().bool(), expected.to_dense().bool())
+    tokens = torch.arange(length)
+    seen_NN = mask.mask_mod(tokens, tokens, tokens[:, None], tokens)
+    row_of = (tokens - prompt) // row
+    of_prompt_or_row = (tokens < prompt) | (row_of == row_of[:, None])
+    assert torch.equal(seen_NN, (tokens <= tokens[:, None]) & of_prompt_or_row)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most elements that a tensor has."""
+
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [tensor.numel() for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result
+
+
+def test_the_block_mask_of_a_large_batch_is_made_without_all_pairs_of_tokens() -> None:
+    layout = PackedLayout(24, 24, 2000)
+    with FakeTensorMode(), Largest() as largest:
+        shared_prefix._make_block_mask(24, 24, 2000, "cpu")
+    assert 0 < largest.elements < layout.packed_length**2 / 10_000
+
+
+def test_a_block_mask_first_needed_in_validation_can_be_kept_for_a_backward_pass() -> None:
+    shared_prefix._block_mask.cache_clear()
+    with torch.inference_mode():
+        shared_prefix._block_mask(3, 2, 2, "cpu")
+    mask = shared_prefix._block_mask(3, 2, 2, "cpu")
+    tensors = [value for value in vars(mask).values() if isinstance(value, Tensor)]
+    assert tensors
+    assert not any(tensor.is_inference() for tensor in tensors)
+
+
 def flash_attn_func(
     query: Tensor,
     key: Tensor,
@@ -125,6 +245,29 @@ def test_without_a_scaling_scores_are_divided_by_the_root_of_the_channels() -> N
     query, key, value = draw_attention(LAYOUT, 2, 2)
     result, _ = shared_prefix_attention(nn.Identity(), query, key, value, None, shared_prefix=SDPA)
     torch.testing.assert_close(result, attend_plainly(query, key, value, 8**-0.5, LAYOUT))
+
+
+@UNFUSED
+def test_flex_attention_stays_compiled_however_many_lengths_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared_prefix._compiled_flex_attention.cache_clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    attend = shared_prefix._compiled_flex_attention()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # The worst case, in which no length becomes dynamic; and PyTorch's own limit, made smaller.
+    worst = {"automatic_dynamic_shapes": False, "recompile_limit": 1}
+    with torch._dynamo.config.patch(worst), torch.no_grad():
+        for rows in (1, 2, 3):
+            layout = PackedLayout(3, 2, rows)
+            query, key, value = draw_attention(layout, 2, 2)
+            mask = shared_prefix._block_mask(3, 2, rows, "cpu")
+            result = attend(query, key, value, block_mask=mask, scale=0.3)
+            expected = attend_plainly(query, key, value, 0.3, layout)
+            torch.testing.assert_close(result.transpose(1, 2), expected, rtol=1e-5, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
+    shared_prefix._compiled_flex_attention.cache_clear()
 
 
 @UNFUSED

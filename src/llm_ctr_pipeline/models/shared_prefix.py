@@ -17,13 +17,17 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.packed_layout import PackedLayout
 
 SHARED_PREFIX = "shared_prefix"
+# Tokens of a block of FlexAttention's mask, its default.
+BLOCK = 128
+# More than a run has, were FlexAttention compiled for each: usual and odd passes of some stages.
+LENGTHS_COMPILED = 64
 
 
 class UnsupportedModelError(RefusedError, NotImplementedError):
@@ -194,19 +198,24 @@ def _flex_attention(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
 ) -> Tensor:
     """Attend by FlexAttention, over the packed sequence as a whole."""
-    mask = _block_mask(layout.prompt_length, layout.row_length, layout.rows, str(query.device))
-    grouped = query.shape[1] != key.shape[1]
+    shape = layout.prompt_length, layout.row_length, layout.rows, str(query.device)
+    compiling = torch.compiler.is_compiling()
+    # Within a compiled model both are compiled along; a cache would be ignored, with a warning.
+    mask = _make_block_mask(*shape) if compiling else _block_mask(*shape)
+    attend = cast("Callable[..., Any]", flex_attention)
     # Only CUDA has a compiled backward pass; elsewhere the unfused reference runs.
-    attend = cast(
-        "Callable[..., Any]", _compiled_flex_attention() if query.is_cuda else flex_attention
-    )
+    if query.is_cuda and not compiling:
+        attend = _compiled_flex_attention()
+    grouped = query.shape[1] != key.shape[1]
     out_1QNC: Tensor = attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return out_1QNC.transpose(1, 2)
 
 
-@lru_cache(maxsize=8)
-def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
-    """Build FlexAttention's mask of the packed sequence, once for each shape."""
+def _make_block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> BlockMask:
+    """Build FlexAttention's mask of the packed sequence.
+
+    `create_block_mask` would find the blocks by trying all N² pairs of tokens.
+    """
 
     def visible(_batch: Tensor, _head: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
         query_row = (query_at - prompt_length) // row_length
@@ -214,12 +223,35 @@ def _block_mask(prompt_length: int, row_length: int, rows: int, device: str) -> 
         return (key_at <= query_at) & ((key_at < prompt_length) | (key_row == query_row))
 
     length = prompt_length + rows * row_length
-    return create_block_mask(visible, None, None, length, length, device=device)
+    # The first batch may be a validation's, whose tensors could not be kept for a backward pass.
+    with torch.inference_mode(False):
+        first_q = torch.arange(0, length, BLOCK, device=device)[:, None]
+        first_k = first_q.T
+        # If any query of a block sees any key of another, the first sees the first or the last.
+        seen = visible(first_q, first_q, first_q, first_k)
+        seen |= visible(first_q, first_q, first_q, first_k + BLOCK - 1)
+        order = seen.int().argsort(dim=1, descending=True, stable=True).int()
+        return BlockMask.from_kv_blocks(
+            seen.sum(1, dtype=torch.int32)[None, None],
+            order[None, None],
+            BLOCK_SIZE=BLOCK,
+            mask_mod=visible,
+            seq_lengths=(length, length),
+        )
+
+
+_block_mask = lru_cache(maxsize=8)(_make_block_mask)
 
 
 @lru_cache(maxsize=1)
 def _compiled_flex_attention() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False)
+    # Whole or not at all: uncompiled it would build all N² scores. Lengths differ from batch to
+    # batch; beyond PyTorch's limit of 8 it would go on uncompiled, with a warning alone.
+    compiled: Callable[..., Any] = torch.compile(flex_attention, fullgraph=True)
+    limited: Callable[..., Any] = torch._dynamo.config.patch(recompile_limit=LENGTHS_COMPILED)(
+        compiled
+    )
+    return limited
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, float, PackedLayout], Tensor]] = {

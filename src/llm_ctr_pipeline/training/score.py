@@ -3,15 +3,13 @@
 Shape legend: N rows of the split, F fields.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import Forward, both_ways, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import (
     make_fabric,
     refusing_what_is_not_deterministic,
@@ -21,12 +19,12 @@ from llm_ctr_pipeline.training.settings import Execution
 
 
 def predict_log_odds(
-    forward: Callable[[Tensor], Tensor], split: EncodedSplit, batch_size: int, device: torch.device
+    forward: Forward, split: EncodedSplit, batch_size: int, device: torch.device
 ) -> Tensor:
     """Score every row in the split's order.
 
     Args:
-        forward: Model in evaluation mode: ids int `[B, F]` to log-odds `[B]`.
+        forward: Model in evaluation mode: ids int `[B, F]` to log-odds float `[B]`.
         split: Rows to score.
         batch_size: Rows at a time.
         device: Where the model is.
@@ -41,9 +39,9 @@ def predict_log_odds(
     scores = []
     with torch.inference_mode(), naming_the_setting(lower):
         for ids_BF in torch.split(split.ids_NF, batch_size):
-            with eager_unless(len(ids_BF) == batch_size):
-                # A CUDA graph writes its next result where this one lies.
-                scores.append(forward(ids_BF.to(device)).float().clone())
+            log_odds_B = forward(ids_BF.to(device), often=len(ids_BF) == batch_size)
+            # A CUDA graph writes its next result where this one lies.
+            scores.append(log_odds_B.float().clone())
         return torch.cat(scores).cpu()
 
 
@@ -66,6 +64,7 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
         Probabilities of a click, float64, `[N]`.
     """
     fabric, _ = make_fabric(execution, model)
-    faster = compiled(model.eval(), resolve_compile(execution.compile, fabric.device))
-    forward = fabric.setup_module(faster)
+    plain = fabric.setup_module(model.eval())
+    mode = resolve_compile(execution.compile, fabric.device)
+    forward = both_ways(fabric, model, plain, mode)
     return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, fabric.device))

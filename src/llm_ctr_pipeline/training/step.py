@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.history import Ran
-from llm_ctr_pipeline.training.machine.compilation import compiled, eager_unless, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import (
     count_weights,
     describe_device,
@@ -88,7 +88,7 @@ class TrainingStep:
         parts = self._parts(torch.empty(batch_size))
         self.usual_sizes = {len(part) for part in parts}
         mode = resolve_compile(execution.compile, self.device, passes=len(parts))
-        self.model = self.fabric.setup_module(compiled(model, mode))
+        self.forward = both_ways(self.fabric, model, self.model, mode)
         self.ran = Ran(
             device=describe_device(self.device),
             precision=resolve_precision(execution.precision, self.device, count_weights(model)),
@@ -123,11 +123,10 @@ class TrainingStep:
 
     def forward_backward(self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int) -> None:
         """Pass rows of a batch of `batch_rows` forward and backward."""
-        with eager_unless(len(labels_B) in self.usual_sizes):
-            log_odds_B = self.model(ids_BF)
-            loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
-            share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
-            self.fabric.backward(share)
+        log_odds_B = self.forward(ids_BF, often=len(labels_B) in self.usual_sizes)
+        loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
+        share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
+        self.fabric.backward(share)
         self.loss_sum += loss.detach() * len(labels_B)
         self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
 

@@ -1,8 +1,13 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from lightning.fabric import Fabric
+from torch import Tensor, nn
 
-from llm_ctr_pipeline.training.machine.compilation import compiled, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -24,8 +29,49 @@ def test_the_mode_that_a_setting_comes_to(
 
 
 def test_without_a_mode_the_model_is_left_as_it_is() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
     model = nn.Linear(2, 1)
-    assert compiled(model, None) is model
+    plain = fabric.setup_module(model)
+    forward = both_ways(fabric, model, plain, None)
+    assert forward.compiled is forward.plain is plain
+
+
+class PartlyCompiled(nn.Module):
+    """Holds a part that is compiled in any case, as FlexAttention is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.graphs: dict[str, int] = {"part": 0, "model": 0}
+        self.part = torch.compile(torch.square, backend=self.counting("part"))
+
+    def counting(self, name: str) -> Callable[..., Callable[..., Any]]:
+        def backend(graph: torch.fx.GraphModule, _inputs: Any, **_: Any) -> Callable[..., Any]:
+            self.graphs[name] += 1
+            return graph.forward
+
+        return backend
+
+    def forward(self, values_BF: Tensor) -> Tensor:
+        squares_BF: Tensor = self.part(values_BF * self.weight)
+        return squares_BF.sum(1)
+
+
+def test_a_rare_shape_runs_uncompiled_but_for_what_is_compiled_in_any_case(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch._dynamo.reset()
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = PartlyCompiled()
+    backend = model.counting("model")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    forward = both_ways(fabric, model, fabric.setup_module(model), "default")
+    for rows, often in ((4, True), (4, True), (3, False), (2, False), (4, True)):
+        values_BF = torch.full((rows, 3), 2.0)
+        assert torch.equal(forward(values_BF, often=often), torch.full((rows,), 12.0))
+    assert model.graphs["model"] == 1
+    assert model.graphs["part"] >= 1
+    assert forward.compiled.module is forward.plain.module is model
 
 
 @pytest.mark.parametrize(("passes", "mode"), [(1, "reduce-overhead"), (2, "default")])

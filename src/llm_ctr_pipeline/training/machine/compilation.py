@@ -1,12 +1,35 @@
 """Compiling a model's forward and backward pass, and when not to."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from lightning.fabric import Fabric
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A model in the two ways it is called, as Fabric set it up; the weights are the same.
+
+    Compiling for a shape takes longer than many epochs win by it where the shape comes but once an
+    epoch, as that of the last batch does. Those batches run the model itself: to tell the compiler
+    to stand back would uncompile what has to be compiled in any case (FlexAttention).
+
+    Attributes:
+        plain: The model as plain Python.
+        compiled: The model, compiled for the shapes that it meets; `plain` where the mode is None.
+    """
+
+    plain: nn.Module
+    compiled: nn.Module
+
+    def __call__(self, ids_BF: Tensor, *, often: bool) -> Tensor:
+        """Call the model, compiled if this shape comes often."""
+        log_odds_B: Tensor = (self.compiled if often else self.plain)(ids_BF)
+        return log_odds_B
 
 
 def resolve_compile(requested: str, device: torch.device, passes: int = 1) -> str | None:
@@ -42,13 +65,13 @@ def compiled(model: nn.Module, mode: str | None) -> nn.Module:
     return torch.compile(model, mode=mode, dynamic=False)  # type: ignore[return-value]
 
 
-def eager_unless(worth_compiling: bool) -> AbstractContextManager[None]:
-    """Run what is compiled as plain Python for batches whose shape comes too rarely.
+def both_ways(fabric: Fabric, model: nn.Module, plain: nn.Module, mode: str | None) -> Forward:
+    """A model to call compiled or as plain Python.
 
-    The last batch of an epoch has a shape of its own, and compiling for it would take longer than
-    many epochs win by it.
+    Args:
+        fabric: Where it runs.
+        model: The model.
+        plain: The same, as `fabric` set it up.
+        mode: As `resolve_compile` gives it.
     """
-    if worth_compiling:
-        return nullcontext()
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
+    return Forward(plain, plain if mode is None else fabric.setup_module(compiled(model, mode)))
