@@ -106,6 +106,15 @@ def test_a_comparison_of_an_earlier_model_is_called_outdated(
     assert (line in summarise(train(), comparison, **changes)) == outdated
 
 
+def test_a_comparison_that_cannot_be_read_is_in_nobodys_way(
+    summarise: Callable[..., list[str]], make_scored: Callable[..., list[ScoredModel]]
+) -> None:
+    """A new version's first run ends well beside what an older one left."""
+    summarise(train(), compare_models(make_scored("deepfm", "single_phase"), "deepfm"))
+    Path("data/compare/comparison.json").write_text("{}")
+    assert any("single_phase on x4 test" in line for line in summarise(train()))
+
+
 def test_a_comparison_of_mlflow_runs_is_not_called_outdated(
     summarise: Callable[..., list[str]], make_scored: Callable[..., list[ScoredModel]]
 ) -> None:

@@ -109,14 +109,14 @@ def test_a_checkpoint_comes_back_as_it_was_saved(
 ) -> None:
     model = make_model(make_causal_lm(architecture)).eval()
     saved = make_checkpoint(model)
-    digest = save_checkpoint(tmp_path / "best_model", saved)
+    files = save_checkpoint(tmp_path / "best_model", saved)
     loaded = load_checkpoint(tmp_path / "best_model")
     assert loaded.model == saved.model
     assert loaded.model.to_json() == json.loads(json.dumps(saved.model.to_json()))
     assert loaded.feature_map == saved.feature_map
     assert loaded.vocabulary.equals(saved.vocabulary)
     assert loaded.training == saved.training
-    assert loaded.digest == digest
+    assert loaded.files == files
     text = "Answer with 0 or 1: 点"
     assert loaded.tokenizer(text)["input_ids"] == saved.tokenizer(text)["input_ids"]
     built = loaded.build()

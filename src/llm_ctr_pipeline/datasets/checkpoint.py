@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from llm_ctr_pipeline.data.storage.record_text import digest_of
 from llm_ctr_pipeline.datasets.path import PathDataset
 from llm_ctr_pipeline.reporting.results import pipeline_of
 from llm_ctr_pipeline.training.checkpoint import (
@@ -28,12 +29,12 @@ class CheckpointDataset(PathDataset):
         except CheckpointError as error:
             cure = f"run `kedro run --pipeline={pipeline_of(folder.parent.name)}` to make one"
             raise CheckpointError(f"{error}; {cure}") from error
-        self._check_same(loaded.digest)
+        self._check_same(digest_of(loaded.files))
         return loaded
 
     def save(self, data: Checkpoint) -> None:
         """Write the checkpoint, never half."""
-        self._wrote(save_checkpoint(Path(str(self._filepath)), data))
+        self._wrote(digest_of(save_checkpoint(Path(str(self._filepath)), data)))
 
     def _exists(self) -> bool:
         return (self._filepath / "config.json").exists()

@@ -10,7 +10,8 @@
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,8 @@ from llm_ctr_pipeline.training.history import Provenance
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-FILES = ("config.json", "model.safetensors", "feature_map.json", "vocabulary.parquet")
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, "feature_map.json", "vocabulary.parquet")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 # The models that a checkpoint can hold; a description's `kind` says which it is of.
@@ -83,7 +85,7 @@ class Checkpoint:
         vocabulary: Columns field, value, count, id.
         tokenizer: The language model's; None for a model without one.
         training: What trained it.
-        digest: Of all its files, once it is saved or was loaded: SHA-256 of their manifest.
+        files: SHA-256 of each of its files, where it was loaded.
     """
 
     model: Description
@@ -92,7 +94,7 @@ class Checkpoint:
     vocabulary: pa.Table
     tokenizer: PreTrainedTokenizerBase | None
     training: Provenance
-    digest: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""
@@ -101,7 +103,7 @@ class Checkpoint:
         return model.eval()
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
     """Write a checkpoint whole or not at all.
 
     Args:
@@ -109,7 +111,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
         checkpoint: What to write.
 
     Returns:
-        The digest that it has when it is loaded.
+        SHA-256 of each file.
 
     Raises:
         StorageError: If the disk is full; what lay there is as it was.
@@ -123,7 +125,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
     )
     with drafted(folder) as draft:
         draft.mkdir()
-        save_file(weights, draft / "model.safetensors")
+        save_file(weights, draft / WEIGHTS)
         _write(draft / "config.json", config)
         _write(draft / "feature_map.json", checkpoint.feature_map)
         pq.write_table(checkpoint.vocabulary, draft / "vocabulary.parquet")
@@ -131,7 +133,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
             checkpoint.tokenizer.save_pretrained(draft)
         files = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
         _write(draft / MANIFEST, Manifest(format_version=FORMAT_VERSION, files=files))
-        return _sha256(draft / MANIFEST)
+    return files
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -141,26 +143,26 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing, damaged, replaced by another or more than there should
             be, or the checkpoint is of another format; the message names the file.
     """
-    digest = _check_files(folder)
+    files = _check_files(folder)
     config = _read(folder / "config.json", Config)
     feature_map = _read(folder / "feature_map.json", FeatureMap)
     check_ids(feature_map, config.feature_map_fingerprint, None)
     loaded = Checkpoint(
         model=config.model,
-        weights=load_file(folder / "model.safetensors"),
+        weights=load_file(folder / WEIGHTS),
         feature_map=feature_map,
         vocabulary=pq.read_table(folder / "vocabulary.parquet"),
         tokenizer=AutoTokenizer.from_pretrained(folder) if config.tokenizer else None,
         training=config.training,
-        digest=digest,
+        files=files,
     )
-    if _sha256(folder / MANIFEST) != digest:
+    if _read(folder / MANIFEST, Manifest).files != files:
         raise CheckpointError(f"{folder} was replaced while it was being read: run again")
     return loaded
 
 
-def _check_files(folder: Path) -> str:
-    """See that a folder holds the files of its manifest and no others; return that one's digest."""
+def _check_files(folder: Path) -> dict[str, str]:
+    """See that a folder holds the files of its manifest and no others; return their digests."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} is no checkpoint: config.json is missing")
     if not (folder / MANIFEST).is_file():
@@ -186,7 +188,7 @@ def _check_files(folder: Path) -> str:
                 f"{folder / name} is damaged or another checkpoint's: it has not the SHA-256 that "
                 f"{MANIFEST} names"
             )
-    return _sha256(folder / MANIFEST)
+    return manifest.files
 
 
 def _sha256(file: Path) -> str:

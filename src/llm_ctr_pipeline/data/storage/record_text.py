@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -51,7 +52,7 @@ def from_text(kind: type[RecordT], text: bytes) -> RecordT:
     return record
 
 
-def digest_of(content: dict[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of JSON types, in hexadecimal, whatever the order of their keys."""
     counted = {key: value for key, value in content.items() if key not in _UNCOUNTED}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()

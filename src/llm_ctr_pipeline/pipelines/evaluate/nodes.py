@@ -15,7 +15,7 @@ from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.reporting.results import digest_of_predictions
-from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import TrainingSettings
@@ -60,7 +60,7 @@ def measure(
         source=summary.source,
         data_fingerprint=summary.splits[evaluation.split].raw_fingerprint,
         feature_map_fingerprint=checkpoint.feature_map.fingerprint,
-        checkpoint=checkpoint.digest,
+        checkpoint=checkpoint.files.get(WEIGHTS, ""),
         predictions=digest_of_predictions(predictions),
         trained=checkpoint.training,
         timestamp=now(),
