@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llm_ctr_pipeline.data.errors import StaleDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, StaleDataError
 from llm_ctr_pipeline.data.input import encoded_file
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, StreamedSplit, Where
@@ -278,7 +278,7 @@ def test_rows_that_are_replaced_while_they_are_streamed_are_not_read(
     next(taken)
     pq.write_table(table.slice(0, 990), tmp_path / "other", row_group_size=GROUP)
     (tmp_path / "other").rename(path)
-    with pytest.raises(StaleDataError, match=r"train\.parquet was replaced while its rows"):
+    with pytest.raises(EncodedDataError, match=r"train\.parquet was replaced while its rows"):
         list(taken)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError, StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
@@ -151,7 +151,7 @@ class EncodedFile:
         if not is_as_counted:
             raise StaleDataError(
                 f"{self.path} does not hold the rows that summary.json beside it counted: a file "
-                "was changed, or preprocessing was interrupted"
+                "was changed, or preprocessing was interrupted or ran meanwhile"
             )
 
 
@@ -240,9 +240,9 @@ def _columns(part: AnyPath, fields: Sequence[str]) -> Iterator[list[npt.NDArray[
 
 def _check_unchanged(group: RowGroup) -> None:
     if group.part.stat().st_mtime_ns != group.changed:
-        raise StaleDataError(
-            f"{group.part} was replaced while its rows were being trained on: let no preprocessing "
-            "run meanwhile"
+        raise EncodedDataError(
+            f"{group.part} was replaced while its rows were being trained on: train again, and let "
+            "no preprocessing run meanwhile"
         )
 
 
