@@ -14,6 +14,7 @@ from unittest import mock
 import fsspec
 import ibis.expr.types as ir
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from kedro.framework.session import KedroSession
@@ -31,7 +32,7 @@ from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.settings import LlmCtrSettings
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, share_of_best
-from llm_ctr_pipeline.reporting.results import ModelReport, ScoredModel
+from llm_ctr_pipeline.reporting.results import ModelReport, ScoredModel, digest_of_predictions
 from llm_ctr_pipeline.training.history import (
     Provenance,
     StageSummary,
@@ -193,6 +194,10 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                 share_of_best=share_of_best(metrics.auc, best_possible),
                 source="generated log" if best_possible else "avazu_x4",
                 **{"data_fingerprint": "f00d", "feature_map_fingerprint": "cafe"},
+                checkpoint="c0de",
+                predictions=digest_of_predictions(
+                    pd.DataFrame({"label": labels, "probability": probabilities})
+                ),
                 **{"trained": trained, "timestamp": "2026-01-01T00:00:00+00:00"},
             )
             stage = StageSummary(

@@ -25,7 +25,16 @@ class Frozen(BaseModel):
         return cls.model_validate(content)
 
 
-def first_fault(error: ValidationError) -> str:
-    """Say what is wrong first: the key and the reason."""
-    fault = error.errors()[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+def faults_of(error: ValidationError) -> str:
+    """Say what is wrong: which keys are missing, which are unknown, and the first bad value."""
+    by_type: dict[str, list[str]] = {"missing": [], "extra_forbidden": []}
+    others = []
+    for fault in error.errors():
+        key = ".".join(map(str, fault["loc"]))
+        if fault["type"] in by_type:
+            by_type[fault["type"]].append(key)
+        else:
+            others.append(f"{key}: {fault['msg']}" if key else fault["msg"])
+    missing, unknown = (", ".join(keys) for keys in by_type.values())
+    said = [f"it lacks {missing}"] * bool(missing) + [f"it has {unknown} besides"] * bool(unknown)
+    return "; ".join([*said, *others[:1]])

@@ -1,16 +1,21 @@
 """Small logs and their descriptions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 from ibis.backends import BaseBackend
 from ibis.backends.duckdb import Backend
 
+from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.feature_map import FitSource
+from llm_ctr_pipeline.data.features.split_summary import summarise_split
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS, FieldSource, LogSchema, Splitting
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
+from llm_ctr_pipeline.data.raw.manifest import SplitCounts
 from llm_ctr_pipeline.data.raw.raw_log import (
     CheckedLog,
     check_raw_log,
@@ -63,6 +68,12 @@ def log_of(*names: str, absent: tuple[str, ...] = ()) -> LogSchema:
         ),
         splits=splitting(),
     )
+
+
+def counted(rows: pa.Table, fields: Sequence[str]) -> SplitSummary:
+    """What preprocessing counts of encoded rows."""
+    counts = SplitCounts(file="train.csv", rows=rows.num_rows, clicks=0, fingerprint="ab" * 32)
+    return summarise_split("train", ibis.memtable(rows), tuple(fields), counts)
 
 
 def fit_on(dataset: str) -> FitSource:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from kedro.io import DataCatalog, DatasetError
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
-from llm_ctr_pipeline.training.checkpoint import FILES, TOKENIZER_FILES, Checkpoint
+from llm_ctr_pipeline.training.checkpoint import FILES, MANIFEST, TOKENIZER_FILES, Checkpoint
 
 BEST_MODEL = Path("data/06_models/single_phase/best_model")
 
@@ -21,6 +22,7 @@ def test_what_is_saved_is_loaded(checkpoint: Checkpoint, tmp_path: Path) -> None
     assert {file.name for file in (tmp_path / "new" / "best_model").iterdir()} == {
         *FILES,
         *TOKENIZER_FILES,
+        MANIFEST,
     }
     loaded = dataset.load()
     assert loaded.model == checkpoint.model
@@ -52,6 +54,22 @@ def test_it_exists_where_a_kill_left_it_moved_away(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no checkpoint: .* run `kedro run --pipeline=train`"):
         CheckpointDataset(str(tmp_path)).load()
+
+
+def test_one_of_another_run_is_refused_with_its_path(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two_phase" / "best_model"
+    ours, theirs = CheckpointDataset(str(folder)), CheckpointDataset(str(folder))
+    ours.save(checkpoint)
+    assert ours.load().files == theirs.load().files
+    other = checkpoint.training.model_copy(update={"seed": 43})
+    theirs.save(replace(checkpoint, training=other))
+    with pytest.raises(DatasetError, match="best_model was replaced by another run while this"):
+        ours.load()
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"is damaged .* run `kedro run --pipeline=train_two_ph"):
+        ours.load()
 
 
 def test_the_catalog_makes_one_with_its_layer(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ from kedro.io import DataCatalog, DatasetError
 from kedro_datasets.json import JSONDataset
 
 from llm_ctr_pipeline.cli import refusal_in
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
+from llm_ctr_pipeline.data.storage.record_text import RecordError, digest_of, to_text
 from llm_ctr_pipeline.data.storage.store_path import parse_path
-from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset, RecordError
+from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset
 from llm_ctr_pipeline.training.history import TrainingResults
+from tests.records import content_of, rewrite
 
 VALIDATION = {
     **{"epoch": 1.0, "step": 469, "train_loss": 0.4, "train_accuracy": 83.2, "valid_loss": 0.37},
@@ -43,11 +47,12 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.json"]
 
 
-def test_the_file_is_as_kedros_json_dataset_writes_it(tmp_path: Path) -> None:
+def test_the_file_is_as_kedros_json_dataset_writes_it_but_for_the_digest(tmp_path: Path) -> None:
     RecordDataset(str(tmp_path / "ours.json"), "training_results").save(
         TrainingResults.from_json(RESULTS)
     )
-    JSONDataset(filepath=str(tmp_path / "kedros.json")).save(RESULTS)
+    content = {**RESULTS, "sha256": digest_of(RESULTS)}
+    JSONDataset(filepath=str(tmp_path / "kedros.json")).save(content)
     assert (tmp_path / "ours.json").read_bytes() == (tmp_path / "kedros.json").read_bytes()
 
 
@@ -56,7 +61,7 @@ def test_a_record_on_a_store_comes_back(store: str) -> None:
     results = TrainingResults.from_json(RESULTS)
     dataset.save(results)
     assert dataset.load() == results
-    assert json.loads(parse_path(f"{store}/results.json").read_text(encoding="utf-8")) == RESULTS
+    assert content_of(parse_path(f"{store}/results.json")) == RESULTS
 
 
 def test_the_catalog_makes_it_and_mlflow_logs_it(
@@ -83,7 +88,7 @@ def test_the_catalog_makes_it_and_mlflow_logs_it(
 def test_kedro_viz_gets_a_preview(tmp_path: Path) -> None:
     dataset = RecordDataset(str(tmp_path / "results.json"), "training_results")
     dataset.save(TrainingResults.from_json(RESULTS))
-    assert json.loads(dataset.preview()) == RESULTS
+    assert json.loads(dataset.preview()) == {**RESULTS, "sha256": digest_of(RESULTS)}
     # Kedro-Viz picks its view by the name of what preview returns.
     assert RecordDataset.preview.__annotations__["return"].__name__ == "JSONPreview"
 
@@ -97,28 +102,76 @@ def test_another_record_is_refused(tmp_path: Path) -> None:
     assert not dataset.exists()
 
 
-def test_a_file_that_holds_no_such_record_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(json.dumps({**RESULTS, "seed": "none"}))
-    with pytest.raises(DatasetError, match="seed"):
-        RecordDataset(str(tmp_path / "results.json"), "training_results").load()
+def damaged(file: Path, change: Callable[[bytes], bytes]) -> None:
+    file.write_bytes(change(file.read_bytes()))
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a digit": lambda content: content.replace(b"64.5", b"64.4", 1),
+    "cut off": lambda content: content[:-20],
+    "empty": lambda _: b"",
+    "zeros": lambda content: bytes(len(content)),
+    "no UTF-8": lambda content: content.replace(b"deepfm", b"\xffeepfm"),
+    "a list": lambda content: b"[" + content + b"]",
+    "no digest": lambda content: content.replace(b"sha256", b"sha512"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_with_what_makes_it_again(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "deepfm" / "results.json"
+    RecordDataset(str(file), "training_results").save(TrainingResults.from_json(RESULTS))
+    damaged(file, DAMAGES[damage])
+    assert re.fullmatch(
+        rf"{re.escape(str(file))} is not as this version writes it \(.*\): run "
+        r"`kedro run --pipeline=train_deepfm` again",
+        refusal_of(file, RecordError),
+    )
+
+
+def test_records_of_preprocessing_say_so(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    file.write_text("{}")
+    said = refusal_of(file, StaleDataError, "summary")
+    assert "it lacks dataset, feature_map, fingerprint, extends, source, best_auc, splits" in said
+
+
+def refusal_of(file: Path, kind: type[RefusedError], record: str = "training_results") -> str:
+    with pytest.raises(DatasetError) as caught:
+        RecordDataset(str(file), record).load()
+    refusal = refusal_in(caught.value)
+    assert isinstance(refusal, kind)
+    return str(refusal)
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("change", "fault"),
     [
-        (RESULTS | {"best": VALIDATION | {"step": "many"}}, r"best\.step: Input should be"),
-        (RESULTS | {"colour": "blue"}, "colour: Extra inputs are not permitted"),
+        (lambda content: content["best"].update(step="many"), "best.step: Input should be a valid"),
+        (lambda content: content.update(colour="blue"), "it has colour besides"),
+        (lambda content: content["best"].pop("step"), "it lacks best.step"),
+        (lambda content: content.update(seed=content.pop("path")), "it lacks path; seed: Input"),
     ],
 )
 def test_a_refusal_names_the_file_and_the_key(
-    tmp_path: Path, content: dict[str, Any], fault: str
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], fault: str
 ) -> None:
     file = tmp_path / "results.json"
-    file.write_text(json.dumps(content))
-    with pytest.raises(DatasetError) as caught:
-        RecordDataset(str(file), "training_results").load()
-    refusal = refusal_in(caught.value)
-    assert isinstance(refusal, RecordError)
-    assert re.match(
-        rf"{re.escape(str(file))} is not as this version writes it \({fault}", str(refusal)
-    )
+    file.write_text(to_text(TrainingResults.from_json(RESULTS)))
+    rewrite(file, change)
+    said = refusal_of(file, RecordError)
+    assert said.startswith(f"{file} is not as this version writes it ({fault}")
+
+
+def test_what_another_run_put_there_is_refused(tmp_path: Path) -> None:
+    """A catalog is one run's: what it tests must be what it trained."""
+    file = str(tmp_path / "results.json")
+    ours, theirs = (RecordDataset(file, "training_results") for _ in range(2))
+    results = TrainingResults.from_json(RESULTS)
+    ours.save(results)
+    assert ours.load() == theirs.load() == results
+    theirs.save(results.model_copy(update={"seed": 43}))
+    with pytest.raises(DatasetError, match=r"results\.json was replaced by another run while"):
+        ours.load()
+    ours.save(results)
+    assert ours.load() == results

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
-from kedro_datasets.pandas import ParquetDataset
 from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
 from llm_ctr_pipeline.datasets.record import RecordDataset
+from llm_ctr_pipeline.datasets.results import PredictionsDataset
 from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
@@ -54,7 +54,7 @@ def summarise(
         report.save(model.report.evaluation.model_copy(update=REPORT | changes))
         kept: dict[str, Any] = {"evaluation_test": report}
         kept["best_model"] = CheckpointDataset(str(data / "best_model"))
-        kept["test_predictions"] = ParquetDataset(filepath=str(data / "predictions.parquet"))
+        kept["test_predictions"] = PredictionsDataset(str(data / "predictions.parquet"))
         named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
         named["comparison"] = RecordDataset(str(data / "compare" / "comparison.json"), "comparison")
         if comparison is not None:
@@ -104,6 +104,15 @@ def test_a_comparison_of_an_earlier_model_is_called_outdated(
     comparison = compare_models(make_scored("deepfm", "single_phase"), "deepfm")
     line = "  outdated    data/compare has an earlier single_phase: compare again"
     assert (line in summarise(train(), comparison, **changes)) == outdated
+
+
+def test_a_comparison_that_cannot_be_read_is_in_nobodys_way(
+    summarise: Callable[..., list[str]], make_scored: Callable[..., list[ScoredModel]]
+) -> None:
+    """A new version's first run ends well beside what an older one left."""
+    summarise(train(), compare_models(make_scored("deepfm", "single_phase"), "deepfm"))
+    Path("data/compare/comparison.json").write_text("{}")
+    assert any("single_phase on x4 test" in line for line in summarise(train()))
 
 
 def test_a_comparison_of_mlflow_runs_is_not_called_outdated(

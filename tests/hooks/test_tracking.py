@@ -24,6 +24,7 @@ CHECKPOINT_FILES = {
     "vocabulary.parquet",
     "tokenizer.json",
     "tokenizer_config.json",
+    "manifest.json",
 }
 
 

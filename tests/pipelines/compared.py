@@ -1,10 +1,10 @@
 """Results of models as their training runs leave them, to be compared."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
+from llm_ctr_pipeline.data.storage.record_text import to_text
 from llm_ctr_pipeline.reporting.results import ScoredModel
 
 NAMES = ("x4_test_predictions.parquet", "evaluation_x4_test.json", "training_results.json")
@@ -18,6 +18,6 @@ def write(model: ScoredModel, outputs: Path, reports: Path) -> list[Path]:
     predictions, evaluation, training = outputs / NAMES[0], reports / NAMES[1], reports / NAMES[2]
     columns = {"label": model.labels_N, "probability": model.probabilities_N}
     pd.DataFrame(columns).to_parquet(predictions, index=False)
-    evaluation.write_text(json.dumps(model.report.evaluation.to_json()))
-    training.write_text(json.dumps(model.report.training.to_json()))
+    evaluation.write_text(to_text(model.report.evaluation))
+    training.write_text(to_text(model.report.training))
     return [predictions, evaluation, training]

@@ -1,6 +1,5 @@
 """What the tests of training and of evaluation share: a catalog in memory."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
+from llm_ctr_pipeline.data.storage.record_text import from_text
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
@@ -35,7 +35,7 @@ class KeptDataset(MemoryDataset):
 
 
 def read(record: type[Frozen], file: Path) -> Frozen:
-    return record.from_json(json.loads(file.read_text()))
+    return from_text(record, file.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Preprocessing with the project's own catalog, and small logs to preprocess."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from llm_ctr_pipeline.data.synthetic.generated_log import (
 from llm_ctr_pipeline.params import PreprocessParams, RawParams
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline
 from llm_ctr_pipeline.resolvers import RESOLVERS
+from tests.records import content_of
 
 PROJECT = Path(__file__).parents[2]
 GENERATED = GeneratedLogSettings(
@@ -64,8 +64,7 @@ def run_preprocess(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    return content_of(path)
 
 
 def read_split(data: Path, split: str) -> pa.Table:

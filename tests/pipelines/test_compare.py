@@ -14,9 +14,14 @@ from llm_ctr_pipeline.hooks.preflight import PreflightError
 from llm_ctr_pipeline.params import CompareParams
 from llm_ctr_pipeline.pipelines.compare.nodes import compare
 from llm_ctr_pipeline.reporting.comparison import TWO_PHASE_NOTE
-from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
+from llm_ctr_pipeline.reporting.results import (
+    NotComparableError,
+    ScoredModel,
+    digest_of_predictions,
+)
 from llm_ctr_pipeline.training.settings import PATHS
 from tests.pipelines.compared import DEFAULTS, write
+from tests.records import rewrite
 
 COMPARE = Path("data/08_reporting/compare")
 
@@ -150,7 +155,7 @@ def test_tests_on_other_rows_are_refused(
 ) -> None:
     project = results("deepfm", "single_phase")
     report = project / "data/08_reporting/deepfm/evaluation_x4_test.json"
-    report.write_text(report.read_text().replace("f00d", "beef"))
+    rewrite(report, lambda content: content.update(data_fingerprint="beef"))
     message = refused(project, run_here, mlflow_runs, {})
     assert "tested on different rows (data_fingerprint beef and f00d)" in message
 
@@ -158,7 +163,10 @@ def test_tests_on_other_rows_are_refused(
 def test_labels_in_another_order_are_refused(results: Callable[..., Path]) -> None:
     data = results("deepfm", "single_phase") / "data"
     file = data / "07_model_output/deepfm/x4_test_predictions.parquet"
-    pd.read_parquet(file).iloc[::-1].to_parquet(file, index=False)
+    turned = pd.read_parquet(file).iloc[::-1]
+    turned.to_parquet(file, index=False)
+    report = data / "08_reporting/deepfm/evaluation_x4_test.json"
+    rewrite(report, lambda content: content.update(predictions=digest_of_predictions(turned)))
     with pytest.raises(NotComparableError, match="different rows, or in another order"):
         compare(data / "07_model_output", data / "08_reporting", CompareParams(**DEFAULTS))
 

@@ -18,6 +18,7 @@ import yaml
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, open_raw_rows
+from tests.records import content_of
 
 TRAINING: dict[str, Any] = {
     "model": {"embedding_dim": 4, "projector_dim": 16},
@@ -109,8 +110,7 @@ def prepare(project: Path, env: str) -> Path:
 
 
 def read(project: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((project / "data" / name).read_text())
-    return content
+    return content_of(project / "data" / name)
 
 
 @pytest.mark.parametrize("env", WRITERS)

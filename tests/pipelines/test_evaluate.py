@@ -43,6 +43,8 @@ REPORT: dict[str, type] = {
     "source": str,
     "data_fingerprint": str,
     "feature_map_fingerprint": str,
+    "checkpoint": str,
+    "predictions": str,
     "trained": dict,
     "timestamp": str,
 }

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.hooks.preflight import PreflightError
+from tests.records import content_of
 
 PROJECT = Path(__file__).parents[2]
 SAMPLE = Path(
@@ -33,8 +33,7 @@ def finished(
 
 
 def read_json(project: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((project / "data" / name).read_text())
-    return content
+    return content_of(project / "data" / name)
 
 
 def read_map(project: Path, dataset: str) -> FeatureMap:

@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from tests import webhdfs
+from tests.records import content_of
 from tests.spark import needs_java
 
 PREDICTIONS = "data/07_model_output/single_phase/x4_test_predictions.parquet"
@@ -50,8 +52,7 @@ def preprocess(
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "data" / name).read_text())
-    return content
+    return content_of(folder / "data" / name)
 
 
 def odd_log(raw: Path) -> None:
@@ -93,8 +94,11 @@ def test_spark_gives_the_ids_and_rows_that_duckdb_gives(
         assert (spark / path).is_dir()
         assert_same_rows(spark, duckdb, path)
     fields = FeatureMap.from_json(read_json(spark, "04_feature/x4/feature_map.json")).names
+    counted = DatasetSummary.from_json(read_json(spark, "05_model_input/x4/summary.json"))
     rows = [
-        EncodedFile(folder / "data/05_model_input/x4/train.parquet").read(fields)
+        EncodedFile(folder / "data/05_model_input/x4/train.parquet").read(
+            fields, counted.splits["train"]
+        )
         for folder in (spark, duckdb)
     ]
     assert rows[0].ids_NF.equal(rows[1].ids_NF)

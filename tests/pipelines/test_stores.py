@@ -1,6 +1,5 @@
 """Preprocessing and training with the raw log and all that is made of it on a store."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import SPLITS
 from llm_ctr_pipeline.data.storage.store_path import StorePath
 from llm_ctr_pipeline.hooks.preflight import PreflightError
+from tests.records import content_of
 
 RunHere = Callable[..., None]
 REPORT = "data/08_reporting/single_phase/evaluation_x4_test.json"
@@ -34,8 +34,7 @@ def on_store(store: str) -> dict[str, Any]:
 
 
 def read_json(place: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    return content
+    return content_of(place)
 
 
 def files_of(store: str) -> list[str]:

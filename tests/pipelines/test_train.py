@@ -22,6 +22,7 @@ from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.stages import StageRun
 from tests.conftest import VALIDATION
+from tests.records import rewrite
 
 OUTPUTS = create_pipeline().all_outputs()
 PER_EPOCH = {
@@ -172,20 +173,14 @@ def test_streamed_rows_train_as_those_in_memory_but_for_their_order(
     assert found["stream"] == pytest.approx(found["memory"], rel=0.02)
 
 
-def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 def other_feature_map(data: Path) -> None:
     path = data / "04_feature/x4/feature_map.json"
-    edit_json(path, lambda content: content.update(fingerprint="0" * 64))
+    rewrite(path, lambda content: content.update(fingerprint="0" * 64))
 
 
 def other_raw_log(data: Path) -> None:
     path = data / "02_intermediate/x4/raw_log.json"
-    edit_json(path, lambda content: content["splits"]["test"].update(fingerprint="0" * 64))
+    rewrite(path, lambda content: content["splits"]["test"].update(fingerprint="0" * 64))
 
 
 def one_class(split: str, label: int) -> Callable[[Path], None]:
@@ -195,7 +190,7 @@ def one_class(split: str, label: int) -> Callable[[Path], None]:
         labels = pa.array([label] * rows.num_rows, pa.int8())
         position = rows.column_names.index("label")
         pq.write_table(rows.set_column(position, "label", labels), path)
-        edit_json(
+        rewrite(
             data / "05_model_input/x4/summary.json",
             lambda content: content["splits"][split].update(clicks=label * rows.num_rows),
         )

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from llm_ctr_pipeline.data.storage.record_text import to_text
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import (
     NotComparableError,
@@ -30,8 +31,8 @@ def folder(model: ScoredModel, tmp_path: Path) -> Path:
     """The results of a path."""
     path = tmp_path / "single_phase"
     path.mkdir()
-    (path / TRAINING).write_text(json.dumps(model.report.training.to_json()))
-    (path / EVALUATION).write_text(json.dumps(model.report.evaluation.to_json()))
+    (path / TRAINING).write_text(to_text(model.report.training))
+    (path / EVALUATION).write_text(to_text(model.report.evaluation))
     columns = {"label": model.labels_N, "probability": model.probabilities_N}
     pd.DataFrame(columns).to_parquet(path / PREDICTIONS)
     return path
@@ -68,7 +69,8 @@ def test_the_results_of_an_older_version_are_refused(model: ScoredModel, key: st
     content = model.report.training.to_json()
     del content[key]
     with pytest.raises(
-        NotComparableError, match=f"single_phase was trained with an older version .*no {key}; "
+        NotComparableError,
+        match=rf"single_phase: its training_results\.json is not as .* \(it lacks {key}\): train",
     ):
         report_of(written(content), TrainingResults, TRAINING, "single_phase")
 
@@ -76,10 +78,24 @@ def test_the_results_of_an_older_version_are_refused(model: ScoredModel, key: st
 def test_what_is_missing_of_a_stage_or_unknown_in_a_test_is_named(model: ScoredModel) -> None:
     content = model.report.training.to_json()
     del content["stages"][0]["trained_on"]
-    with pytest.raises(NotComparableError, match="has no trained_on; train it again"):
+    with pytest.raises(NotComparableError, match=r"\(it lacks stages\.0\.trained_on\): train"):
         report_of(written(content), TrainingResults, TRAINING, "single_phase")
     content = {**model.report.evaluation.to_json(), "metric": 1}
-    with pytest.raises(
-        NotComparableError, match=r"was tested with .* other content \(.*metric.*\); evaluate"
-    ):
+    with pytest.raises(NotComparableError, match=r"\(it has metric besides\): evaluate it again"):
         report_of(written(content), Evaluation, EVALUATION, "single_phase")
+
+
+@pytest.mark.parametrize("fault", ["other", "cut off", "without a column"])
+def test_predictions_that_are_not_the_reports_are_refused(
+    model: ScoredModel, folder: Path, fault: str
+) -> None:
+    file = folder / PREDICTIONS
+    table = pd.read_parquet(file)
+    if fault == "cut off":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif fault == "other":
+        table.assign(probability=table["probability"].to_numpy()[::-1]).to_parquet(file)
+    else:
+        table[["label"]].to_parquet(file)
+    with pytest.raises(NotComparableError, match=r"its x4_test_pred.*parquet is .*: test it again"):
+        scored(model.report, file.read_bytes())

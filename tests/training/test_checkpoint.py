@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,6 @@ from transformers import PreTrainedModel
 from llm_ctr_pipeline.data.features.feature_map import (
     FeatureMap,
     Field,
-    FingerprintError,
     FitSource,
 )
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -26,6 +26,7 @@ from llm_ctr_pipeline.training.checkpoint import (
     save_checkpoint,
 )
 from llm_ctr_pipeline.training.history import Provenance, ValidationRecord
+from tests.records import rewrite
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -34,6 +35,7 @@ IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])
 FILES = [
     "config.json",
     "feature_map.json",
+    "manifest.json",
     "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -107,13 +109,14 @@ def test_a_checkpoint_comes_back_as_it_was_saved(
 ) -> None:
     model = make_model(make_causal_lm(architecture)).eval()
     saved = make_checkpoint(model)
-    save_checkpoint(tmp_path / "best_model", saved)
+    files = save_checkpoint(tmp_path / "best_model", saved)
     loaded = load_checkpoint(tmp_path / "best_model")
     assert loaded.model == saved.model
     assert loaded.model.to_json() == json.loads(json.dumps(saved.model.to_json()))
     assert loaded.feature_map == saved.feature_map
     assert loaded.vocabulary.equals(saved.vocabulary)
     assert loaded.training == saved.training
+    assert loaded.files == files
     text = "Answer with 0 or 1: 点"
     assert loaded.tokenizer(text)["input_ids"] == saved.tokenizer(text)["input_ids"]
     built = loaded.build()
@@ -131,7 +134,9 @@ def test_the_folder_holds_what_is_documented_and_no_pickle(folder: Path) -> None
 
 def test_the_config_says_what_the_model_is(folder: Path, checkpoint: Checkpoint) -> None:
     config = json.loads((folder / "config.json").read_text())
-    assert config["format_version"] == 2
+    assert sorted(config) == [
+        *("feature_map_fingerprint", "model", "sha256", "tokenizer", "training")
+    ]
     assert config["feature_map_fingerprint"] == FEATURE_MAP.fingerprint
     assert config["training"] == checkpoint.training.to_json()
     assert config["model"]["field_sizes"] == [3, 5, 4]
@@ -149,12 +154,95 @@ def test_a_copy_elsewhere_is_all_that_is_needed(
     assert torch.equal(built(IDS_BF), model(IDS_BF))
 
 
-@pytest.mark.parametrize("missing", FILES)
-def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
-    (folder / missing).unlink()
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def zeros(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_off, empty, zeros, Path.unlink])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named(folder: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(folder / name)
     with pytest.raises(CheckpointError) as raised:
         load_checkpoint(folder)
-    assert f"{folder} is no checkpoint: {missing} is missing" in str(raised.value)
+    said = str(raised.value)
+    assert str(folder) in said
+    # A manifest with another digest in it accuses the file whose digest that was.
+    assert name in said or name == "manifest.json"
+    assert "\n" not in said
+
+
+def swap_fields(content: dict[str, Any]) -> None:
+    content["fields"] = [*reversed(content["fields"])]
+
+
+def edit_a_size(content: dict[str, Any]) -> None:
+    content["fields"][0]["size"] += 1
+
+
+def drop_a_key(content: dict[str, Any]) -> None:
+    del content[next(iter(content))]
+
+
+def add_a_key(content: dict[str, Any]) -> None:
+    content["colour"] = "blue"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("feature_map.json", swap_fields),
+        ("feature_map.json", edit_a_size),
+        *((name, drop_a_key) for name in FILES[:2]),
+        *((name, add_a_key) for name in FILES[:2]),
+    ],
+)
+def test_an_edited_record_is_refused_even_if_its_own_digest_is_right(
+    folder: Path, name: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    rewrite(folder / name, change)
+    with pytest.raises(CheckpointError, match=re.escape(f"{folder / name} is damaged or another")):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", [FILES[0], FILES[1], *FILES[3:5], FILES[6]])
+def test_a_file_of_another_checkpoint_is_refused(
+    folder: Path, tmp_path: Path, make_model: MakeModel, name: str
+) -> None:
+    model = make_model()
+    model.gen.generate.weight.data.zero_()
+    other = replace(
+        make_checkpoint(model),
+        feature_map=FEATURE_MAP.model_copy(update={"min_count": 3}),
+        training=PROVENANCE.model_copy(update={"seed": 43}),
+        tokenizer=build_small_tokenizer("Another prompt: 0 or 1?", 310),
+        vocabulary=pa.table({"field": ["a"], "value": ["x"], "count": [7], "id": [1]}),
+    )
+    save_checkpoint(tmp_path / "other", other)
+    shutil.copy(tmp_path / "other" / name, folder / name)
+    with pytest.raises(CheckpointError, match=re.escape(f"{folder / name} is damaged or another")):
+        load_checkpoint(folder)
+
+
+def test_a_foreign_file_is_named(folder: Path) -> None:
+    (folder / "added_tokens.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"added_tokens\.json is no part of the checkpoint"):
+        load_checkpoint(folder)
+    (folder / "added_tokens.json").rename(folder / ".hidden")
+    load_checkpoint(folder)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -162,25 +250,40 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nowhere")
 
 
-def change_config(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-
 def test_another_format_is_refused(folder: Path) -> None:
-    change_config(folder, format_version=3)
-    with pytest.raises(CheckpointError, match=r"format 3, and this version reads format 2: train"):
+    rewrite(folder / "manifest.json", lambda content: content.update(format_version=4))
+    with pytest.raises(CheckpointError, match=r"checkpoint format 4, .* reads format 3$"):
+        load_checkpoint(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no manifest\.json: an earlier version .* wrote it"):
         load_checkpoint(folder)
 
 
-def test_a_feature_map_that_is_not_the_models_is_refused(folder: Path) -> None:
-    other = FEATURE_MAP.model_copy(update={"fingerprint": "ef" * 32})
-    (folder / "feature_map.json").write_text(json.dumps(other.to_json()))
-    with pytest.raises(FingerprintError, match=r"efefefefefef .* encoded with cdcdcdcdcdcd"):
+def test_a_manifest_that_lists_too_little_is_refused(folder: Path) -> None:
+    rewrite(folder / "manifest.json", lambda content: content["files"].pop("model.safetensors"))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is no part"):
+        load_checkpoint(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("failing", ["save_file", "_write_json"])
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_refused(
+    folder: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint_module.load_file
+    other = replace(checkpoint, training=PROVENANCE.model_copy(update={"seed": 43}))
+
+    def replacing(file: Path) -> dict[str, torch.Tensor]:
+        save_checkpoint(folder, other)
+        return real(file)
+
+    monkeypatch.setattr(checkpoint_module, "load_file", replacing)
+    with pytest.raises(CheckpointError, match="was replaced while it was being read"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("failing", ["save_file", "_write", "_sha256"])
 def test_a_failed_save_leaves_the_checkpoint_before(
     folder: Path,
     model: LlmCtr,

@@ -21,6 +21,7 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.machine import devices
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError
+from tests.data.logs import counted
 from tests.training.runs import (
     STEPS,
     VALIDATIONS,
@@ -212,8 +213,9 @@ def test_rows_in_another_order_are_refused(
     in_memory, valid = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
     columns = dict(zip("abc", in_memory.ids_NF.T.numpy(), strict=True))
     labels = in_memory.labels_N.numpy()
-    pq.write_table(pa.table({"row": range(100), "label": labels, **columns}), tmp_path / "rows")
-    streamed = EncodedFile(tmp_path / "rows").open(("a", "b", "c"), "stream", buffer_rows=50)
+    table = pa.table({"row": range(100), "label": labels.astype("int8"), **columns})
+    pq.write_table(table, tmp_path / "rows")
+    streamed = EncodedFile(tmp_path / "rows").open("abc", "stream", 50, counted(table, "abc"))
     rows: dict[str, TrainingRows] = {"memory": in_memory, "stream": streamed}
     with pytest.raises(KeyboardInterrupt):
         fit(make_model(), rows[first], valid, make_settings(), signal_at_validation(7), point)

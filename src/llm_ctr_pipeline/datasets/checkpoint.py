@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from llm_ctr_pipeline.data.storage.record_text import digest_of
 from llm_ctr_pipeline.datasets.path import PathDataset
+from llm_ctr_pipeline.reporting.results import pipeline_of
 from llm_ctr_pipeline.training.checkpoint import (
     Checkpoint,
-    MissingFileError,
+    CheckpointError,
     load_checkpoint,
     save_checkpoint,
 )
@@ -18,18 +20,21 @@ class CheckpointDataset(PathDataset):
         """Read the checkpoint.
 
         Raises:
-            CheckpointError: The folder is no checkpoint.
-            FingerprintError: The feature map in it is not the model's.
+            CheckpointError: The folder is no checkpoint, or not all as it was saved.
+            ReplacedError: Another run put one in the place of the one that this run saved.
         """
+        folder = Path(str(self._filepath))
         try:
-            return load_checkpoint(Path(str(self._filepath)))
-        except MissingFileError as error:
-            cure = "run `kedro run --pipeline=train` to make one"
-            raise MissingFileError(f"{error}; {cure}") from error
+            loaded = load_checkpoint(folder)
+        except CheckpointError as error:
+            cure = f"run `kedro run --pipeline={pipeline_of(folder.parent.name)}` to make one"
+            raise CheckpointError(f"{error}; {cure}") from error
+        self._check_same(digest_of(loaded.files))
+        return loaded
 
     def save(self, data: Checkpoint) -> None:
         """Write the checkpoint, never half."""
-        save_checkpoint(Path(str(self._filepath)), data)
+        self._wrote(digest_of(save_checkpoint(Path(str(self._filepath)), data)))
 
     def _exists(self) -> bool:
         return super()._exists() and (self._filepath / "config.json").exists()

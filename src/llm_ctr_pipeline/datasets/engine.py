@@ -1,16 +1,21 @@
 """What the datasets of preprocessing share: one connection to one engine, and any store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.engine import connect
-from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole, parse_path
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, changed_at, is_whole, parse_path
+from llm_ctr_pipeline.datasets.path import Unreplaced
 
 
-class EngineDataset(FileDataset):  # type: ignore[misc]
+class EngineDataset(Unreplaced, FileDataset):  # type: ignore[misc]
     """A dataset that Ibis reads; all with the same `connection` settings share one.
 
     Args:
@@ -37,3 +42,23 @@ class EngineDataset(FileDataset):  # type: ignore[misc]
     def _exists(self) -> bool:
         sweep(self._filepath)
         return is_whole(self._filepath)
+
+    def _wrote_files(self) -> None:
+        self._wrote(str(changed_at(self._filepath)))
+
+    @contextmanager
+    def _reading_files(self) -> Iterator[None]:
+        """Refuse files that another run put there, and say which are damaged.
+
+        Raises:
+            ReplacedError: They are not those that this run wrote or read before.
+            StaleDataError: They cannot be read.
+        """
+        self._check_same(str(changed_at(self._filepath)))
+        try:
+            yield
+        except RefusedError:
+            raise
+        except (duckdb.Error, ValueError) as error:
+            said = str(error).strip().partition("\n")[0]
+            raise StaleDataError(f"{self._filepath} is damaged ({said})") from error

@@ -5,6 +5,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 from kedro_datasets.plotly import JSONDataset
 
+from llm_ctr_pipeline.data.storage.atomic import drafted
+
 
 class FigureDataset(JSONDataset):  # type: ignore[misc]
     """Saves a figure as JSON, which Kedro-Viz draws, and beside it as a page for a browser.
@@ -13,7 +15,10 @@ class FigureDataset(JSONDataset):  # type: ignore[misc]
     """
 
     def save(self, data: go.Figure) -> None:
-        """Write `NAME.json` and `NAME.html`."""
-        super().save.__wrapped__(self, data)
-        page = Path(str(self._get_save_path())).with_suffix(".html")
-        data.write_html(page, include_plotlyjs=True)
+        """Write `NAME.json` and `NAME.html`, each whole or not at all."""
+        file = Path(str(self._get_save_path()))
+        with drafted(file) as draft:
+            data.write_json(draft)
+        with drafted(file.with_suffix(".html")) as draft:
+            data.write_html(draft, include_plotlyjs=True)
+        self._invalidate_cache()

@@ -13,9 +13,11 @@ class IbisParquetDataset(EngineDataset):
 
     def load(self) -> ir.Table:
         """Name the file's rows as a table; nothing is read until it is executed."""
-        return read_parquet(self.connection, self._filepath)
+        with self._reading_files():
+            return read_parquet(self.connection, self._filepath)
 
     def save(self, data: Encoded) -> None:
         """Write the rows and put the result in its place when it is whole."""
         with drafted(self._filepath) as draft:
             write_encoded(self.connection, data, draft)
+        self._wrote_files()

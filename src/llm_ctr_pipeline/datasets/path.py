@@ -4,11 +4,44 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.atomic import sweep
-from llm_ctr_pipeline.data.storage.store_path import is_whole, parse_path
+from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole, parse_path
 
 
-class PathDataset(AbstractDataset[Any, Any]):
+class ReplacedError(RefusedError):
+    """Something else lies where a run wrote or read something before."""
+
+
+class Unreplaced:
+    """A dataset that gives a run what that run wrote or read first, and nothing else.
+
+    A catalog lives as long as its run, and nodes hand their results to each other through files,
+    which another process may replace meanwhile: what is tested must be what was trained.
+    """
+
+    _filepath: AnyPath
+    _known: str | None = None
+
+    def _wrote(self, digest: str) -> None:
+        """Remember what lies there from now on."""
+        self._known = digest
+
+    def _check_same(self, digest: str) -> None:
+        """Remember what lies there if nothing is known of it, and refuse all else.
+
+        Raises:
+            ReplacedError: It is something else than before.
+        """
+        if self._known not in {None, digest}:
+            raise ReplacedError(
+                f"{self._filepath} was replaced by another run while this one worked: run again "
+                "what this run was to do, when the other has ended"
+            )
+        self._known = digest
+
+
+class PathDataset(Unreplaced, AbstractDataset[Any, Any]):
     """A file or a folder that exists once it is whole.
 
     Args:

@@ -11,7 +11,8 @@ class RawRowsDataset(EngineDataset):
 
     def load(self) -> RawRows:
         """Name the rows; nothing is read yet."""
-        return open_raw_rows(self.connection, self._filepath)
+        with self._reading_files():
+            return open_raw_rows(self.connection, self._filepath)
 
     def _exists(self) -> bool:
         return super()._exists() and (self._filepath / MANIFEST).is_file()
@@ -24,3 +25,4 @@ class RawRowsDataset(EngineDataset):
         """
         with drafted(self._filepath) as draft:
             write_raw_rows(self.connection, data, draft)
+        self._wrote_files()

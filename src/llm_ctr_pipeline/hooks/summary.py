@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from rich import box
 from rich.console import Console
@@ -118,7 +118,10 @@ def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]
     """Say that an earlier comparison does not hold what was just tested."""
     if "comparison" not in catalog or not catalog.exists("comparison"):
         return []
-    comparison: Comparison = catalog.load("comparison")
+    try:
+        comparison: Comparison = catalog.load("comparison")
+    except DatasetError:
+        return []  # an older version's, or damaged: who compares again gets a new one
     compared = {
         (model.path, "best_model", comparison.dataset, comparison.split)
         for model in comparison.models

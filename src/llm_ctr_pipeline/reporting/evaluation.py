@@ -32,6 +32,8 @@ class Evaluation(ClassificationMetrics, _Test):
         source: Where the rows come from.
         data_fingerprint: The raw split's.
         feature_map_fingerprint: The checkpoint's feature map's.
+        checkpoint: SHA-256 of the checkpoint's `model.safetensors`.
+        predictions: SHA-256 of the predictions that the metrics are of.
         trained: What trained the checkpoint.
         timestamp: When it was tested, ISO 8601 with a time zone.
     """
@@ -41,6 +43,8 @@ class Evaluation(ClassificationMetrics, _Test):
     source: str
     data_fingerprint: str
     feature_map_fingerprint: str
+    checkpoint: str
+    predictions: str
     trained: Provenance
     timestamp: str
 

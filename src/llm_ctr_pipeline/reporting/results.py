@@ -3,26 +3,24 @@
 Shapes: N rows of a split.
 """
 
+import hashlib
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import ValidationError
+import pyarrow as pa
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.data.storage.record_text import RecordError, RecordT, from_text
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.training.history import TrainingResults
+from llm_ctr_pipeline.training.settings import PATHS
 
 TRAINING_RESULTS = "training_results.json"
-
-RecordT = TypeVar("RecordT", bound=Frozen)
 
 
 class NotComparableError(RefusedError, ValueError):
@@ -70,6 +68,11 @@ class ScoredModel:
 FoundModel = tuple[ModelReport, Callable[[], bytes | None]]
 
 
+def pipeline_of(path: str) -> str:
+    """Name the pipeline that trains a path; of what is none, that of the main job."""
+    return f"train_{path}" if path in {*PATHS} - {"single_phase"} else "train"
+
+
 def evaluation_name(dataset: str, split: str) -> str:
     """The file name of a test's report."""
     return f"evaluation_{dataset}_{split}.json"
@@ -106,29 +109,41 @@ def report_of(content: bytes, record: type[RecordT], name: str, model: str) -> R
     """Read a report; `name` and `model` are what error messages call its file and its model.
 
     Raises:
-        NotComparableError: An older version of this project wrote it.
+        NotComparableError: An older version of this project wrote it, or it was changed since.
     """
     try:
-        return record.from_json(json.loads(content))
-    except ValidationError as error:
-        first, *_ = faults = error.errors()
-        missing = {str(fault["loc"][-1]): None for fault in faults if fault["type"] == "missing"}
-        what = f"no {', '.join(missing)}" if missing else f"other content ({first['loc']})"
-        made, make = ("trained", "train") if record is TrainingResults else ("tested", "evaluate")
+        return from_text(record, content)
+    except RecordError as error:
+        make = "train" if record is TrainingResults else "evaluate"
         raise NotComparableError(
-            f"{model} was {made} with an older version of this project: its {name} has {what}; "
-            f"{make} it again"
+            f"{model}: its {name} is not as this version writes it ({error}): {make} it again"
         ) from error
+
+
+def digest_of_predictions(predictions: pd.DataFrame) -> str:
+    """SHA-256 of labels and probabilities, in hexadecimal."""
+    digest = hashlib.sha256()
+    for column in ("label", "probability"):
+        digest.update(predictions[column].to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def scored(report: ModelReport, predictions: bytes | None) -> ScoredModel:
     """Put a model's reports and the content of its predictions' file together.
 
     Raises:
-        NotComparableError: There is no such file.
+        NotComparableError: There is no such file, or the report was made of another.
     """
+    name = predictions_name(report.evaluation.dataset, report.evaluation.split)
     if predictions is None:
-        name = predictions_name(report.evaluation.dataset, report.evaluation.split)
         raise NotComparableError(f"{report.name} has a report but no {name}: test it again")
-    table = pd.read_parquet(io.BytesIO(predictions))
+    try:
+        table = pd.read_parquet(io.BytesIO(predictions))
+        is_reported = digest_of_predictions(table) == report.evaluation.predictions
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise NotComparableError(f"{report.name}: its {name} is damaged: test it again") from error
+    if not is_reported:
+        raise NotComparableError(
+            f"{report.name}: its {name} is not what its report was made of: test it again"
+        )
     return ScoredModel(report, table["label"].to_numpy(), table["probability"].to_numpy())

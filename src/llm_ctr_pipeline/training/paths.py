@@ -49,9 +49,11 @@ class EncodedDataset:
     def open(
         self, fields: tuple[str, ...], training: TrainingSettings
     ) -> tuple[TrainingRows, EncodedSplit]:
-        """Open the rows to train on, and read those to validate on."""
-        train = self.train.open(fields, training.rows_in, training.stream_buffer_rows)
-        return train, self.valid.read(fields)
+        """Open the rows to train on, and read those to validate on; all are the summary's."""
+        rows_in, buffer_rows = training.rows_in, training.stream_buffer_rows
+        counted = self.summary.splits
+        train = self.train.open(fields, rows_in, buffer_rows, counted["train"])
+        return train, self.valid.read(fields, counted["valid"])
 
 
 @dataclass(frozen=True)

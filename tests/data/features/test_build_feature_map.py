@@ -1,12 +1,36 @@
 """What a feature map, and a joint one, says of its vocabulary."""
 
+from pathlib import Path
+
+import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from ibis.backends.duckdb import Backend
 
-from llm_ctr_pipeline.data.features.build_feature_map import build_feature_map, build_joint_map
+from llm_ctr_pipeline.data.errors import StaleDataError
+from llm_ctr_pipeline.data.features.build_feature_map import (
+    build_feature_map,
+    build_joint_map,
+    read_vocabulary,
+)
 from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary, join_vocabularies
-from tests.data.logs import FIELDS, fit_on, log_of, raw_table
+from tests.data.logs import FIELDS, changed, fit_on, log_of, raw_table
+
+Made = dict[str, tuple[FeatureMap, pa.Table]]
+
+
+@pytest.fixture
+def made(own: dict[str, ir.Table]) -> Made:
+    """A log's own map and the joint one, each with its vocabulary."""
+    maps = {
+        name: build_feature_map(table, name, FIELDS, 1, fit_on(name)) for name, table in own.items()
+    }
+    joint = join_vocabularies(own, FIELDS, ["hour"])
+    joint_map = build_joint_map(joint, maps["x4"], [maps["x1"], maps["x2"]])
+    return {"own": (maps["x4"], own["x4"].to_pyarrow()), "joint": (joint_map, joint.to_pyarrow())}
 
 
 def test_feature_map_sizes_and_round_trip(connection: Backend) -> None:
@@ -34,6 +58,42 @@ def test_the_fingerprint_follows_fields_min_count_and_vocabulary(connection: Bac
         fingerprint(["a", "b", "b"], ("site", "app"), 1),
     ]
     assert len({given, *others}) == 5
+
+
+@pytest.mark.parametrize("kind", ["own", "joint"])
+def test_a_vocabulary_is_the_one_that_the_map_was_made_of(made: Made, kind: str) -> None:
+    known, values = made[kind]
+    assert read_vocabulary(ibis.memtable(values), known).equals(values)
+    ids = values["id"].to_pylist()
+    texts, place = values["value"].to_pylist(), values.column_names.index("value")
+    first, second = known.fields
+    size = changed(first, size=first.size + 1)
+    damages = [
+        (known, values.slice(1)),
+        (known, values.slice(0, values.num_rows - 1)),
+        (known, values.set_column(place, "value", pa.array(["?", *texts[1:]]))),
+        (known, values.set_column(values.num_columns - 1, "id", pa.array([*ids[:-1], 77]))),
+        (changed(known, fields=(second, first)), values),
+        (changed(known, fields=(size, second)), values),
+        (changed(known, fingerprint="0" * 64), values),
+        (changed(known, min_count=2), values),
+    ]
+    for feature_map, table in damages:
+        with pytest.raises(StaleDataError, match=r"vocabulary\.parquet is not what feature_map\."):
+            read_vocabulary(ibis.memtable(table), feature_map)
+
+
+def test_a_damaged_vocabulary_is_refused_in_one_line(
+    made: Made, connection: Backend, tmp_path: Path
+) -> None:
+    known, values = made["own"]
+    pq.write_table(values, tmp_path / "v.parquet")
+    read = connection.read_parquet(str(tmp_path / "v.parquet"))
+    content = (tmp_path / "v.parquet").read_bytes()
+    (tmp_path / "v.parquet").write_bytes(bytes(200) + content[200:])
+    for table in (read, ibis.memtable(values.drop_columns("id"))):
+        with pytest.raises(StaleDataError, match=r"x4/vocabulary\.parquet cannot be read \(.+\)$"):
+            read_vocabulary(table, known)
 
 
 def test_the_joint_map_says_what_it_joins(own: dict[str, ir.Table]) -> None:

@@ -35,8 +35,3 @@ def test_ids_of_another_map_are_refused(known: FeatureMap, extends: str | None) 
     message = f"feature map {known.fingerprint[:12]} and the data are encoded with 000000000000, so"
     with pytest.raises(FingerprintError, match=message):
         check_ids(known, "0" * 64, extends)
-
-
-def test_what_is_no_feature_map_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a feature map"):
-        FeatureMap.from_json({"fields": []})

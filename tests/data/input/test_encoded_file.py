@@ -1,5 +1,7 @@
 """Encoded splits on disk: read whole, streamed."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llm_ctr_pipeline.data.errors import EncodedDataError
-from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
+from llm_ctr_pipeline.data.errors import EncodedDataError, StaleDataError
 from llm_ctr_pipeline.data.input import encoded_file
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, StreamedSplit, check_counted
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, StreamedSplit, Where
 from llm_ctr_pipeline.data.storage.store_path import StorePath
+from tests.data.logs import counted
 
 CPU = torch.device("cpu")
 FIELDS = ("a", "b")
@@ -78,7 +80,7 @@ def numbers(taken: list[Batch]) -> list[int]:
 def test_reading_gives_the_columns_asked_for_in_the_rows_order(
     file: EncodedFile, table: pa.Table
 ) -> None:
-    split = file.read(FIELDS)
+    split = file.read(FIELDS, counted(table, FIELDS))
     assert len(file) == len(split) == ROWS
     assert (split.ids_NF.dtype, split.labels_N.dtype) == (torch.int32, torch.float32)
     for position, field in enumerate(FIELDS):
@@ -89,7 +91,7 @@ def test_reading_gives_the_columns_asked_for_in_the_rows_order(
 def test_rows_stored_out_of_order_are_put_in_order(table: pa.Table, tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(ROWS)
     pq.write_table(table.take(order), tmp_path / "rows.parquet")
-    split = EncodedFile(tmp_path / "rows.parquet").read(FIELDS)
+    split = EncodedFile(tmp_path / "rows.parquet").read(FIELDS, counted(table, FIELDS))
     assert split.ids_NF[:, 0].tolist() == list(range(ROWS))
     assert split.labels_N.tolist() == table["label"].to_pylist()
 
@@ -137,8 +139,10 @@ def test_a_buffer_as_large_as_the_split_is_random_over_all_rows(file: EncodedFil
 
 
 @pytest.mark.parametrize("skip", [1, 7, 31, 32, 40])
-def test_an_interrupted_epoch_goes_on_where_it_was(file: EncodedFile, skip: int) -> None:
-    for rows in (stream(file, 200), file.read(FIELDS)):
+def test_an_interrupted_epoch_goes_on_where_it_was(
+    file: EncodedFile, table: pa.Table, skip: int
+) -> None:
+    for rows in (stream(file, 200), file.read(FIELDS, counted(table, FIELDS))):
         whole = batches(rows)
         rest = batches(rows, skip=skip)
         assert len(rest) == max(0, len(whole) - skip)
@@ -173,10 +177,15 @@ def test_no_more_than_two_buffers_are_read_ahead(
     ],
 )
 def test_what_does_not_fit_is_streamed(
-    file: EncodedFile, monkeypatch: pytest.MonkeyPatch, where: str, free: int, streams: bool
+    file: EncodedFile,
+    table: pa.Table,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    free: int,
+    streams: bool,
 ) -> None:
     monkeypatch.setattr(encoded_file, "free_memory", lambda: free)
-    rows = file.open(FIELDS, where, 300)  # type: ignore[arg-type]
+    rows = file.open(FIELDS, where, 300, counted(table, FIELDS))  # type: ignore[arg-type]
     assert isinstance(rows, StreamedSplit) is streams
     assert sorted(numbers(batches(rows))) == list(range(ROWS))
 
@@ -185,22 +194,96 @@ def test_free_memory_is_what_the_machine_says() -> None:
     assert 1 << 20 < encoded_file.free_memory() < 1 << 50
 
 
-@pytest.mark.parametrize("fault", [None, "rows", "clicks", "ids"])
-def test_rows_are_those_that_were_counted(fault: str | None) -> None:
-    ids_NF = torch.tensor([[0, 1], [0, 0], [2, 3]], dtype=torch.int32)
-    rows = EncodedSplit(ids_NF, torch.tensor([1.0, 0.0, 0.0]))
-    unknown = {"a": 2 / 3, "b": (2 if fault == "ids" else 1) / 3}
-    counted = SplitSummary(
-        rows=4 if fault == "rows" else 3,
-        clicks=2 if fault == "clicks" else 1,
-        click_rate=1 / 3,
-        unknown_share=0.5,
-        unknown_share_by_field=unknown,
-        ids_fingerprint="",
-        raw_fingerprint="",
-    )
-    if fault is None:
-        check_counted(rows, FIELDS, counted)
-        return
-    with pytest.raises(EncodedDataError, match="not those that the summary beside them counted"):
-        check_counted(rows, FIELDS, counted)
+def flip(file: Path, place: float) -> None:
+    """Flip a bit at this share of a file."""
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 4
+    file.write_bytes(content)
+
+
+def one_part_fewer(folder: Path, _: pa.Table) -> None:
+    (folder / "part-00001.parquet").unlink()
+
+
+def one_part_twice(folder: Path, _: pa.Table) -> None:
+    shutil.copy(folder / "part-00001.parquet", folder / "part-00002.parquet")
+
+
+def cut_off(folder: Path, _: pa.Table) -> None:
+    part = folder / "part-00001.parquet"
+    part.write_bytes(part.read_bytes()[:-10])
+
+
+def emptied(folder: Path, _: pa.Table) -> None:
+    (folder / "part-00001.parquet").write_bytes(b"")
+
+
+def zeroed(folder: Path, _: pa.Table) -> None:
+    part = folder / "part-00001.parquet"
+    part.write_bytes(bytes(part.stat().st_size))
+
+
+def bit_flipped(folder: Path, _: pa.Table) -> None:
+    flip(folder / "part-00001.parquet", 0.1)
+
+
+def one_id(folder: Path, table: pa.Table) -> None:
+    values = table["b"].to_pylist()
+    values[700] += 1
+    replaced(folder, table.set_column(2, "b", pa.array(values, pa.int32())))
+
+
+def two_fields_swapped(folder: Path, table: pa.Table) -> None:
+    replaced(folder, table.rename_columns(["row", "label", "a", "b"]))
+
+
+def a_field_fewer(folder: Path, table: pa.Table) -> None:
+    replaced(folder, table.drop_columns("b"))
+
+
+def replaced(folder: Path, table: pa.Table) -> None:
+    for part, start in enumerate(range(0, ROWS, 400)):
+        pq.write_table(table.slice(start, 400), folder / f"part-{part:05d}.parquet")
+
+
+DAMAGES = [
+    *(one_part_fewer, one_part_twice, cut_off, emptied, zeroed, bit_flipped),
+    *(one_id, two_fields_swapped, a_field_fewer),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("where", ["memory", "stream"])
+def test_rows_are_those_that_were_counted(
+    table: pa.Table, tmp_path: Path, damage: Callable[[Path, pa.Table], None], where: Where
+) -> None:
+    folder = tmp_path / "train.parquet"
+    folder.mkdir()
+    replaced(folder, table)
+    assert len(EncodedFile(folder).open(FIELDS, where, 300, counted(table, FIELDS))) == ROWS
+    damage(folder, table)
+    with pytest.raises(StaleDataError) as refused:
+        EncodedFile(folder).open(FIELDS, where, 300, counted(table, FIELDS))
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_rows_that_are_replaced_while_they_are_streamed_are_not_read(
+    table: pa.Table, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.parquet"
+    pq.write_table(table, path, row_group_size=GROUP)
+    streamed = EncodedFile(path).open(FIELDS, "stream", GROUP, counted(table, FIELDS))
+    taken = streamed.batches(16, 0, 0, CPU)
+    next(taken)
+    pq.write_table(table.slice(0, 990), tmp_path / "other", row_group_size=GROUP)
+    (tmp_path / "other").rename(path)
+    with pytest.raises(EncodedDataError, match=r"train\.parquet was replaced while its rows"):
+        list(taken)
+
+
+def test_an_empty_split_is_read(table: pa.Table, tmp_path: Path) -> None:
+    empty = table.slice(0, 0)
+    pq.write_table(empty, tmp_path / "rows.parquet")
+    ours = counted(table, FIELDS).model_copy(update={"rows": 0, "ids_fingerprint": "0" * 16})
+    assert len(EncodedFile(tmp_path / "rows.parquet").read(FIELDS, ours)) == 0

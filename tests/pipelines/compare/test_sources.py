@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from llm_ctr_pipeline.params import CompareParams
-from llm_ctr_pipeline.pipelines.compare.sources import find_models, pipeline_of
-from llm_ctr_pipeline.reporting.results import NotComparableError
+from llm_ctr_pipeline.pipelines.compare.sources import find_models
+from llm_ctr_pipeline.reporting.results import NotComparableError, pipeline_of
 from llm_ctr_pipeline.training.settings import PATHS
 from tests.pipelines.compared import DEFAULTS
 

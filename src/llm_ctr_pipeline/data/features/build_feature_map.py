@@ -1,14 +1,16 @@
-"""Making the feature map from a vocabulary."""
+"""Making the feature map from a vocabulary, and seeing that one was made of another."""
 
 import hashlib
 from collections.abc import Sequence
 
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
 from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field, FitSource
-from llm_ctr_pipeline.data.features.vocabulary import entries_by_field, part_of
+from llm_ctr_pipeline.data.features.vocabulary import DATASET, entries_by_field, part_of
 
 JOINT = "joint"
 _BATCH_ROWS = 100_000
@@ -31,7 +33,7 @@ def build_feature_map(
 
 
 def build_joint_map(
-    vocabulary: ir.Table, first: FeatureMap, others: Sequence[FeatureMap]
+    vocabulary: ir.Table, first: FeatureMap, others: Sequence[FeatureMap | Extension]
 ) -> FeatureMap:
     """Describe a vocabulary of `join_vocabularies`'s, and the maps that it joins.
 
@@ -58,6 +60,42 @@ def build_joint_map(
             for own in others
         ),
     )
+
+
+def read_vocabulary(vocabulary: ir.Table, known: FeatureMap) -> pa.Table:
+    """Read a vocabulary into memory, and see that it is the one that a feature map was made of.
+
+    Raises:
+        StaleDataError: The fields, their sizes or the fingerprint are not those of its values, or
+            its file is damaged.
+    """
+    file = f"04_feature/{known.dataset}/vocabulary.parquet"
+    try:
+        values = vocabulary.to_pyarrow()
+        made = _made_of(values, known)
+    except RefusedError:
+        raise
+    except Exception as error:
+        # The engine's own class, or Arrow's, or Ibis's where a column is missing.
+        raise StaleDataError(f"{file} cannot be read ({_first_line(error)})") from error
+    if made != (known.fields, known.fingerprint, known.extends):
+        raise StaleDataError(f"{file} is not what feature_map.json beside it was made of")
+    return values
+
+
+def _made_of(values: pa.Table, known: FeatureMap) -> tuple[tuple[Field, ...], str, str | None]:
+    """The fields, the fingerprint and what it extends of the map that values give."""
+    vocabulary = ibis.memtable(values)
+    first = values[DATASET][0].as_py() if known.extends else known.dataset
+    own = part_of(vocabulary, first)
+    made = build_feature_map(own, first, known.names, known.min_count, known.fit_on)
+    if known.extends:
+        made = build_joint_map(vocabulary, made, known.extensions)
+    return made.fields, made.fingerprint, made.extends
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _digest_fields(

@@ -3,13 +3,10 @@
 Importable without Ibis, so that a model can be loaded where only torch is.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-from pydantic import ValidationError
-
-from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
-from llm_ctr_pipeline.frozen import Frozen, first_fault
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.frozen import Frozen
 
 
 class Field(Frozen):
@@ -95,18 +92,6 @@ class FeatureMap(Frozen):
         if self.extends is None:
             del content["extends"], content["extensions"]
         return content
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Build the map from what `to_json` returned.
-
-        Raises:
-            StaleDataError: If a key is missing or unknown.
-        """
-        try:
-            return super().from_json(content)
-        except ValidationError as error:
-            raise StaleDataError(f"not a feature map ({first_fault(error)})") from error
 
 
 class FingerprintError(RefusedError, ValueError):

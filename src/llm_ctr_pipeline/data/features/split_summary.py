@@ -5,13 +5,12 @@ import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
+from llm_ctr_pipeline.data.features.rows_digest import PRIME, as_text, factor_of
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.raw.manifest import SplitCounts
-from llm_ctr_pipeline.data.raw.splits import PRIME
 
 _UNKNOWN, _HASH = "unknown__", "_hash"
 _SQUARES, _CUBES = "square_sum__", "cube_sum__"
-_GENERATOR = 48_271  # its powers modulo PRIME do not repeat before PRIME - 1 of them
 
 
 def summarise_split(
@@ -36,7 +35,7 @@ def summarise_split(
         click_rate=clicks / rows,
         unknown_share=sum(unknown.values()) / (rows * len(fields)),
         unknown_share_by_field={field: count / rows for field, count in unknown.items()},
-        ids_fingerprint=f"{int(counts[_SQUARES]):08x}{int(counts[_CUBES]):08x}",
+        ids_fingerprint=as_text((int(counts[_SQUARES]), int(counts[_CUBES]))),
         raw_fingerprint=raw.fingerprint,
     )
 
@@ -57,15 +56,15 @@ def _row_hash(encoded: ir.Table, columns: tuple[str, ...]) -> ir.IntegerColumn:
     """Sum a row's position and its ids, each times a number of its own, modulo a prime."""
     terms = [encoded[ROW].cast("int64") % PRIME]
     for position, column in enumerate(columns, start=1):
-        factor = pow(_GENERATOR, position, PRIME)
-        terms.append(encoded[column].cast("int64") * ibis.literal(factor, "int64") % PRIME)
+        factor = ibis.literal(factor_of(position), "int64")
+        terms.append(encoded[column].cast("int64") * factor % PRIME)
     while len(terms) > 1:  # in pairs, since engines take long over deep expressions
         terms = [sum(terms[at + 1 : at + 2], terms[at]) for at in range(0, len(terms), 2)]
     return terms[0] % PRIME
 
 
 def _power_sums(hash_: ir.IntegerColumn) -> dict[str, ir.Scalar]:
-    """Sum the second and third powers of each row's hash, in whole numbers below 2^63."""
+    """As `rows_digest.power_sums`, in whole numbers below 2^63."""
     square = hash_ * hash_ % PRIME
     cube = square * hash_ % PRIME
     # The remainder of each sum, since DuckDB returns sums as floats.

@@ -5,23 +5,31 @@ Shape legend: N rows of a split, B rows of a batch, F fields.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from llm_ctr_pipeline.data.errors import StaleDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError, StaleDataError
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
+from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
+from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parts_of
 
 # Of the machine's free memory, what training rows held whole may take.
 SHARE_OF_MEMORY = 0.5
+# Read and summed at a time: few enough for a processor's cache.
+_BATCH_ROWS = 16_384
+# Of those that look through a split before it is streamed.
+_THREADS = 4
 
 Where = Literal["auto", "memory", "stream"]
 
@@ -32,11 +40,13 @@ class RowGroup:
 
     Attributes:
         part: The Parquet file.
+        changed: When that was changed last, in nanoseconds.
         index: Its number in the file.
         rows: How many rows it has.
     """
 
     part: AnyPath
+    changed: int
     index: int
     rows: int
 
@@ -44,6 +54,8 @@ class RowGroup:
 @dataclass(frozen=True)
 class EncodedFile:
     """An encoded split as preprocessing wrote it.
+
+    Whoever reads it says what it should hold: rows are the summary's, or they are refused.
 
     Attributes:
         path: A Parquet file, or a folder of them, as Spark writes it, whose names are in the rows'
@@ -54,12 +66,17 @@ class EncodedFile:
 
     @cached_property
     def row_groups(self) -> tuple[RowGroup, ...]:
-        """All row groups in order; looked up once."""
+        """All row groups in order; looked up once.
+
+        Raises:
+            StaleDataError: A file is damaged.
+        """
         groups = []
         for part in parts_of(self.path):
-            with parquet_file(part) as file:
+            with _told_if_damaged(part), parquet_file(part) as file:
+                changed = part.stat().st_mtime_ns
                 groups += [
-                    RowGroup(part, index, file.metadata.row_group(index).num_rows)
+                    RowGroup(part, changed, index, file.metadata.row_group(index).num_rows)
                     for index in range(file.metadata.num_row_groups)
                 ]
         return tuple(groups)
@@ -67,44 +84,75 @@ class EncodedFile:
     def __len__(self) -> int:
         return sum(group.rows for group in self.row_groups)
 
-    def read(self, fields: Sequence[str]) -> EncodedSplit:
-        """Read the split into memory, in its rows' order; fields in the order given."""
+    def read(self, fields: Sequence[str], counted: SplitSummary) -> EncodedSplit:
+        """Read the split into memory, in its rows' order.
+
+        Args:
+            fields: The fields in the order wanted, which is that of the feature map.
+            counted: What preprocessing counted of it.
+
+        Raises:
+            StaleDataError: The rows are others than those counted, or a file is damaged.
+        """
         rows = len(self)
+        self._check(rows == counted.rows)
         ids_NF = np.empty((rows, len(fields)), dtype=np.int32)
         labels_N = np.empty(rows, dtype=np.float32)
         number_N = np.empty(rows, dtype=np.int64)
         start = 0
+        sums = []
         # In batches: the table as Arrow holds it beside ours would take twice the memory.
-        for batch in self._batches([ROW, LABEL, *fields]):
-            span = slice(start, start + batch.num_rows)
-            number_N[span] = batch.column(ROW)
-            labels_N[span] = batch.column(LABEL)
-            for position, field in enumerate(fields):
-                ids_NF[span, position] = batch.column(field)
-            start += batch.num_rows
+        for part in parts_of(self.path):
+            for numbers, labels, *ids in _columns(part, fields):
+                span = slice(start, start + len(numbers))
+                number_N[span], labels_N[span] = numbers, labels
+                for position, of_field in enumerate(ids):
+                    ids_NF[span, position] = of_field
+                sums.append(power_sums([numbers, labels, *ids]))
+                start = span.stop
+        self._check(as_text(joined(sums)) == counted.ids_fingerprint)
         if np.any(number_N[1:] < number_N[:-1]):
             order = np.argsort(number_N, kind="stable")
             ids_NF, labels_N = ids_NF[order], labels_N[order]
         return EncodedSplit(torch.from_numpy(ids_NF), torch.from_numpy(labels_N))
 
-    def open(self, fields: Sequence[str], where: Where, buffer_rows: int) -> TrainingRows:
+    def open(
+        self, fields: Sequence[str], where: Where, buffer_rows: int, counted: SplitSummary
+    ) -> TrainingRows:
         """Open the split to train on it.
 
         Args:
-            fields: The fields in order.
+            fields: See `read`.
             where: `memory` reads it whole, `stream` a buffer at a time; `auto` reads it whole if
                 that takes less than half of the machine's free memory.
             buffer_rows: Rows that are shuffled together where it is streamed.
+            counted: See `read`.
+
+        Raises:
+            StaleDataError: See `read`; before any row is handed out.
         """
         needed = len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
         if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
-            return self.read(fields)
+            return self.read(fields, counted)
+        self._look_through(fields, counted)
         return StreamedSplit(self, tuple(fields), buffer_rows)
 
-    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        for part in parts_of(self.path):
-            with parquet_file(part) as file:
-                yield from file.iter_batches(columns=columns)
+    def _look_through(self, fields: Sequence[str], counted: SplitSummary) -> None:
+        """Read all rows once, and keep none, to see that they are those counted."""
+        self._check(len(self) == counted.rows)
+
+        def sums_of(part: AnyPath) -> PowerSums:
+            return joined(map(power_sums, _columns(part, fields)))
+
+        sums = in_order(sums_of, parts_of(self.path), _THREADS)
+        self._check(as_text(joined(sums)) == counted.ids_fingerprint)
+
+    def _check(self, is_as_counted: bool) -> None:
+        if not is_as_counted:
+            raise StaleDataError(
+                f"{self.path} does not hold the rows that summary.json beside it counted: a file "
+                "was changed, or preprocessing was interrupted or ran meanwhile"
+            )
 
 
 @dataclass(frozen=True)
@@ -174,29 +222,44 @@ class StreamedSplit:
     def _read(self, groups: list[RowGroup]) -> EncodedSplit:
         pieces = []
         for group in groups:
-            with parquet_file(group.part) as file:
+            with _told_if_damaged(group.part), parquet_file(group.part) as file:
+                # Once it is open, what takes its place is no longer read.
+                _check_unchanged(group)
                 table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
             pieces.append(EncodedSplit.from_arrow(table, self.fields))
         return _joined(*pieces)
 
 
-def check_counted(rows: EncodedSplit, fields: Sequence[str], summary: SplitSummary) -> None:
-    """Refuse rows that are not those which a summary counted.
+def _columns(part: AnyPath, fields: Sequence[str]) -> Iterator[list[npt.NDArray[np.integer]]]:
+    """Number, label and ids of some rows at a time, each `[N]`."""
+    names = [ROW, LABEL, *fields]
+    with _told_if_damaged(part), parquet_file(part) as file:
+        for batch in file.iter_batches(_BATCH_ROWS, columns=names):
+            yield [batch.column(name).to_numpy() for name in names]
 
-    A run that was cut off may have replaced them, and not yet the summary, which is written last.
 
-    Raises:
-        StaleDataError: If rows, clicks or the unknown ids of a field are more or fewer.
-    """
-    unknown = len(rows) - rows.ids_NF.count_nonzero(dim=0)
-    found = [len(rows), int(rows.labels_N.sum(dtype=torch.float64)), *unknown.tolist()]
-    shares = [summary.unknown_share_by_field[field] for field in fields]
-    counted = [round(share * summary.rows) for share in shares]
-    if found != [summary.rows, summary.clicks, *counted]:
-        raise StaleDataError(
-            "the encoded rows are not those that the summary beside them counted: preprocessing "
-            "was interrupted"
+def _check_unchanged(group: RowGroup) -> None:
+    if group.part.stat().st_mtime_ns != group.changed:
+        raise EncodedDataError(
+            f"{group.part} was replaced while its rows were being trained on: train again, and let "
+            "no preprocessing run meanwhile"
         )
+
+
+@contextmanager
+def _told_if_damaged(part: AnyPath) -> Iterator[None]:
+    """Turn what Arrow says of a file that it cannot read, and a missing one, into one error."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except (pa.ArrowException, KeyError, OSError) as error:
+        # What the system says has a number; what Arrow says of a file's content has none.
+        is_systems = getattr(error, "errno", None) is not None
+        if is_systems and not isinstance(error, FileNotFoundError):
+            raise
+        said = str(error).strip().partition("\n")[0]
+        raise StaleDataError(f"{part} is damaged or missing ({said})") from error
 
 
 def _joined(*pieces: EncodedSplit) -> EncodedSplit:

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from llm_ctr_pipeline.data.storage.record_text import RecordT
 from llm_ctr_pipeline.params import FEWEST_COMPARED, CompareParams
 from llm_ctr_pipeline.reporting.comparison import check_reports
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
@@ -16,9 +17,9 @@ from llm_ctr_pipeline.reporting.results import (
     FoundModel,
     ModelReport,
     NotComparableError,
-    RecordT,
     evaluation_name,
     find_path,
+    pipeline_of,
     predictions_name,
     report_of,
 )
@@ -53,11 +54,6 @@ def find_models(
         found, missing = _find_paths(outputs, reports, settings)
     check_reports([report for report, _ in found], settings.baseline)
     return found, missing
-
-
-def pipeline_of(path: str) -> str:
-    """Name the pipeline that trains a path."""
-    return "train" if path == "single_phase" else f"train_{path}"
 
 
 def _find_paths(

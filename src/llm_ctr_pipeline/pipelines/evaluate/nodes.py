@@ -8,13 +8,14 @@ import torch
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
 from llm_ctr_pipeline.data.input.batches import with_known_ids
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, check_counted
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
-from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.reporting.results import digest_of_predictions
+from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import TrainingSettings
@@ -31,8 +32,7 @@ def predict(
     """Score the rows with the checkpoint's model, in their order."""
     known = checkpoint.feature_map
     check_ids(known, summary.fingerprint, summary.extends)
-    split = rows.read(known.names)
-    check_counted(split, known.names, summary.splits[evaluation.split])
+    split = rows.read(known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
@@ -60,6 +60,8 @@ def measure(
         source=summary.source,
         data_fingerprint=summary.splits[evaluation.split].raw_fingerprint,
         feature_map_fingerprint=checkpoint.feature_map.fingerprint,
+        checkpoint=checkpoint.files.get(WEIGHTS, ""),
+        predictions=digest_of_predictions(predictions),
         trained=checkpoint.training,
         timestamp=now(),
     )

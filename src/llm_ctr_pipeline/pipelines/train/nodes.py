@@ -7,6 +7,7 @@ import mlflow
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
+from llm_ctr_pipeline.data.features.build_feature_map import read_vocabulary
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
@@ -50,7 +51,7 @@ def train_single_phase(
     check_encoded(feature_map, summary, raw_log)
     network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
-    values = vocabulary.to_pyarrow()
+    values = read_vocabulary(vocabulary, feature_map)
     path = TrainingPath(
         "single_phase", network, tokenizer, feature_map, values, datasets, settings=(model, llm)
     )
@@ -76,7 +77,7 @@ def train_deepfm(
     settings = DeepFmSettings.join(model, network)
     deepfm = DeepFm.create(settings, feature_map.sizes, training.seed)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
-    values = vocabulary.to_pyarrow()
+    values = read_vocabulary(vocabulary, feature_map)
     path = TrainingPath(
         "deepfm", deepfm, None, feature_map, values, datasets, settings=(model, network)
     )
@@ -120,7 +121,7 @@ def train_two_phase(
             raise SettingsError("the baseline's checkpoint holds no DeepFM: train deepfm again")
         check_ids(feature_map, baseline.feature_map.fingerprint, None)
         network.take_encoder(deepfm)
-    name, values = evaluation.path, vocabulary.to_pyarrow()
+    name, values = evaluation.path, read_vocabulary(vocabulary, feature_map)
     path = TrainingPath(
         name, network, tokenizer, feature_map, values, datasets, (model, llm), origin
     )

@@ -1,0 +1,50 @@
+"""What a test or a comparison leaves beside its report, put in place as a whole."""
+
+import hashlib
+import io
+from typing import Any
+
+import pandas as pd
+from kedro_datasets._typing import TablePreview
+
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.datasets.path import PathDataset
+
+
+class PredictionsDataset(PathDataset):
+    """A test's predictions in Parquet."""
+
+    def load(self) -> pd.DataFrame:
+        """Read them.
+
+        Raises:
+            ReplacedError: Another run put its own in the place of those that this run saved.
+        """
+        content = self._filepath.open("rb").read()
+        self._check_same(hashlib.sha256(content).hexdigest())
+        return pd.read_parquet(io.BytesIO(content))
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write them."""
+        content = data.to_parquet()
+        with drafted(self._filepath) as draft, draft.open("wb") as file:
+            file.write(content)
+        self._wrote(hashlib.sha256(content).hexdigest())
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """What Kedro-Viz shows."""
+        first: dict[str, Any] = self.load().head(nrows).to_dict(orient="split")
+        return TablePreview(first)
+
+
+class TextDataset(PathDataset):
+    """A text, such as a table in Markdown."""
+
+    def load(self) -> str:
+        """Read it."""
+        return self._filepath.read_text(encoding="utf-8")
+
+    def save(self, data: str) -> None:
+        """Write it."""
+        with drafted(self._filepath) as draft:
+            draft.write_text(data, encoding="utf-8")

@@ -1,0 +1,23 @@
+"""Records' files, read and changed as a test wants them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llm_ctr_pipeline.data.storage.record_text import DIGEST, digest_of
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
+
+
+def content_of(file: AnyPath) -> dict[str, Any]:
+    """What a record's file holds, but for its digest."""
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content.pop(DIGEST, None)
+    return content
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a record's file as this project would: its digest is right."""
+    content = content_of(file)
+    change(content)
+    file.write_text(json.dumps({**content, DIGEST: digest_of(content)}), encoding="utf-8")
