@@ -31,6 +31,48 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"single_phase": {"epochs": 3}},
         "--params names single_phase.epochs, which is no parameter: did you mean training.epochs?",
     ),
+    "setting that no file sets": (
+        "train",
+        {"single_phase": {"stages": {"end_to_end": {"epochs": 0}}}},
+        "single_phase.stages.end_to_end.epochs is 0: it should be greater",
+    ),
+    "setting of another pipeline": (
+        "preprocess",
+        {
+            "single_phase": {"stages": {"end_to_end": {"epochs": 3}}},
+            "preprocess": {"min_count": 0},
+        },
+        "preprocess.min_count is 0: it should be greater",
+    ),
+    "misspelt setting of a stage": (
+        "train",
+        {"single_phase": {"stages": {"end_to_end": {"patienec": 3}}}},
+        "--params names single_phase.stages.end_to_end.patienec, which is no parameter: "
+        "did you mean training.patience?",
+    ),
+    "no text": ("train", {"model": {"prompt": 2024}}, "string; put it in quotes"),
+    "no folder at all": ("preprocess", {"raw_dir": " "}, "raw_dir is ' ': give a folder"),
+    "name that no folder can have": (
+        "preprocess",
+        {"raw_dir": "x" * 300},
+        "xxx…': no folder can have this name (File name too long)",
+    ),
+    "boolean for a number": ("train", {"training": {"epochs": True}}, "it should be a number"),
+    "architecture that is not known": (
+        "train",
+        {"llm": {"architecture": {"model_type": "qwen99"}}},
+        "llm.architecture makes no language model (Unrecognized model identifier: qwen99.",
+    ),
+    "heads that do not divide": (
+        "train",
+        {"llm": {"architecture": {"model_type": "llama", "hidden_size": 17}}},
+        "The hidden size (17) is not a multiple of the number of attention heads (2)",
+    ),
+    "a language model that no machine holds": (
+        "train",
+        {"llm": {"architecture": {"hidden_size": 2**20, "intermediate_size": 2**20}}},
+        "lower llm.architecture",
+    ),
     "out of bounds": (
         "train",
         {"training": {"epochs": -1}},

@@ -16,6 +16,7 @@ import pyarrow.parquet
 from ibis.backends import BaseBackend
 from pydantic import Field
 
+from llm_ctr_pipeline.bounds import Count, Seed, TrueShare
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
@@ -56,11 +57,11 @@ AVAZU_COLUMNS: tuple[str, ...] = ("id", "click", "hour", *AVAZU_FIELDS)
 class GeneratedLogSettings(Frozen):
     """`params:generated_log`: the log that stands in where no raw log is given."""
 
-    train_rows: int = Field(ge=1, description="Rows of the training split.")
-    valid_rows: int = Field(ge=1, description="Rows of the validation split.")
-    test_rows: int = Field(ge=1, description="Rows of the test split.")
-    seed: int = Field(ge=0, description="Seed of all that is drawn.")
-    click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
+    train_rows: Count = Field(description="Rows of the training split.")
+    valid_rows: Count = Field(description="Rows of the validation split.")
+    test_rows: Count = Field(description="Rows of the test split.")
+    seed: Seed = Field(description="Seed of all that is drawn.")
+    click_rate: TrueShare = Field(description="Mean true click probability.")
 
     @property
     def spans(self) -> dict[str, slice]:
