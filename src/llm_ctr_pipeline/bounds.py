@@ -40,5 +40,8 @@ LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _NO_BOOL
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]
 TrueShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]
 
-# A name that stands in the names of files.
+# A name that stands in the names of files, and a file's name.
 Name = Annotated[str, Field(pattern=r"^\w+$", max_length=64)]
+FileName = Annotated[str, Field(min_length=1, max_length=255)]
+# What a language model reads beside each row, at a cost for each word.
+Text = Annotated[str, Field(max_length=20_000)]

@@ -36,7 +36,9 @@ class DownloadParams(Frozen):
     """`params:download`: which published raw logs are fetched."""
 
     datasets: str = Field(description="Names of archives, with spaces between them.")
-    endpoint: str | None = Field(description="The hub's address; None for HF_ENDPOINT's.")
+    endpoint: str | None = Field(
+        pattern=r"^https?://\S+$", description="The hub's address; None for HF_ENDPOINT's."
+    )
     archives: dict[str, Archive]
 
     @property
@@ -69,7 +71,9 @@ class CompareParams(Frozen):
 
     paths: str = Field(description="Training paths with spaces between them; or all.")
     runs: str = Field(description="MLflow run ids with spaces between them, instead of paths.")
-    baseline: str = Field(min_length=1, description="A path, or a run's id: what others are less.")
+    baseline: str = Field(
+        min_length=1, max_length=64, description="A path, or a run's id: what others are less."
+    )
     dataset: Name
     split: Literal["train", "valid", "test"]
 

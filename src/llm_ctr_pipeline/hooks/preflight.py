@@ -1,6 +1,7 @@
 """Checks before a run."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from llm_ctr_pipeline.training.settings import LLM_CTR_COMPONENTS, Stages
 LEAST_ROOM = 10_000_000
 # Of a value that is refused, so many characters are shown.
 LONGEST_SHOWN = 60
+_LONG_WORD = re.compile(rf"(\S{{{LONGEST_SHOWN}}})\S{{{LONGEST_SHOWN},}}")
 # Without it MLflow would leave half of its database.
 NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
 
@@ -236,7 +238,7 @@ def _fault(group: str, details: ErrorDetails) -> str:
     shown = name if isinstance(given, dict) else f"{name} is {_shown(given)}"
     cure = "; put it in quotes" if details["type"] == "string_type" else ""
     said = details["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
-    return f"{shown}: {said}{cure}"
+    return _LONG_WORD.sub(r"\1…", f"{shown}: {said}{cure}")
 
 
 def _shown(given: Any) -> str:

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from llm_ctr_pipeline.bounds import Layers, Real, Share, Size
+from llm_ctr_pipeline.bounds import Layers, Real, Share, Size, Text
 from llm_ctr_pipeline.frozen import Frozen
 
 
@@ -22,14 +22,16 @@ class LlmCtrSettings(EncoderSettings):
     """The parts before the language model, and the prompt."""
 
     projector_dim: Size = Field(description="Width of the projector's layer between.")
-    prompt: str = Field(min_length=1, description="Text before the feature tokens.")
-    prompt_suffix: str = Field(description="Text after the feature tokens.")
+    prompt: Text = Field(min_length=1, description="Text before the feature tokens.")
+    prompt_suffix: Text = Field(description="Text after the feature tokens.")
 
 
 class ArchitectureSettings(Frozen):
     """A language model with random weights, by transformers' own names."""
 
-    model_type: str = Field(description="An architecture of transformers: qwen3, llama.")
+    model_type: str = Field(
+        min_length=1, max_length=64, description="An architecture of transformers: qwen3, llama."
+    )
     vocab_size: Size = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
     hidden_size: Size = Field(ge=2)
     intermediate_size: Size
@@ -52,7 +54,7 @@ class ArchitectureSettings(Frozen):
 class LlmSettings(Frozen):
     """The language model and its attention kernel."""
 
-    pretrained: str | None = Field(description="Name on the hub, or a folder.")
+    pretrained: str | None = Field(min_length=1, description="Name on the hub, or a folder.")
     architecture: ArchitectureSettings | None = Field(description="Or: random weights.")
     attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
 

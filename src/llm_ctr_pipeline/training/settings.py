@@ -13,6 +13,7 @@ from llm_ctr_pipeline.bounds import (
     Count,
     CountFromZero,
     LearningRate,
+    Name,
     Seed,
     Share,
     Threads,
@@ -79,7 +80,7 @@ class Stage(Frozen):
         epochs: None, here and below, for what `TrainingSettings` says.
     """
 
-    datasets: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[Name, ...] = Field(min_length=1)
     components: tuple[str, ...] | None = Field(min_length=1)
     start: Literal["new", "deepfm", "previous"]
     epochs: Count | None = None

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from llm_ctr_pipeline.bounds import Name, Real, Seed, Whole
+from llm_ctr_pipeline.bounds import FileName, Name, Real, Seed, Whole
 from llm_ctr_pipeline.frozen import Frozen
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
@@ -111,9 +111,9 @@ class CodeColumn(Frozen):
 class Splitting(Frozen):
     """For each split the name of its file, or the share of the training file held out for it."""
 
-    train: str = Field(min_length=1)
-    valid: str | Real = Field(union_mode="left_to_right")
-    test: str | Real = Field(union_mode="left_to_right")
+    train: FileName
+    valid: FileName | Real = Field(union_mode="left_to_right")
+    test: FileName | Real = Field(union_mode="left_to_right")
     by: str = Field(
         description="`random`, the stated share of each class, or the time column after which "
         "the last rows are held out."
@@ -154,7 +154,7 @@ class LogSchema(Frozen):
         description="The columns in order, for files without a header line; None for files with "
         "one, which may hold the columns in any order."
     )
-    label: str = Field(description="Raw column of the label, `0` or `1`.")
+    label: str = Field(min_length=1, description="Raw column of the label, `0` or `1`.")
     ignored: tuple[str, ...] = Field(description="Raw columns that nothing is made of.")
     times: tuple[TimeColumn, ...]
     codes: tuple[CodeColumn, ...] = Field(description="One that no field uses is still checked.")
