@@ -116,6 +116,19 @@ def test_a_runner_that_mlflow_cannot_follow_is_refused(arguments: list[str]) -> 
     assert refused.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["x[1]", "100%25", "it's", "{a}"])
+def test_a_project_in_a_folder_that_libraries_misread_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    (folder / "conf" / "base").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    monkeypatch.chdir(folder)
+    refused = given_to()["refused"]
+    assert refused.startswith(f"Error: the project's folder is {folder}: a ")
+    assert refused.count("\n") == 1
+
+
 def test_the_runner_that_serves_may_be_named() -> None:
     assert given_to("--runner", "SequentialRunner")["runner"] == "SequentialRunner"
 

@@ -23,7 +23,10 @@ from llm_ctr_pipeline.data.errors import (
     RefusedError,
     StaleDataError,
 )
+from llm_ctr_pipeline.resolvers import project_root
 
+# Patterns of files to DuckDB and Kedro, of datasets to Kedro, and what pathlib does not part at.
+PATTERNS = "*?[{}\\"
 # What helps against a fault, where a command or a file of the project does.
 CURES: dict[type[RefusedError], str] = {
     StaleDataError: "run `kedro run --pipeline=preprocess` again, or preprocess_all where x1 or x2 "
@@ -91,13 +94,33 @@ def _check_runner(options: dict[str, Any]) -> None:
         )
 
 
+def check_folder(folder: str, what: str, unfit: str) -> None:
+    """Refuse a folder whose path one of the libraries would take for something else.
+
+    Args:
+        folder: Its path.
+        what: What it is, for the message.
+        unfit: Characters that it must not hold.
+
+    Raises:
+        click.ClickException: It holds one.
+    """
+    held = [character for character in unfit if character in folder]
+    if held:
+        raise click.ClickException(
+            f"{what} is {folder}: a {held[0]} in a path means something else to Kedro, MLflow or "
+            f"DuckDB, so take a folder with none of {' '.join(unfit)} in its path"
+        )
+
+
 def _reading_params(command: click.Command) -> click.Command:
-    """`kedro run` with one runner, and with settings read by their types."""
+    """`kedro run` with one runner, in a folder that will do, its settings read by their types."""
     callback = command.callback
     assert callback is not None  # noqa: S101 - a command, not a group
 
     @functools.wraps(callback)
     def call(**options: Any) -> Any:
+        check_folder(project_root(), "the project's folder", f"{PATTERNS}'%")
         _check_runner(options)
         return callback(**options | {"params": _read_params(options)})
 

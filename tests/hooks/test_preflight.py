@@ -50,7 +50,17 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "--params names single_phase.stages.end_to_end.patienec, which is no parameter: "
         "did you mean training.patience?",
     ),
-    "no text": ("train", {"model": {"prompt": 2024}}, "string; put it in quotes"),
+    "no text": ("train", {"model": {"prompt": 2024}}, "string; a name or text goes in quotes"),
+    "name that YAML reads as another thing": (
+        "preprocess",
+        {"log": {"fields": ["C14", False]}},
+        "log.fields.1 is False: it should be a valid dictionary or instance of FieldSource; a name",
+    ),
+    "store that DuckDB takes for a pattern": (
+        "preprocess",
+        {"store": "st[1]"},
+        "store is st[1]: a [ in a path means something else to Kedro, MLflow or DuckDB",
+    ),
     "no folder at all": ("preprocess", {"raw_dir": " "}, "raw_dir is ' ': give a folder"),
     "name that no folder can have": (
         "preprocess",

@@ -16,7 +16,13 @@ from kedro.pipeline import Pipeline
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from llm_ctr_pipeline.cli import in_environment, message_of, types_of_settings
+from llm_ctr_pipeline.cli import (
+    PATTERNS,
+    check_folder,
+    in_environment,
+    message_of,
+    types_of_settings,
+)
 from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
@@ -140,6 +146,7 @@ def _check_names(runtime: dict[str, Any], configured: dict[str, Any]) -> None:
         raise PreflightError(
             f"--params names {name}, which is no parameter: {_suggest(name, known)}"
             f"the groups are {', '.join(sorted(known))}; docs/settings.md lists the settings"
+            + ("" if "." in name else f"; a text with ', {name}=' in it is for a file of conf")
         )
 
 
@@ -236,7 +243,8 @@ def _fault(group: str, details: ErrorDetails) -> str:
         return f"{name} is no parameter"
     given = details["input"]
     shown = name if isinstance(given, dict) else f"{name} is {_shown(given)}"
-    cure = "; put it in quotes" if details["type"] == "string_type" else ""
+    is_name = details["type"] in {"string_type", "model_type"}
+    cure = "; a name or text goes in quotes" if is_name and not isinstance(given, dict) else ""
     said = details["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
     return _LONG_WORD.sub(r"\1…", f"{shown}: {said}{cure}")
 
@@ -257,8 +265,12 @@ def _check_stores(named: dict[str, Any]) -> None:
             path = parse_path(place)
             if isinstance(path, Path):
                 path.exists()  # raises where the system cannot even look
+                if name == "store":
+                    check_folder(place, name, PATTERNS)
         except StoreError as error:
             raise PreflightError(f"{name}: {error}") from error
+        except click.ClickException as error:
+            raise PreflightError(error.message) from error
         except OSError as error:
             raise PreflightError(
                 f"{name} is {_shown(place)}: no folder can have this name ({error.strerror})"

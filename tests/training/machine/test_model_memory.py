@@ -16,7 +16,6 @@ from llm_ctr_pipeline.training.machine import model_memory
 from llm_ctr_pipeline.training.machine.model_memory import (
     ModelMemoryError,
     check_memory,
-    machine_memory,
     weights_of_architecture,
     weights_of_deepfm,
     weights_of_llm_ctr,
@@ -111,18 +110,3 @@ def test_a_pretrained_model_is_counted_by_its_configuration(tmp_path: Path) -> N
     assert weights_of_llm_ctr(MODEL, SIZES, source) == weights_of_llm_ctr(MODEL, SIZES, llm())
     gone = source.model_copy(update={"pretrained": str(tmp_path / "gone")})
     assert weights_of_llm_ctr(MODEL, SIZES, gone)["llm"] == 0
-
-
-def test_the_limit_of_a_cgroup_is_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = machine_memory()
-    assert whole > 10**8
-    (tmp_path / "outer" / "inner").mkdir(parents=True)
-    (tmp_path / "outer" / "memory.max").write_text("50000000\n")
-    (tmp_path / "outer" / "inner" / "memory.max").write_text("max\n")
-    groups = tmp_path / "cgroup"
-    groups.write_text("9:name=systemd:/\n0::/outer/inner\n")
-    monkeypatch.setattr(model_memory, "GROUPS", groups)
-    monkeypatch.setattr(model_memory, "GROUP_FOLDER", tmp_path)
-    assert machine_memory() == 50_000_000

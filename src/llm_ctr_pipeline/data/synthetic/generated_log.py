@@ -15,12 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet
 from ibis.backends import BaseBackend
 from pydantic import Field
+from rich.filesize import decimal
 
 from llm_ctr_pipeline.bounds import Count, Seed, TrueShare
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import RawLogError, SettingsError
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.storage.engine import read_parquet
+from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_rows import GeneratedRows, draw_rows
 from llm_ctr_pipeline.data.synthetic.manifest import (
@@ -33,6 +35,8 @@ from llm_ctr_pipeline.data.synthetic.manifest import (
 from llm_ctr_pipeline.frozen import Frozen
 
 SOURCE = "generated log"
+# A row takes more than these bytes of memory while all are drawn at once.
+ROW_BYTES = 500
 LOG_ROW = "log_row"
 PROBABILITY = "probability"
 AVAZU_FIELDS: tuple[str, ...] = (
@@ -90,6 +94,7 @@ def provide_generated_log(
 
     Raises:
         RawLogError: If the folder holds something that is no generated log.
+        SettingsError: If the memory does not hold so many rows.
     """
     return provide(
         folder,
@@ -130,7 +135,14 @@ def read_truth(connection: BaseBackend, folder: AnyPath) -> ir.Table:
 
 def _write(folder: AnyPath, settings: GeneratedLogSettings) -> BestAuc:
     spans = settings.spans
-    drawn = draw_rows(spans[SPLITS[-1]].stop, settings.seed, settings.click_rate)
+    rows, has = spans[SPLITS[-1]].stop, machine_memory()
+    if rows * ROW_BYTES > has:
+        raise SettingsError(
+            f"a generated log of {rows:,} rows takes more than {decimal(rows * ROW_BYTES)} of "
+            f"memory, and this machine has {decimal(has)}: lower generated_log.train_rows, "
+            "valid_rows or test_rows"
+        )
+    drawn = draw_rows(rows, settings.seed, settings.click_rate)
     best_auc = {}
     for split, span in spans.items():
         _write_rows(folder / f"{split}.csv", drawn, span)

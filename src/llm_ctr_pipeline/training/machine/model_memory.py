@@ -1,9 +1,7 @@
 """What a model takes in memory, reckoned before any of it is made."""
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
 
 import torch
 from rich.filesize import decimal
@@ -11,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from llm_ctr_pipeline.data.errors import RefusedError, SettingsError
+from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
 from llm_ctr_pipeline.models.settings import (
@@ -24,9 +23,6 @@ from llm_ctr_pipeline.training.settings import Execution, Stages
 
 # Bytes of a float32 weight; its gradient and AdamW's two moments take as many each.
 WEIGHT, LEARNING = 4, 12
-
-# Where Linux says which control group a process is in, and keeps the groups' limits.
-GROUPS, GROUP_FOLDER = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 _FEWER_IDS = "model.embedding_dim, or raise preprocess.min_count for fewer ids"
 # By the part of a model that has the most weights, what to lower.
@@ -119,24 +115,6 @@ def check_memory(weights: Mapping[str, int], stages: Stages, execution: Executio
         _check(weights, held, machine_memory(), "this machine")  # where it is made
     else:
         _check(weights, held + LEARNING * learning, machine_memory(), "this machine")
-
-
-def machine_memory() -> int:
-    """Bytes of main memory that this process may take at all: the machine's, or its cgroup's."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for line in GROUPS.read_text().splitlines() if GROUPS.exists() else ():
-        _, controllers, own = line.split(":", 2)
-        if controllers == "":
-            root, name = GROUP_FOLDER, "memory.max"
-        elif controllers == "memory":
-            root, name = GROUP_FOLDER / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        for group in (PurePosixPath(own), *PurePosixPath(own).parents):
-            file = Path(f"{root}{group}", name)
-            if file.is_file() and (limit := file.read_text().strip()).isdigit():
-                limits.append(int(limit))
-    return min(limits)
 
 
 def _check(weights: Mapping[str, int], needed: int, has: int, where: str) -> None:
