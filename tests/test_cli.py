@@ -10,9 +10,10 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.project import run as run_of_kedro
 from kedro.framework.cli.utils import find_run_command
-from kedro.framework.project import configure_project
+from kedro.framework.project import configure_project, settings
 from kedro.io import DatasetError
 from mlflow.entities import Run
 
@@ -22,6 +23,8 @@ from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataErr
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
 from llm_ctr_pipeline.training.machine.memory import DeviceMemoryError
+
+PROJECT = Path(__file__).parents[1]
 
 
 def failing_with(error: Exception) -> click.Command:
@@ -89,6 +92,11 @@ def test_params_reach_kedro_as_they_were_typed() -> None:
     given = given_to("--pipeline=train", "--params", params)
     expected = {"model": {"prompt": prompt}, "training": {"epochs": 3}, "raw_dir": "/x/log #2"}
     assert given["params"] == expected
+    files = OmegaConfigLoader(
+        str(PROJECT / "conf"), "base", given["params"], **settings.CONFIG_LOADER_ARGS
+    )
+    assert files["parameters"]["model"]["prompt"] == prompt
+    assert files["catalog"]["raw_folder"]["path"] == "/x/log #2"
     assert given_to()["params"] == {}
 
 

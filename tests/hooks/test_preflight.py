@@ -56,6 +56,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"log": {"fields": ["C14", False]}},
         "log.fields.1 is False: it should be a valid dictionary or instance of FieldSource; a name",
     ),
+    "log that is called as another's folder": (
+        "preprocess_all",
+        {"log": {"dataset": "x1"}},
+        "log.dataset is 'x1': in a run with x1 and x2 these and joint are the names of their "
+        "folders, so another name is needed",
+    ),
+    "other log under another name": (
+        "preprocess_all",
+        {"x2": {"log": {"dataset": "y2"}}},
+        "x2.log.dataset is 'y2': in a run with x1 and x2 these and joint are the names of their "
+        "folders, so x2 is needed",
+    ),
     "store that DuckDB takes for a pattern": (
         "preprocess",
         {"store": "st[1]"},
@@ -233,6 +245,9 @@ def test_a_dataset_that_no_pipeline_makes_is_not_promised(
     [
         (["--params", "epochs=3"], "did you mean training.epochs?"),
         (["--params", "training.epochs=-1"], "training.epochs is -1"),
+        (["--params", f"training.seed={2**64}"], "training.seed is 18446744073709551616: it should"),
+        (["--params", "model.prompt=${who}"], "model.prompt=${who} cannot be read"),
+        (["--async"], "by Kedro's SequentialRunner"),
         (["--params", "training.device=cuda:9"], "cuda:9"),
         (["--pipeline=trian"], "there are __default__, compare, "),
         (["--pipeline=train"], "run `kedro run --env test --pipeline=preprocess` first"),

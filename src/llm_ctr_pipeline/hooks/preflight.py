@@ -211,13 +211,26 @@ def _check_values(parameters: dict[str, Any]) -> None:
             faults = "; ".join(_fault(group, details) for details in error.errors())
             explained = (
                 "docs/data_sets.md explains each key of a log"
-                if group == "log" or group.endswith("_log")
+                if group.endswith("log")
                 else "docs/settings.md lists the settings"
             )
             raise PreflightError(f"{faults}; {explained}") from error
 
     if groups.keys() >= {"llm", "model"}:
         _check_llm(groups)
+    if "x1.log" in groups:
+        _check_datasets({name: groups[name].dataset for name in ("log", "x1.log", "x2.log")})
+
+
+def _check_datasets(names: dict[str, str]) -> None:
+    """Raise where two logs of a run would have one folder: folders are called as the logs are."""
+    taken = {"x1.log": "x1", "x2.log": "x2"}
+    for group, name in names.items():
+        if name != taken.get(group, name) or (group == "log" and name in {"x1", "x2", "joint"}):
+            raise PreflightError(
+                f"{group}.dataset is {name!r}: in a run with x1 and x2 these and joint are the "
+                f"names of their folders, so {taken.get(group, 'another name')} is needed"
+            )
 
 
 def _check_llm(groups: dict[str, Any]) -> None:
