@@ -1,14 +1,19 @@
+import copy
 import importlib
 import inspect
 import pkgutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from kedro.config import OmegaConfigLoader
+from kedro.framework.cli.project import run as run_of_kedro
 from kedro.framework.cli.utils import find_run_command
+from kedro.framework.project import configure_project, settings
 from kedro.io import DatasetError
 from mlflow.entities import Run
 
@@ -18,6 +23,8 @@ from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataErr
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
 from llm_ctr_pipeline.training.machine.memory import DeviceMemoryError
+
+PROJECT = Path(__file__).parents[1]
 
 
 def failing_with(error: Exception) -> click.Command:
@@ -67,6 +74,71 @@ def test_a_refusal_says_which_command_helps() -> None:
 def test_an_unexpected_error_keeps_its_traceback(error: Exception) -> None:
     done = CliRunner().invoke(failing_with(error))
     assert done.exception is error
+
+
+def given_to(*arguments: str) -> dict[str, Any]:
+    """What the command hands to Kedro's run for these arguments."""
+    given: dict[str, Any] = {}
+    kedro = copy.copy(run_of_kedro)
+    kedro.callback = lambda **options: given.update(options)
+    done = CliRunner().invoke(cli._reading_params(kedro), arguments, catch_exceptions=False)
+    return given if done.exit_code == 0 else {"refused": done.stderr}
+
+
+def test_params_reach_kedro_as_they_were_typed() -> None:
+    configure_project("llm_ctr_pipeline")
+    prompt = "Rank item # of clicks: 0, or 1"
+    params = f"model.prompt={prompt}, training.epochs=3,raw_dir=/x/log #2"
+    given = given_to("--pipeline=train", "--params", params)
+    expected = {"model": {"prompt": prompt}, "training": {"epochs": 3}, "raw_dir": "/x/log #2"}
+    assert given["params"] == expected
+    files = OmegaConfigLoader(
+        str(PROJECT / "conf"), "base", given["params"], **settings.CONFIG_LOADER_ARGS
+    )
+    assert files["parameters"]["model"]["prompt"] == prompt
+    assert files["catalog"]["raw_folder"]["path"] == "/x/log #2"
+    assert given_to()["params"] == {}
+
+
+def test_params_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "run.yml"
+    file.write_text("run: {pipeline: train, params: {model: {prompt: 'a # b'}}}")
+    given = given_to("--config", str(file))
+    assert given["params"] == {"model": {"prompt": "a # b"}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--async"],
+        ["--runner=ThreadRunner"],
+        ["--runner", "kedro.runner.ParallelRunner"],
+        ["--runner-params", "is_async=true"],
+        ["--runner-params", "max_workers=2"],
+    ],
+)
+def test_a_runner_that_mlflow_cannot_follow_is_refused(arguments: list[str]) -> None:
+    refused = given_to(*arguments)["refused"]
+    assert refused.startswith("Error: --async, --runner and --runner-params")
+    assert "SequentialRunner" in refused
+    assert refused.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["x[1]", "100%25", "it's", "{a}"])
+def test_a_project_in_a_folder_that_libraries_misread_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    (folder / "conf" / "base").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    monkeypatch.chdir(folder)
+    refused = given_to()["refused"]
+    assert refused.startswith(f"Error: the project's folder is {folder}: a ")
+    assert refused.count("\n") == 1
+
+
+def test_the_runner_that_serves_may_be_named() -> None:
+    assert given_to("--runner", "SequentialRunner")["runner"] == "SequentialRunner"
 
 
 def test_kedro_finds_the_command_in_a_project_and_in_the_package() -> None:

@@ -1,5 +1,8 @@
 """The project's commands: Kedro's own, and a `kedro run` that refuses in one line.
 
+It reads `--params` by the types of the settings, and has one runner.
+
+
 What the project refuses on purpose says in its message what is wrong and what to do. A traceback
 would bury that; any other error keeps its own.
 """
@@ -10,14 +13,20 @@ from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines
+from kedro.validation.type_extractor import TypeExtractor
 
+from llm_ctr_pipeline import given_params
 from llm_ctr_pipeline.data.errors import (
     EngineError,
     EngineMemoryError,
     RefusedError,
     StaleDataError,
 )
+from llm_ctr_pipeline.resolvers import project_root
 
+# Patterns of files to DuckDB and Kedro, of datasets to Kedro, and what pathlib does not part at.
+PATTERNS = "*?[{}\\"
 # What helps against a fault, where a command or a file of the project does.
 CURES: dict[type[RefusedError], str] = {
     StaleDataError: "run `kedro run --pipeline=preprocess` again, or preprocess_all where x1 or x2 "
@@ -46,6 +55,84 @@ def in_environment(message: str, env: str | None) -> str:
     return message.replace("kedro run", f"kedro run --env {env}") if env else message
 
 
+def types_of_settings() -> dict[str, Any]:
+    """The types of the groups of settings that the pipelines asked for take."""
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+
+
+def _read_params(options: dict[str, Any]) -> dict[str, Any]:
+    """What `--params` gives, its texts as they were typed; as it is where a file gives it.
+
+    Raises:
+        click.ClickException: It cannot be read.
+    """
+    given = options["params"]
+    if not isinstance(given, str):
+        return dict(given)
+    texts = given_params.split(given)
+    asked = [*options["pipelines"], *filter(None, [options["pipeline"]])]
+    pipelines.set_requested(asked or None)
+    try:
+        types = types_of_settings() if texts else {}
+    except ImportError:  # of a pipeline that does not exist, which is told before the run
+        types = {}
+    return given_params.read(texts, types)
+
+
+def _check_runner(options: dict[str, Any]) -> None:
+    """Refuse what runs nodes or saves datasets beside the thread that the run's records are of.
+
+    Raises:
+        click.ClickException: Another runner than Kedro's own is asked for.
+    """
+    is_plain = options["runner"] in {None, "SequentialRunner", "kedro.runner.SequentialRunner"}
+    if options["is_async"] or options["runner_params"] or not is_plain:
+        raise click.ClickException(
+            "--async, --runner and --runner-params run nodes or save their outputs in other "
+            "threads or processes, where MLflow and the engine do not know of this run: leave "
+            "them out, and nodes run one after another by Kedro's SequentialRunner"
+        )
+
+
+def check_folder(folder: str, what: str, unfit: str) -> None:
+    """Refuse a folder whose path one of the libraries would take for something else.
+
+    Args:
+        folder: Its path.
+        what: What it is, for the message.
+        unfit: Characters that it must not hold.
+
+    Raises:
+        click.ClickException: It holds one.
+    """
+    held = [character for character in unfit if character in folder]
+    if held:
+        raise click.ClickException(
+            f"{what} is {folder}: a {held[0]} in a path means something else to Kedro, MLflow or "
+            f"DuckDB, so take a folder with none of {' '.join(unfit)} in its path"
+        )
+
+
+def _reading_params(command: click.Command) -> click.Command:
+    """`kedro run` with one runner, in a folder that will do, its settings read by their types."""
+    callback = command.callback
+    assert callback is not None  # noqa: S101 - a command, not a group
+
+    @functools.wraps(callback)
+    def call(**options: Any) -> Any:
+        check_folder(project_root(), "the project's folder", f"{PATTERNS}'%")
+        _check_runner(options)
+        return callback(**options | {"params": _read_params(options)})
+
+    reading = copy.copy(command)
+    reading.callback = call
+    reading.params = [copy.copy(param) for param in command.params]
+    for param in reading.params:
+        if param.name == "params":
+            param.callback = None  # Kedro's would split the text
+    return reading
+
+
 def _refusing_in_one_line(command: click.Command) -> click.Command:
     """The same command, with refusals turned into what Click shows in one line."""
     callback = command.callback
@@ -72,5 +159,5 @@ def cli() -> None:
     """The commands that differ from Kedro's."""
 
 
-run = _refusing_in_one_line(kedro_run)
+run = _refusing_in_one_line(_reading_params(kedro_run))
 cli.add_command(run)

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from llm_ctr_pipeline.bounds import Count, Name
 from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.training.settings import PATHS, PathName
@@ -27,15 +28,17 @@ class RawParams(Frozen):
 class PreprocessParams(Frozen):
     """`params:preprocess`: how a raw log becomes model input."""
 
-    min_count: int = Field(ge=1, description="Times a value must occur in train to get an id.")
-    every_nth_row: int = Field(ge=1, description="Systematic sample of each raw file; 1 for all.")
+    min_count: Count = Field(description="Times a value must occur in train to get an id.")
+    every_nth_row: Count = Field(description="Systematic sample of each raw file; 1 for all.")
 
 
 class DownloadParams(Frozen):
     """`params:download`: which published raw logs are fetched."""
 
     datasets: str = Field(description="Names of archives, with spaces between them.")
-    endpoint: str | None = Field(description="The hub's address; None for HF_ENDPOINT's.")
+    endpoint: str | None = Field(
+        pattern=r"^https?://\S+$", description="The hub's address; None for HF_ENDPOINT's."
+    )
     archives: dict[str, Archive]
 
     @property
@@ -59,7 +62,7 @@ class EvaluationParams(Frozen):
 
     path: PathName
     model: Literal["best_model", "phase_1_model"]
-    dataset: str = Field(pattern=r"^\w+$")
+    dataset: Name
     split: Literal["train", "valid", "test"]
 
 
@@ -68,8 +71,10 @@ class CompareParams(Frozen):
 
     paths: str = Field(description="Training paths with spaces between them; or all.")
     runs: str = Field(description="MLflow run ids with spaces between them, instead of paths.")
-    baseline: str = Field(min_length=1, description="A path, or a run's id: what others are less.")
-    dataset: str = Field(pattern=r"^\w+$")
+    baseline: str = Field(
+        min_length=1, max_length=64, description="A path, or a run's id: what others are less."
+    )
+    dataset: Name
     split: Literal["train", "valid", "test"]
 
     @property

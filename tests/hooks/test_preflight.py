@@ -35,6 +35,70 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"single_phase": {"epochs": 3}},
         "--params names single_phase.epochs, which is no parameter: did you mean training.epochs?",
     ),
+    "setting that no file sets": (
+        "train",
+        {"single_phase": {"stages": {"end_to_end": {"epochs": 0}}}},
+        "single_phase.stages.end_to_end.epochs is 0: it should be greater",
+    ),
+    "setting of another pipeline": (
+        "preprocess",
+        {
+            "single_phase": {"stages": {"end_to_end": {"epochs": 3}}},
+            "preprocess": {"min_count": 0},
+        },
+        "preprocess.min_count is 0: it should be greater",
+    ),
+    "misspelt setting of a stage": (
+        "train",
+        {"single_phase": {"stages": {"end_to_end": {"patienec": 3}}}},
+        "--params names single_phase.stages.end_to_end.patienec, which is no parameter: "
+        "did you mean training.patience?",
+    ),
+    "no text": ("train", {"model": {"prompt": 2024}}, "string; a name or text goes in quotes"),
+    "name that YAML reads as another thing": (
+        "preprocess",
+        {"log": {"fields": ["C14", False]}},
+        "log.fields.1 is False: it should be a valid dictionary or instance of FieldSource; a name",
+    ),
+    "log that is called as another's folder": (
+        "preprocess_all",
+        {"log": {"dataset": "x1"}},
+        "log.dataset is 'x1': in a run with x1 and x2 these and joint are the names of their "
+        "folders, so another name is needed",
+    ),
+    "other log under another name": (
+        "preprocess_all",
+        {"x2": {"log": {"dataset": "y2"}}},
+        "x2.log.dataset is 'y2': in a run with x1 and x2 these and joint are the names of their "
+        "folders, so x2 is needed",
+    ),
+    "store that DuckDB takes for a pattern": (
+        "preprocess",
+        {"store": "st[1]"},
+        "store is st[1]: a [ in a path means something else to Kedro, MLflow or DuckDB",
+    ),
+    "no folder at all": ("preprocess", {"raw_dir": " "}, "raw_dir is ' ': give a folder"),
+    "name that no folder can have": (
+        "preprocess",
+        {"raw_dir": "x" * 300},
+        "xxx…': no folder can have this name (File name too long)",
+    ),
+    "boolean for a number": ("train", {"training": {"epochs": True}}, "it should be a number"),
+    "architecture that is not known": (
+        "train",
+        {"llm": {"architecture": {"model_type": "qwen99"}}},
+        "llm.architecture makes no language model (Unrecognized model identifier: qwen99.",
+    ),
+    "heads that do not divide": (
+        "train",
+        {"llm": {"architecture": {"model_type": "llama", "hidden_size": 17}}},
+        "The hidden size (17) is not a multiple of the number of attention heads (2)",
+    ),
+    "a language model that no machine holds": (
+        "train",
+        {"llm": {"architecture": {"hidden_size": 2**20, "intermediate_size": 2**20}}},
+        "lower llm.architecture",
+    ),
     "out of bounds": (
         "train",
         {"training": {"epochs": -1}},
@@ -212,6 +276,12 @@ def test_a_dataset_that_no_pipeline_makes_is_not_promised(
     [
         (["--params", "epochs=3"], "did you mean training.epochs?"),
         (["--params", "training.epochs=-1"], "training.epochs is -1"),
+        (
+            ["--params", f"training.seed={2**64}"],
+            "training.seed is 18446744073709551616: it should",
+        ),
+        (["--params", "model.prompt=${who}"], "model.prompt=${who} cannot be read"),
+        (["--async"], "by Kedro's SequentialRunner"),
         (["--params", "training.device=cuda:9"], "cuda:9"),
         (["--pipeline=trian"], "there are __default__, compare, "),
         (["--pipeline=train"], "run `kedro run --env test --pipeline=preprocess` first"),

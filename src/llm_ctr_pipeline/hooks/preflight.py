@@ -1,6 +1,7 @@
 """Checks before a run."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,29 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines, settings
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
-from kedro.validation.type_extractor import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from llm_ctr_pipeline.cli import in_environment, message_of
+from llm_ctr_pipeline.cli import (
+    PATTERNS,
+    check_folder,
+    in_environment,
+    message_of,
+    types_of_settings,
+)
 from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
+from llm_ctr_pipeline.given_params import PLACES, RUNTIME_ONLY, below, tree_of
+from llm_ctr_pipeline.training.settings import LLM_CTR_COMPONENTS, Stages
 
 # MLflow's database takes 1 MB before anything is logged.
 LEAST_ROOM = 10_000_000
+# Of a value that is refused, so many characters are shown.
+LONGEST_SHOWN = 60
+_LONG_WORD = re.compile(rf"(\S{{{LONGEST_SHOWN}}})\S{{{LONGEST_SHOWN},}}")
 # Without it MLflow would leave half of its database.
 NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
-# Understood by the configuration although no parameter has the name.
-PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
-RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
 
 
 class PreflightError(click.ClickException):
@@ -49,12 +57,7 @@ class PreflightHook:
         _check_environment(loader)
         _check_pipelines()
         runtime = loader.runtime_params or {}
-        known = _configured_parameters(loader) | dict.fromkeys(RUNTIME_ONLY)
-        for name in _unknown(runtime, known):
-            raise PreflightError(
-                f"--params names {name}, which is no parameter: {_suggest(name, known)}"
-                f"the groups are {', '.join(sorted(known))}; docs/settings.md lists the settings"
-            )
+        _check_names(runtime, _configured_parameters(loader))
         _check_values(loader["parameters"])
         _check_stores(loader["globals"] | runtime)
 
@@ -144,6 +147,36 @@ def _check_pipelines() -> None:
         ) from error
 
 
+def _check_names(runtime: dict[str, Any], configured: dict[str, Any]) -> None:
+    """Raise where `--params` names what is no setting, whether or not a file sets it."""
+    known = configured | dict.fromkeys(RUNTIME_ONLY)
+    known |= _with_fields(configured, tree_of(types_of_settings()))
+    if any(_unknown(runtime, known)):  # unless it is one of another pipeline's
+        known |= _with_fields(configured, tree_of(_types_of_all_pipelines()))
+    for name in _unknown(runtime, known):
+        raise PreflightError(
+            f"--params names {name}, which is no parameter: {_suggest(name, known)}"
+            f"the groups are {', '.join(sorted(known))}; docs/settings.md lists the settings"
+            + ("" if "." in name else f"; a text with ', {name}=' in it is for a file of conf")
+        )
+
+
+def _with_fields(configured: Any, type_: Any) -> Any:
+    """What is configured, with None for the settings of its type that no file names."""
+    named = configured if isinstance(configured, dict) else {}
+    fields = {name: _with_fields(named.get(name), of) for name, of in below(type_, named).items()}
+    return named | fields or configured
+
+
+def _types_of_all_pipelines() -> dict[str, Any]:
+    """The types of the groups of all pipelines, of which the run's own are loaded again."""
+    asked = [name for name in pipelines if name != "__default__"]
+    pipelines.set_requested(None)
+    types = types_of_settings()
+    pipelines.set_requested(asked)
+    return types
+
+
 def _unknown(runtime: dict[str, Any], configured: dict[str, Any]) -> Iterator[str]:
     """The full names in `--params` that the configuration does not hold."""
     for name, value in runtime.items():
@@ -178,21 +211,53 @@ def _configured_parameters(loader: OmegaConfigLoader) -> dict[str, Any]:
 
 def _check_values(parameters: dict[str, Any]) -> None:
     """Validate the groups as Kedro will, to say what is wrong in one line and no traceback."""
-    types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
-    for group, type_ in types.items():
+    groups = {}
+    for group, type_ in types_of_settings().items():
         value: Any = parameters
         for key in group.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         try:
-            TypeAdapter(type_).validate_python(value)
+            groups[group] = TypeAdapter(type_).validate_python(value)
         except ValidationError as error:
             faults = "; ".join(_fault(group, details) for details in error.errors())
             explained = (
                 "docs/data_sets.md explains each key of a log"
-                if group == "log" or group.endswith("_log")
+                if group.endswith("log")
                 else "docs/settings.md lists the settings"
             )
             raise PreflightError(f"{faults}; {explained}") from error
+
+    if groups.keys() >= {"llm", "model"}:
+        _check_llm(groups)
+    if "x1.log" in groups:
+        _check_datasets({name: groups[name].dataset for name in ("log", "x1.log", "x2.log")})
+
+
+def _check_datasets(names: dict[str, str]) -> None:
+    """Raise where two logs of a run would have one folder: folders are called as the logs are."""
+    taken = {"x1.log": "x1", "x2.log": "x2"}
+    for group, name in names.items():
+        if name != taken.get(group, name) or (group == "log" and name in {"x1", "x2", "joint"}):
+            raise PreflightError(
+                f"{group}.dataset is {name!r}: in a run with x1 and x2 these and joint are the "
+                f"names of their folders, so {taken.get(group, 'another name')} is needed"
+            )
+
+
+def _check_llm(groups: dict[str, Any]) -> None:
+    """Raise where the language model to train is none, or larger than the memory by itself."""
+    from llm_ctr_pipeline.training.machine import model_memory
+
+    architecture, training = groups["llm"].architecture, groups["training"]
+    if architecture is None:
+        return
+    try:
+        weights = {"llm": model_memory.weights_of_architecture(architecture)}
+        for stages in groups.values():
+            if isinstance(stages, Stages) and stages.COMPONENTS == LLM_CTR_COMPONENTS:
+                model_memory.check_memory(weights, stages, training)
+    except RefusedError as error:
+        raise PreflightError(message_of(error, None)) from error
 
 
 def _fault(group: str, details: ErrorDetails) -> str:
@@ -201,17 +266,39 @@ def _fault(group: str, details: ErrorDetails) -> str:
     if details["type"] == "extra_forbidden":
         return f"{name} is no parameter"
     given = details["input"]
-    shown = name if isinstance(given, dict) else f"{name} is {given!r}"
-    return f"{shown}: {details['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"
+    shown = name if isinstance(given, dict) else f"{name} is {_shown(given)}"
+    is_name = details["type"] in {"string_type", "model_type"}
+    cure = "; a name or text goes in quotes" if is_name and not isinstance(given, dict) else ""
+    said = details["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    return _LONG_WORD.sub(r"\1…", f"{shown}: {said}{cure}")
+
+
+def _shown(given: Any) -> str:
+    """A value, cut where it is long."""
+    written = repr(given)
+    return written if len(written) <= LONGEST_SHOWN else f"{written[:LONGEST_SHOWN]}…{written[-1]}"
 
 
 def _check_stores(named: dict[str, Any]) -> None:
-    """Raise where data are on a store for which this machine has no driver."""
+    """Raise where data are in no folder, or on a store for which this machine has no driver."""
     for name in PLACES:
+        place = str(named[name])
+        if not place.strip():
+            raise PreflightError(f"{name} is {place!r}: give a folder or an address")
         try:
-            parse_path(str(named[name]))
+            path = parse_path(place)
+            if isinstance(path, Path):
+                path.exists()  # raises where the system cannot even look
+                if name == "store":
+                    check_folder(place, name, PATTERNS)
         except StoreError as error:
             raise PreflightError(f"{name}: {error}") from error
+        except click.ClickException as error:
+            raise PreflightError(error.message) from error
+        except OSError as error:
+            raise PreflightError(
+                f"{name} is {_shown(place)}: no folder can have this name ({error.strerror})"
+            ) from error
 
 
 def _missing_input(name: str, catalog: DataCatalog) -> str:

@@ -34,7 +34,7 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.sizes = tuple(field_sizes)
         ends = torch.tensor(field_sizes).cumsum(0)
-        self.table = nn.Embedding(int(ends[-1]), embedding_dim)
+        self.table = nn.Embedding(sum(field_sizes), embedding_dim)
         nn.init.normal_(self.table.weight, std=init_std)
         # Rebuilt from the field sizes, so it has no place in a checkpoint.
         self.register_buffer("offsets_F", ends - torch.tensor(field_sizes), persistent=False)

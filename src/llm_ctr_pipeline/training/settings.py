@@ -4,10 +4,20 @@ Without torch, so that reading parameters does not import it.
 """
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
+from llm_ctr_pipeline.bounds import (
+    BatchRows,
+    Count,
+    CountFromZero,
+    LearningRate,
+    Name,
+    Seed,
+    Share,
+    Threads,
+)
 from llm_ctr_pipeline.frozen import Frozen
 
 PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
@@ -16,10 +26,6 @@ PATHS: tuple[str, ...] = get_args(PathName)
 TWO_PHASE_PATHS = PATHS[2:]
 LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
 DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
-
-Count = Annotated[int, Field(ge=1)]
-LearningRate = Annotated[float, Field(gt=0, lt=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Execution(Frozen):
@@ -43,13 +49,13 @@ class Execution(Frozen):
     """
 
     device: str
-    cpu_threads: Count | None
+    cpu_threads: Threads | None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     float32_matmul: Literal["highest", "high"]
     deterministic: bool
     compile: Literal["auto", "off", "default", "reduce-overhead"]
-    eval_batch_size: Count
-    micro_batch_size: Count | None
+    eval_batch_size: BatchRows
+    micro_batch_size: BatchRows | None
     activation_checkpointing: Literal["auto", "on", "off"]
 
     @field_validator("compile", "activation_checkpointing", mode="before")
@@ -80,14 +86,14 @@ class Stage(Frozen):
         epochs: None, here and below, for what `TrainingSettings` says.
     """
 
-    datasets: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[Name, ...] = Field(min_length=1)
     components: tuple[str, ...] | None = Field(min_length=1)
     start: Literal["new", "deepfm", "previous"]
     epochs: Count | None = None
-    batch_size: Count | None = None
+    batch_size: BatchRows | None = None
     lr: LearningRate | None = None
     encoder_lr: LearningRate | None = None
-    weight_decay: Decay | None = None
+    weight_decay: Share | None = None
     patience: Count | None = None
     validate_every_steps: Count | None = None
 
@@ -118,15 +124,15 @@ class TrainingSettings(Execution):
     """
 
     epochs: Count
-    batch_size: Count
+    batch_size: BatchRows
     lr: LearningRate
     encoder_lr: LearningRate
-    weight_decay: Decay
+    weight_decay: Share
     patience: Count
     validate_every_steps: Count | None
-    seed: int = Field(ge=0)
+    seed: Seed
     resume: bool
-    keep_state_every: int = Field(ge=0)
+    keep_state_every: CountFromZero
     rows_in: Literal["auto", "memory", "stream"]
     stream_buffer_rows: Count
 

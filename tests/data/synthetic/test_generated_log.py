@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import RawLogError, SettingsError
 from llm_ctr_pipeline.data.synthetic.generated_log import (
     AVAZU_COLUMNS,
     GeneratedLog,
@@ -111,3 +111,10 @@ def test_it_replaces_no_other_files(tmp_path: Path) -> None:
     with pytest.raises(RawLogError, match=r"holds files but no generated_log\.json"):
         provide_generated_log(tmp_path, SETTINGS)
     assert bytes_of(tmp_path) == {"train.csv": b"mine"}
+
+
+def test_more_rows_than_the_memory_holds_are_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    many = changed(SETTINGS, train_rows=10**9)
+    with pytest.raises(SettingsError, match=r"takes more than 500\.\d GB .*lower generated_log"):
+        provide_generated_log(tmp_path / "log", many)
+    assert not (tmp_path / "log").exists()

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from llm_ctr_pipeline.bounds import FileName, Name, Real, Seed, Whole
 from llm_ctr_pipeline.frozen import Frozen
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
@@ -46,7 +47,7 @@ class FieldSource(Frozen):
         description="Raw column, by default the field's name; None for an absent field: then "
         "every row has id 0.",
     )
-    edges: tuple[float, ...] | None = Field(
+    edges: tuple[Real, ...] | None = Field(
         default=None,
         min_length=1,
         description="Lower edges of a numeric field's buckets, ascending; None for the buckets "
@@ -87,10 +88,10 @@ class CodeColumn(Frozen):
 
     column: str
     part: Literal["hour", "day", "weekday"] = Field(description="A weekday is 0 or 7 for Sunday.")
-    offset: int = Field(description="What is taken from each code.")
-    first: int = Field(description="The lowest value.")
-    last: int = Field(description="The highest value.")
-    first_weekday: int | None = Field(
+    offset: Whole = Field(description="What is taken from each code.")
+    first: Whole = Field(description="The lowest value.")
+    last: Whole = Field(description="The highest value.")
+    first_weekday: Whole | None = Field(
         default=None,
         ge=0,
         le=6,
@@ -110,14 +111,14 @@ class CodeColumn(Frozen):
 class Splitting(Frozen):
     """For each split the name of its file, or the share of the training file held out for it."""
 
-    train: str = Field(min_length=1)
-    valid: str | float = Field(union_mode="left_to_right")
-    test: str | float = Field(union_mode="left_to_right")
+    train: FileName
+    valid: FileName | Real = Field(union_mode="left_to_right")
+    test: FileName | Real = Field(union_mode="left_to_right")
     by: str = Field(
         description="`random`, the stated share of each class, or the time column after which "
         "the last rows are held out."
     )
-    seed: int = Field(ge=0, description="Seed of the draw.")
+    seed: Seed = Field(description="Seed of the draw.")
 
     @field_validator("valid", "test")
     @classmethod
@@ -147,13 +148,13 @@ class Splitting(Frozen):
 class LogSchema(Frozen):
     """`params:log`: the format of a log's files, their columns and the fields made of them."""
 
-    dataset: str = Field(pattern=r"^\w+$", description="Short name, as in file names: `x4`.")
+    dataset: Name = Field(description="Short name, as in file names: `x4`.")
     delimiter: str = Field(min_length=1, max_length=1, description="An ASCII character.")
     columns: tuple[str, ...] | None = Field(
         description="The columns in order, for files without a header line; None for files with "
         "one, which may hold the columns in any order."
     )
-    label: str = Field(description="Raw column of the label, `0` or `1`.")
+    label: str = Field(min_length=1, description="Raw column of the label, `0` or `1`.")
     ignored: tuple[str, ...] = Field(description="Raw columns that nothing is made of.")
     times: tuple[TimeColumn, ...]
     codes: tuple[CodeColumn, ...] = Field(description="One that no field uses is still checked.")

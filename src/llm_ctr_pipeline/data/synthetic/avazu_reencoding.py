@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 from pydantic import Field, model_validator
 
+from llm_ctr_pipeline.bounds import Seed, Share, TrueShare
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.log.times import FORMATS
@@ -41,9 +42,9 @@ _SHUFFLED = "shuffled_row"
 class Recoding(Frozen):
     """How one encoding is split; the same settings and rows give the same bytes."""
 
-    valid_share: float = Field(ge=0, lt=1, description="Share of valid.csv; 0 for no such file.")
-    test_share: float = Field(gt=0, lt=1, description="Share of test.csv.")
-    seed: int = Field(ge=0, description="Seed of the order and the splits.")
+    valid_share: Share = Field(description="Share of valid.csv; 0 for no such file.")
+    test_share: TrueShare = Field(description="Share of test.csv.")
+    seed: Seed = Field(description="Seed of the order and the splits.")
 
     @model_validator(mode="after")
     def _rows_left(self) -> Self:

@@ -15,11 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet
 from ibis.backends import BaseBackend
 from pydantic import Field
+from rich.filesize import decimal
 
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.bounds import Count, Seed, TrueShare
+from llm_ctr_pipeline.data.errors import RawLogError, SettingsError
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
 from llm_ctr_pipeline.data.storage.engine import read_parquet
+from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_rows import GeneratedRows, draw_rows
 from llm_ctr_pipeline.data.synthetic.manifest import (
@@ -32,6 +35,8 @@ from llm_ctr_pipeline.data.synthetic.manifest import (
 from llm_ctr_pipeline.frozen import Frozen
 
 SOURCE = "generated log"
+# A row takes more than these bytes of memory while all are drawn at once.
+ROW_BYTES = 500
 LOG_ROW = "log_row"
 PROBABILITY = "probability"
 AVAZU_FIELDS: tuple[str, ...] = (
@@ -56,11 +61,11 @@ AVAZU_COLUMNS: tuple[str, ...] = ("id", "click", "hour", *AVAZU_FIELDS)
 class GeneratedLogSettings(Frozen):
     """`params:generated_log`: the log that stands in where no raw log is given."""
 
-    train_rows: int = Field(ge=1, description="Rows of the training split.")
-    valid_rows: int = Field(ge=1, description="Rows of the validation split.")
-    test_rows: int = Field(ge=1, description="Rows of the test split.")
-    seed: int = Field(ge=0, description="Seed of all that is drawn.")
-    click_rate: float = Field(gt=0, lt=1, description="Mean true click probability.")
+    train_rows: Count = Field(description="Rows of the training split.")
+    valid_rows: Count = Field(description="Rows of the validation split.")
+    test_rows: Count = Field(description="Rows of the test split.")
+    seed: Seed = Field(description="Seed of all that is drawn.")
+    click_rate: TrueShare = Field(description="Mean true click probability.")
 
     @property
     def spans(self) -> dict[str, slice]:
@@ -89,6 +94,7 @@ def provide_generated_log(
 
     Raises:
         RawLogError: If the folder holds something that is no generated log.
+        SettingsError: If the memory does not hold so many rows.
     """
     return provide(
         folder,
@@ -129,7 +135,14 @@ def read_truth(connection: BaseBackend, folder: AnyPath) -> ir.Table:
 
 def _write(folder: AnyPath, settings: GeneratedLogSettings) -> BestAuc:
     spans = settings.spans
-    drawn = draw_rows(spans[SPLITS[-1]].stop, settings.seed, settings.click_rate)
+    rows, has = spans[SPLITS[-1]].stop, machine_memory()
+    if rows * ROW_BYTES > has:
+        raise SettingsError(
+            f"a generated log of {rows:,} rows takes more than {decimal(rows * ROW_BYTES)} of "
+            f"memory, and this machine has {decimal(has)}: lower generated_log.train_rows, "
+            "valid_rows or test_rows"
+        )
+    drawn = draw_rows(rows, settings.seed, settings.click_rate)
     best_auc = {}
     for split, span in spans.items():
         _write_rows(folder / f"{split}.csv", drawn, span)

@@ -24,6 +24,11 @@ from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
+from llm_ctr_pipeline.training.machine.model_memory import (
+    check_memory,
+    weights_of_deepfm,
+    weights_of_llm_ctr,
+)
 from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
 from llm_ctr_pipeline.training.settings import (
     DeepFmStages,
@@ -49,6 +54,7 @@ def train_single_phase(
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train all components together, end to end; keep the weights of the best validation."""
     check_encoded(feature_map, summary, raw_log)
+    check_memory(weights_of_llm_ctr(model, feature_map.sizes, llm), stages, training)
     network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
     values = read_vocabulary(vocabulary, feature_map)
@@ -75,6 +81,7 @@ def train_deepfm(
     """Train the baseline, DeepFM; keep the weights of the best validation."""
     check_encoded(feature_map, summary, raw_log)
     settings = DeepFmSettings.join(model, network)
+    check_memory(weights_of_deepfm(settings, feature_map.sizes), stages, training)
     deepfm = DeepFm.create(settings, feature_map.sizes, training.seed)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
     values = read_vocabulary(vocabulary, feature_map)
@@ -113,6 +120,7 @@ def train_two_phase(
     }
     for dataset in datasets.values():
         check_encoded(feature_map, dataset.summary)
+    check_memory(weights_of_llm_ctr(model, feature_map.sizes, llm), stages, training)
     network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
     origin = None
     if next(iter(stages.root.values())).start == "deepfm":

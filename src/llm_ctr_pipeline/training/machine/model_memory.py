@@ -1,0 +1,138 @@
+"""What a model takes in memory, reckoned before any of it is made."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import torch
+from rich.filesize import decimal
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from llm_ctr_pipeline.data.errors import RefusedError, SettingsError
+from llm_ctr_pipeline.data.storage.memory import machine_memory
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
+from llm_ctr_pipeline.models.settings import (
+    ArchitectureSettings,
+    DeepFmSettings,
+    LlmCtrSettings,
+    LlmSettings,
+)
+from llm_ctr_pipeline.training.machine.devices import resolve_device
+from llm_ctr_pipeline.training.settings import Execution, Stages
+
+# Bytes of a float32 weight; its gradient and AdamW's two moments take as many each.
+WEIGHT, LEARNING = 4, 12
+
+_FEWER_IDS = "model.embedding_dim, or raise preprocess.min_count for fewer ids"
+# By the part of a model that has the most weights, what to lower.
+CURES = {
+    "embedding": _FEWER_IDS,
+    "gen": "model.embedding_dim",
+    "projector": "model.projector_dim",
+    "llm": "llm.architecture's sizes, or name a smaller model in llm.pretrained",
+    "mlp": "deepfm.network.hidden_sizes",
+}
+
+
+class ModelMemoryError(RefusedError, MemoryError):
+    """A model that this machine's memory cannot hold."""
+
+
+def weights_of_architecture(architecture: ArchitectureSettings) -> int:
+    """Count the weights of a language model, without its vocabulary.
+
+    Raises:
+        SettingsError: transformers makes no language model of these settings.
+    """
+    try:
+        special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
+        return _weights_of_llm(AutoConfig.for_model(**architecture.model_dump(), **special))
+    except Exception as error:
+        said = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise SettingsError(f"llm.architecture makes no language model ({said})") from error
+
+
+def weights_of_llm_ctr(
+    settings: LlmCtrSettings, field_sizes: Sequence[int], source: LlmSettings
+) -> dict[str, int]:
+    """Count the weights of an `LlmCtr` by its parts, without the language model's vocabulary.
+
+    A pretrained model that cannot be read counts as none: loading it tells what is wrong.
+
+    Raises:
+        SettingsError: transformers makes no language model of these settings.
+    """
+    if source.architecture is not None:
+        llm, hidden = (
+            weights_of_architecture(source.architecture),
+            source.architecture.hidden_size,
+        )
+    else:
+        try:
+            config = AutoConfig.from_pretrained(source.pretrained)
+            llm, hidden = _weights_of_llm(config), config.hidden_size
+        except (OSError, ValueError, AttributeError):
+            llm, hidden = 0, 1
+    width, fields = settings.embedding_dim, len(field_sizes)
+    with torch.device("meta"):
+        parts = {
+            "embedding": FieldEmbedding(field_sizes, width, settings.embedding_init_std),
+            "gen": GenEncoder(fields, width, settings.gen_gamma),
+            "projector": Projector(width, settings.projector_dim, hidden),
+        }
+    return {name: _count(part) for name, part in parts.items()} | {"llm": llm}
+
+
+def weights_of_deepfm(settings: DeepFmSettings, field_sizes: Sequence[int]) -> dict[str, int]:
+    """Count the weights of a `DeepFm` by its parts."""
+    with torch.device("meta"):
+        model = DeepFm(settings, field_sizes)
+    return {name: _count(part) for name, part in model.named_children()}
+
+
+def check_memory(weights: Mapping[str, int], stages: Stages, execution: Execution) -> None:
+    """Refuse a model whose weights, gradients and moments no memory here holds.
+
+    What rows take in a pass is not reckoned in, so a model that passes may still not fit.
+
+    Args:
+        weights: Their number by the model's parts.
+        stages: Say which parts learn together.
+        execution: Says on which device.
+
+    Raises:
+        ModelMemoryError: The machine or its device has less memory.
+        DeviceError: The device is not there.
+    """
+    trained = [set(stage.components or weights) for stage in stages.root.values()]
+    learning = max(sum(weights[part] for part in parts & {*weights}) for parts in trained)
+    held = WEIGHT * sum(weights.values())
+    device = resolve_device(execution.device)
+    if device.type == "cuda":
+        has = torch.cuda.get_device_properties(device).total_memory
+        _check(weights, held + LEARNING * learning, has, f"the device {device}")
+        _check(weights, held, machine_memory(), "this machine")  # where it is made
+    else:
+        _check(weights, held + LEARNING * learning, machine_memory(), "this machine")
+
+
+def _check(weights: Mapping[str, int], needed: int, has: int, where: str) -> None:
+    if needed > has:
+        largest = max(weights, key=weights.__getitem__)
+        raise ModelMemoryError(
+            f"the model's {sum(weights.values()):,} weights take {decimal(needed)} with what "
+            f"learning needs of gradients and moments, and {where} has {decimal(has)}: most of "
+            f"them, {weights[largest]:,}, are in {largest}, so lower "
+            f"{CURES.get(largest, _FEWER_IDS)}"
+        )
+
+
+def _weights_of_llm(config: PretrainedConfig) -> int:
+    with torch.device("meta"):
+        backbone = AutoModelForCausalLM.from_config(config).base_model
+    return _count(backbone) - _count(backbone.get_input_embeddings())
+
+
+def _count(part: nn.Module) -> int:
+    return sum(weight.numel() for weight in part.parameters())

@@ -1,0 +1,112 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_ctr_pipeline.data.errors import SettingsError
+from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import (
+    ArchitectureSettings,
+    DeepFmSettings,
+    LlmCtrSettings,
+    LlmSettings,
+)
+from llm_ctr_pipeline.training.machine import model_memory
+from llm_ctr_pipeline.training.machine.model_memory import (
+    ModelMemoryError,
+    check_memory,
+    weights_of_architecture,
+    weights_of_deepfm,
+    weights_of_llm_ctr,
+)
+from llm_ctr_pipeline.training.settings import Execution, Stages
+
+SIZES = (7, 30, 5)
+ENCODER = {"embedding_dim": 4, "embedding_init_std": 0.01, "gen_gamma": 6.0}
+MODEL = LlmCtrSettings(**ENCODER, projector_dim=16, prompt="Say 0 or 1:", prompt_suffix="")
+ARCHITECTURE: dict[str, Any] = {
+    **{"model_type": "qwen3", "vocab_size": 300, "hidden_size": 16, "intermediate_size": 24},
+    **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8},
+    "tie_word_embeddings": False,
+}
+EXECUTION = Execution(
+    **{"device": "cpu", "cpu_threads": 1, "precision": "auto", "compile": "off"},
+    **{"eval_batch_size": 8, "micro_batch_size": None, "activation_checkpointing": "auto"},
+)
+
+
+def llm(**changes: Any) -> LlmSettings:
+    architecture = ArchitectureSettings(**ARCHITECTURE | changes)
+    return LlmSettings(pretrained=None, architecture=architecture, attention="auto")
+
+
+def stages(*components: list[str] | None) -> Stages:
+    trained = [{"datasets": ["x4"], "components": each} for each in components]
+    starts = ["new", *["previous"] * len(trained)]
+    return Stages.model_validate(
+        {f"s{i}": stage | {"start": starts[i]} for i, stage in enumerate(trained)}
+    )
+
+
+def test_the_weights_are_those_of_the_model_made() -> None:
+    model, _ = LlmCtr.create(MODEL, SIZES, llm(), seed=0)
+    made = {
+        name: sum(weight.numel() for weight in part.parameters())
+        for name, part in model.named_children()
+    }
+    vocabulary = (len(model.llm.tokens.used) + 2) * 16  # input rows in use, two answer rows
+    made["llm"] -= vocabulary
+    assert weights_of_llm_ctr(MODEL, SIZES, llm()) == made
+
+
+def test_the_weights_of_deepfm_are_those_of_the_model_made() -> None:
+    settings = DeepFmSettings(**ENCODER, gen=True, hidden_sizes=(8, 6), dropout=0.0)
+    made = DeepFm.create(settings, SIZES, seed=0)
+    total = sum(weight.numel() for weight in made.parameters())
+    assert sum(weights_of_deepfm(settings, SIZES).values()) == total
+
+
+def test_a_model_is_refused_by_what_learns_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_memory, "machine_memory", lambda: 4 * 150 + 12 * 100)
+    weights = {"embedding": 100, "projector": 50}
+    check_memory(weights, stages(["embedding"], ["projector"]), EXECUTION)
+    with pytest.raises(ModelMemoryError) as caught:
+        check_memory(weights, stages(None), EXECUTION)
+    assert str(caught.value) == (
+        "the model's 150 weights take 2.4 kB with what learning needs of gradients and moments, "
+        "and this machine has 1.8 kB: most of them, 100, are in embedding, so lower "
+        "model.embedding_dim, or raise preprocess.min_count for fewer ids"
+    )
+
+
+def test_a_model_that_no_machine_holds_is_refused_without_being_made() -> None:
+    settings = MODEL.model_copy(update={"embedding_dim": 2**20})
+    for source in (llm(), llm(hidden_size=2**20, intermediate_size=2**20)):
+        with pytest.raises(ModelMemoryError, match=r"this machine has [\d.]+ GB: most of them"):
+            check_memory(weights_of_llm_ctr(settings, SIZES, source), stages(None), EXECUTION)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "qwen99"}, "Unrecognized model identifier: qwen99"),
+        ({"model_type": "vit"}, "makes no language model"),
+        ({"model_type": "llama", "hidden_size": 17}, "not a multiple of the number of attention"),
+    ],
+)
+def test_what_makes_no_language_model_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        weights_of_architecture(ArchitectureSettings(**ARCHITECTURE | changes))
+    assert len(str(caught.value)) < 300
+
+
+def test_a_pretrained_model_is_counted_by_its_configuration(tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(**ARCHITECTURE)
+    config.save_pretrained(tmp_path)
+    source = LlmSettings(pretrained=str(tmp_path), architecture=None, attention="auto")
+    assert weights_of_llm_ctr(MODEL, SIZES, source) == weights_of_llm_ctr(MODEL, SIZES, llm())
+    gone = source.model_copy(update={"pretrained": str(tmp_path / "gone")})
+    assert weights_of_llm_ctr(MODEL, SIZES, gone)["llm"] == 0
