@@ -173,12 +173,14 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             # Asks the engine.
             torch._functorch.config.patch(donated_buffer=False),
             mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+            mock.patch("torch.cuda.get_device_name", return_value="A100"),
             mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
             mock.patch("lightning.fabric.accelerators.CUDAAccelerator.setup_device"),
             mock.patch("lightning.fabric.strategies.SingleDeviceStrategy.module_to_device"),
             mock.patch.object(
                 training_step, "make_fabric", _make_fabric(training_step.make_fabric)
             ),
+            mock.patch.object(training_step, "check_validation"),  # asks for free memory
             mock.patch.object(training_step, "random_states", return_value=[]),
             mock.patch.object(training_step, "set_random_states"),
         ):
