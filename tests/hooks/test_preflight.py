@@ -152,6 +152,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"training": {"device": "cpu"}, "llm": {"attention": "flex_attention"}},
         "flex_attention trains on CUDA devices alone",
     ),
+    "language model that cannot be exact": (
+        "train",
+        {"llm": {"architecture": {"model_type": "mamba"}}},
+        "a language model of type mamba cannot be used: it has layers of the kind linear_attention",
+    ),
+    "folder that holds no language model": (
+        "train",
+        {"llm": {"pretrained": "conf", "architecture": None}},
+        "language model 'conf': no file of a tokenizer is there",
+    ),
     "no such split": (
         "evaluate",
         {"evaluation": {"split": "holdout"}},

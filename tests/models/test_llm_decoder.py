@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from benchmarks.repeated_prompt import RepeatedPromptCtr
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
+from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -73,11 +75,17 @@ def test_no_layer_keeps_keys_or_values(make_model: MakeModel, layer: int, part: 
         assert torch.equal(model(IDS_BF), before_B)
 
 
-@TIED_UNTIED_BIASED
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        *[(name, {}) for name in ("qwen3", "llama", "gpt2", "phi", "cohere", "granite")],
+        ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": 2.0}),
+    ],
+)
 def test_trained_weights_go_back_into_the_full_model(
-    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str
+    make_causal_lm: MakeLm, make_model: MakeModel, architecture: str, changes: dict[str, object]
 ) -> None:
-    causal_lm = make_causal_lm(architecture)
+    causal_lm = make_causal_lm(architecture, **changes)
     original = copy.deepcopy(causal_lm)
     model = make_model(causal_lm, TOKENS)
     for _ in range(3):
@@ -113,15 +121,6 @@ def test_vocabulary_rows_not_in_use_stay_as_they_were(
     assert (full.get_input_embeddings().weight is full.get_output_embeddings().weight) == tied
 
 
-@pytest.mark.parametrize("architecture", ["cohere", "granite"])
-def test_a_model_whose_logits_are_not_reproduced_is_refused(
-    make_causal_lm: MakeLm, architecture: str
-) -> None:
-    causal_lm = make_causal_lm(architecture)
-    with pytest.raises(NotImplementedError, match=r"does not reproduce \(logits .* instead of "):
-        LlmDecoder.from_causal_lm(causal_lm, TOKENS)
-
-
 def test_a_model_that_hands_no_keywords_to_its_layers_is_refused(make_causal_lm: MakeLm) -> None:
     with pytest.raises(NotImplementedError, match="GPTJBlock gets no keywords"):
         LlmDecoder.from_causal_lm(make_causal_lm("gptj"), TOKENS)
@@ -136,8 +135,32 @@ def test_a_model_that_changes_its_logits_by_little_is_refused(make_causal_lm: Ma
             return replace_logits(output, output.logits * 1.001)
 
     causal_lm.__class__ = Shifted
-    with pytest.raises(NotImplementedError, match="Shifted transforms its embeddings or logits"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Shifted .* not reproduce \(logits .* instead of "
+    ):
         LlmDecoder.from_causal_lm(causal_lm, TOKENS)
+
+
+def test_the_check_leaves_the_weights_as_they_were(make_causal_lm: MakeLm) -> None:
+    causal_lm = make_causal_lm("phi")
+    before = copy.deepcopy(causal_lm)
+    decoder = LlmDecoder.from_causal_lm(causal_lm, TOKENS)
+    full = decoder.write_into(copy.deepcopy(before)).state_dict()
+    for name, weight in before.state_dict().items():
+        assert torch.equal(full[name], weight), name
+
+
+def test_a_tokenizer_of_another_model_is_refused(make_causal_lm: MakeLm) -> None:
+    tokens = replace(TOKENS, suffix=(40,))
+    with pytest.raises(SettingsError, match="has 40 tokens and its tokenizer gives id 40: the tok"):
+        LlmDecoder.from_causal_lm(make_causal_lm(), tokens)
+
+
+def test_a_row_longer_than_the_models_positions_is_refused(make_causal_lm: MakeLm) -> None:
+    fits = make_causal_lm("gpt2", n_positions=12)
+    assert LlmDecoder.from_causal_lm(fits, TOKENS, fields=5) is not None
+    with pytest.raises(UnsupportedModelError, match=r"are 13 tokens, .* 12 at most \(positions\)"):
+        LlmDecoder.from_causal_lm(make_causal_lm("gpt2", n_positions=12), TOKENS, fields=6)
 
 
 def replace_logits(output: CausalLMOutputWithPast, logits: Tensor) -> CausalLMOutputWithPast:

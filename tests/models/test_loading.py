@@ -12,10 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.loading import LlmNotFoundError, load_llm
-from llm_ctr_pipeline.models.prompt import build_small_tokenizer
+from llm_ctr_pipeline.models.prompt import PromptTokens, build_small_tokenizer
 from llm_ctr_pipeline.models.settings import LlmSettings
 
 MakeLm = Callable[..., PreTrainedModel]
@@ -75,12 +78,78 @@ def test_a_folder_is_loaded_in_float32(pretrained: Path, make_causal_lm: MakeLm)
     assert tokenizer.decode(tokenizer(TEXT)["input_ids"]) == TEXT
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_an_incomplete_folder_is_named(pretrained: Path, missing: str) -> None:
-    (pretrained / missing).unlink()
-    with pytest.raises(LlmNotFoundError, match="could not be loaded from the folder") as raised:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "could not be loaded from the folder"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "could not be loaded from"),
+        (lambda folder: cut(folder / "config.json"), "config.json is damaged or cut off"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "could not be loaded from"),
+        (lambda folder: edit(folder, model_type="unheard"), "does not recognize this arch"),
+        (lambda folder: edit(folder, model_type="my", auto_map={"AutoConfig": "x.Y"}), "custom"),
+        (lambda folder: edit(folder, hidden_size="many"), "expected int, got str"),
+        (lambda folder: edit(folder, hidden_size=64), "another size than config.json says, model."),
+        (lambda folder: cut(folder / "tokenizer.json"), "tokenizer.json is damaged or cut off"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no file of a tokenizer is there"),
+        (lambda folder: drop(folder, "layers.1."), "11 of its 24 weights are missing, .* model.la"),
+    ],
+)
+def test_a_damaged_folder_is_named_with_its_fault(
+    pretrained: Path, change: Callable[[Path], object], message: str
+) -> None:
+    change(pretrained)
+    with pytest.raises(RefusedError, match=message) as raised:
         load_llm(named(pretrained), TEXT, seed=1)
     assert repr(str(pretrained)) in str(raised.value)
+    assert "fetch the model again" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:300])
+
+
+def edit(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def drop(folder: Path, part: str) -> None:
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if part not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_without_a_place_are_told(
+    pretrained: Path, make_causal_lm: MakeLm, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = load_file(pretrained / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    deeper = make_causal_lm("llama", vocab_size=size, num_hidden_layers=3)
+    deeper.save_pretrained(pretrained)
+    edit(pretrained, num_hidden_layers=2)
+    load_llm(named(pretrained), TEXT, seed=1)
+    assert "holds 9 weights that its config.json has no place for, model.layers.2." in caplog.text
+
+
+def test_a_model_is_loaded_without_its_dropout(pretrained: Path, make_causal_lm: MakeLm) -> None:
+    size = load_file(pretrained / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    changes = {"attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1}
+    make_causal_lm("gpt2", vocab_size=size, **changes).save_pretrained(pretrained)
+    causal_lm, _ = load_llm(named(pretrained), TEXT, seed=1)
+    rates = {module.p for module in causal_lm.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.0}
+    # The check of the decoder runs in training mode, in which attention dropout would be refused.
+    tokens = PromptTokens(prompt=(5, 9), suffix=(), answers=(15, 16))
+    assert LlmDecoder.from_causal_lm(causal_lm, tokens) is not None
+
+
+@pytest.mark.parametrize("model_type", ["unheard", "falcon_h1", "t5", "mamba"])
+def test_an_architecture_that_makes_no_model_is_refused_in_one_line(model_type: str) -> None:
+    architecture = SMALL.architecture.model_copy(update={"model_type": model_type})
+    with pytest.raises(RefusedError) as raised:
+        load_llm(SMALL.model_copy(update={"architecture": architecture}), TEXT, seed=1)
+    assert model_type in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llm_ctr_pipeline.models.prompt import PromptTokens, build_small_tokenizer, tokenize_prompt
@@ -100,14 +100,56 @@ def test_an_empty_prompt_is_refused() -> None:
         tokenize_prompt(build_small_tokenizer(TEXT, 512), "", " suffix")
 
 
+def space_before(kind: str, scheme: str, corpus: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a space before a text's first word, as SentencePiece does."""
+    special = {"special_tokens": ["<unk>"], "show_progress": False}
+    if kind == "bpe":  # Llama 2's and Mistral's
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))  # noqa: S106
+        trainer = trainers.BpeTrainer(vocab_size=80, **special)
+    else:  # T5's and XGLM's
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>", **special)  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=kind != "bpe")
+    tokenizer.train_from_iterator([corpus] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")  # noqa: S106
+
+
+@pytest.mark.parametrize("suffix", ["", "Answer:", " click?"])
+@pytest.mark.parametrize("scheme", ["always", "first"])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_an_answer_is_the_token_that_goes_on_with_the_text(
+    kind: str, scheme: str, suffix: str
+) -> None:
+    tokenizer = space_before(kind, scheme, TEXT + " a0 b1 10 01 click?")
+    tokens = tokenize_prompt(tokenizer, TEXT, suffix)
+    assert tokenizer.convert_ids_to_tokens(list(tokens.answers)) == ["0", "1"]
+
+
+def test_where_text_and_answer_grow_together_the_answer_is_taken_by_itself() -> None:
+    tokenizer = build_small_tokenizer("answer 10 or 11 " * 3, 300)
+    assert tokenizer.tokenize("answer 10")[-1] == "\u012010"
+    tokens = tokenize_prompt(tokenizer, "answer 1", "")
+    assert tokenizer.convert_ids_to_tokens(list(tokens.answers)) == ["0", "1"]
+
+
 def test_a_tokenizer_that_splits_an_answer_is_refused() -> None:
-    vocabulary = {"[UNK]": 0, "\u2581": 1, "0": 2, "1": 3, "a": 4}
-    splitting = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]"))  # noqa: S106
-    splitting.pre_tokenizer = pre_tokenizers.Metaspace()
+    vocabulary = {"[UNK]": 0, "\u2581": 1, "<0x30>": 2, "<0x31>": 3, "a": 4, "<0x0A>": 5}
+    splitting = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]", byte_fallback=True))  # noqa: S106
+    splitting.normalizer = normalizers.Replace("0", "0\n")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=splitting)
     with pytest.raises(
-        ValueError, match=r'splits the answer "0" into 2 tokens \[1, 2\]; .* choose'
+        ValueError, match=r'splits the answer "0" into 2 tokens \[2, 5\]; .* choose'
     ):
+        tokenize_prompt(tokenizer, "a", "")
+
+
+@pytest.mark.parametrize("known", [{}, {"0": 2}])
+def test_a_tokenizer_that_does_not_know_the_answers_is_refused(known: dict[str, int]) -> None:
+    vocabulary = {"[UNK]": 0, "a": 1, **known}
+    of_words = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    of_words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_words, unk_token="[UNK]")  # noqa: S106
+    with pytest.raises(ValueError, match="does not know the answers 0 and 1, it gives them"):
         tokenize_prompt(tokenizer, "a", "")
 
 

@@ -346,7 +346,7 @@ def test_a_window_over_prompt_and_row_changes_nothing(options: dict[str, object]
 def test_a_model_with_too_short_a_window_is_refused(
     make_causal_lm: MakeLm, make_model: MakeModel
 ) -> None:
-    with pytest.raises(NotImplementedError, match="sliding window of 8 tokens is shorter"):
+    with pytest.raises(NotImplementedError, match=r"sees 8 at most \(sliding window\)"):
         make_model(make_causal_lm("mistral", sliding_window=8))
     assert make_model(make_causal_lm("mistral", sliding_window=9)) is not None
 
@@ -358,11 +358,21 @@ def test_a_model_with_softcapped_scores_is_refused(
         make_model(make_causal_lm("gemma2"))
 
 
-def test_attention_dropout_is_refused_in_training(
+def test_attention_dropout_is_refused_before_training(
     make_causal_lm: MakeLm, make_model: MakeModel
 ) -> None:
-    model = make_model(make_causal_lm("qwen3", attention_dropout=0.1))
-    ids_BF = torch.zeros(2, 3, dtype=torch.int64)
-    assert model.eval()(ids_BF).shape == (2,)
     with pytest.raises(NotImplementedError, match="attention_dropout to 0"):
-        model.train()(ids_BF)
+        make_model(make_causal_lm("qwen3", attention_dropout=0.1))
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_values_may_have_other_channels_than_keys(key_heads: int) -> None:
+    query, key, _ = draw_attention(LAYOUT, 4, key_heads)
+    value = torch.randn(1, key_heads, query.shape[2], 5)
+    for kernel in ("sdpa", "flash_attention_2"):
+        attention = PackedAttention(LAYOUT, kernel)
+        result, _ = shared_prefix_attention(
+            nn.Identity(), query, key, value, None, shared_prefix=attention
+        )
+        expected = attend_plainly(query, key, value, 8**-0.5, LAYOUT)
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)

@@ -80,8 +80,9 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Raise where the pipeline cannot run with this catalog on this machine.
 
     Raises:
-        RefusedError: The device, the precision or the attention kernel cannot be had, or the
-            results to compare are missing or of different rows.
+        RefusedError: The device, the precision or the attention kernel cannot be had, the
+            language model is damaged or does not fit, or the results to compare are missing or of
+            different rows.
     """
     inputs = pipeline.inputs()
     for name in sorted(inputs):
@@ -93,6 +94,10 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
         _check_machine(inputs, catalog)
     if "params:compare" in inputs:
         _check_compared(pipeline, catalog)
+    if any({"params:model", "params:llm"} <= set(node.inputs) for node in pipeline.nodes):
+        from llm_ctr_pipeline.models.loading import check_llm
+
+        check_llm(catalog.load("params:llm"))
 
 
 def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:

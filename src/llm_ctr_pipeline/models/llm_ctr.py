@@ -64,7 +64,8 @@ class LlmCtr(nn.Module):
         causal_lm, tokenizer = load_llm(source, prompt + suffix, seed)
         tokens = tokenize_prompt(tokenizer, prompt, suffix)
         torch.manual_seed(seed)
-        return cls(settings, field_sizes, LlmDecoder.from_causal_lm(causal_lm, tokens)), tokenizer
+        decoder = LlmDecoder.from_causal_lm(causal_lm, tokens, len(field_sizes))
+        return cls(settings, field_sizes, decoder), tokenizer
 
     def take_encoder(self, baseline: DeepFm) -> None:
         """Start from a trained baseline's embedding and GEN encoder.

@@ -13,15 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.models.acceptance.comparison import (
+    check_answers,
+    own_answers,
+    refusing,
+    stirred,
+)
+from llm_ctr_pipeline.models.acceptance.configuration import check_context
 from llm_ctr_pipeline.models.last_layer import compute_last_tokens_only, decoder_layers
 from llm_ctr_pipeline.models.packed_layout import PackedLayout
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.shared_prefix import (
-    SHARED_PREFIX,
-    PackedAttention,
-    UnsupportedModelError,
-)
+from llm_ctr_pipeline.models.shared_prefix import SHARED_PREFIX, PackedAttention
 
 
 class LlmDecoder(nn.Module):
@@ -61,6 +65,11 @@ class LlmDecoder(nn.Module):
         self.answer_rows = None if answer_rows is None else nn.Parameter(answer_rows.clone())
         self.answer_bias = None if answer_bias is None else nn.Parameter(answer_bias.clone())
         self.kernel = "sdpa"
+        # What some architectures do to their logits, by their configurations' names for it.
+        config = backbone.config
+        self.logit_scale = getattr(config, "logit_scale", None) or 1.0
+        self.logit_scale /= getattr(config, "logits_scaling", None) or 1.0
+        self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
         for name, ids in (
             ("prompt_P", tokens.prompt),
             ("suffix_S", tokens.suffix),
@@ -70,34 +79,44 @@ class LlmDecoder(nn.Module):
             self.register_buffer(name, torch.tensor(rows, dtype=torch.long), persistent=False)
 
     @classmethod
-    def from_causal_lm(cls, causal_lm: PreTrainedModel, tokens: PromptTokens) -> Self:
+    def from_causal_lm(
+        cls, causal_lm: PreTrainedModel, tokens: PromptTokens, fields: int = 3
+    ) -> Self:
         """Take over a causal language model, keeping the vocabulary rows in use.
 
         The model given is consumed: its input embedding is replaced.
 
+        Args:
+            causal_lm: The model, in float32 on the CPU.
+            tokens: The fixed text.
+            fields: Feature tokens F that a row will have.
+
         Raises:
-            UnsupportedModelError: The model does something between input embedding and output
-                logits that trimming its vocabulary would lose.
+            UnsupportedModelError: The model is not computed as it would compute by itself.
+            SettingsError: The tokens are of another model.
         """
-        expected_22, features_2FH = _reference_logits(causal_lm, tokens)
-        embedding = causal_lm.get_input_embeddings()
-        output = causal_lm.get_output_embeddings()
-        answers = list(tokens.answers)
-        tied = output.weight is embedding.weight
-        bias = getattr(output, "bias", None)
-        answer_rows = None if tied else output.weight.detach()[answers]
-        answer_bias = None if bias is None else bias.detach()[answers]
-        _keep_rows(embedding, tokens.used)
-        decoder = cls(causal_lm.base_model, tokens, answer_rows, answer_bias)
-        with torch.no_grad():
-            actual_22 = decoder.eval()(features_2FH)
-        tolerance = 1e-4 * float(expected_22.abs().max())
-        if not torch.allclose(actual_22, expected_22, rtol=0, atol=tolerance):
-            raise UnsupportedModelError(
-                f"{type(causal_lm).__name__} transforms its embeddings or logits in a way that "
-                f"the decoder does not reproduce (logits {actual_22.tolist()} instead of "
-                f"{expected_22.tolist()}): choose another model, such as Qwen3 or Llama"
-            )
+        name, answers = type(causal_lm).__name__, list(tokens.answers)
+        context = len(tokens.prompt) + fields + len(tokens.suffix)
+        check_context(causal_lm.config, context)
+        with refusing(name):
+            embedding = causal_lm.get_input_embeddings()
+            output = causal_lm.get_output_embeddings()
+            whole, bias = embedding.weight, getattr(output, "bias", None)
+            _check_vocabulary(len(whole), tokens)
+            with stirred(causal_lm):
+                expected = own_answers(causal_lm, tokens, fields)
+                _keep_rows(embedding, tokens.used)
+                answer_rows = None if output.weight is whole else output.weight[answers]
+                answer_bias = None if bias is None else bias[answers]
+                decoder = cls(causal_lm.base_model, tokens, answer_rows, answer_bias)
+                check_answers(decoder, expected, name)
+            # What was cut out of the stirred weights.
+            with torch.no_grad():
+                embedding.weight.copy_(whole[list(tokens.used)])
+                if decoder.answer_rows is not None:
+                    decoder.answer_rows.copy_(output.weight[answers])
+                if decoder.answer_bias is not None and bias is not None:
+                    decoder.answer_bias.copy_(bias[answers])
         return decoder.train()
 
     def describe(self) -> "LlmDescription":
@@ -163,7 +182,10 @@ class LlmDecoder(nn.Module):
         # and the click is in their difference.
         with torch.autocast(last_BH.device.type, enabled=False):
             bias_2 = None if self.answer_bias is None else self.answer_bias.float()
-            return F.linear(last_BH.float(), rows_2H.float(), bias_2)
+            logits_B2 = F.linear(last_BH.float(), rows_2H.float(), bias_2) * self.logit_scale
+            if self.logit_cap is None:
+                return logits_B2
+            return self.logit_cap * torch.tanh(logits_B2 / self.logit_cap)
 
     def write_into(self, causal_lm: PreTrainedModel) -> PreTrainedModel:
         """Put the trained weights back into a full causal language model of the same kind.
@@ -224,15 +246,10 @@ def _keep_rows(embedding: nn.Embedding, used: tuple[int, ...]) -> None:
     embedding.padding_idx = None
 
 
-def _reference_logits(causal_lm: PreTrainedModel, tokens: PromptTokens) -> tuple[Tensor, Tensor]:
-    """Compute what the untouched model answers, `[2, 2]`, to two rows of random feature tokens."""
-    embed = causal_lm.get_input_embeddings()
-    generator = torch.Generator().manual_seed(0)
-    features_2FH = torch.randn(2, 3, embed.weight.shape[1], generator=generator)
-    causal_lm.eval()
-    with torch.no_grad():
-        prompt_2PH = embed(torch.tensor(tokens.prompt)).expand(2, -1, -1)
-        suffix_2SH = embed(torch.tensor(tokens.suffix, dtype=torch.long)).expand(2, -1, -1)
-        row_embeddings = torch.cat([prompt_2PH, features_2FH, suffix_2SH], dim=1)
-        logits = causal_lm(inputs_embeds=row_embeddings, use_cache=False).logits
-    return logits[:, -1, list(tokens.answers)].float(), features_2FH
+def _check_vocabulary(size: int, tokens: PromptTokens) -> None:
+    """Refuse token ids that the model has no rows for."""
+    if tokens.used[-1] >= size:
+        raise SettingsError(
+            f"the language model has {size} tokens and its tokenizer gives id {tokens.used[-1]}: "
+            "the tokenizer is another model's, fetch both again"
+        )

@@ -40,20 +40,43 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str
         suffix: Text after the feature tokens, may be empty.
 
     Raises:
-        SettingsError: The prompt has no token, or an answer is not a single token.
+        SettingsError: The prompt has no token, or an answer is not a single token of its own.
     """
     prompt_ids = tokenizer(prompt)["input_ids"]
     if not prompt_ids:
         raise SettingsError(f"the prompt {prompt!r} has no token: give the model some text to read")
-    answers = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in ANSWERS]
+    answers = _answer_ids(tokenizer, suffix or prompt)
     for answer, ids in zip(ANSWERS, answers, strict=True):
         if len(ids) != 1:
             raise SettingsError(
                 f'the tokenizer splits the answer "{answer}" into {len(ids)} tokens {ids}; the '
                 "model answers with one token, so choose a language model that has it whole"
             )
+    if answers[0] == answers[1] or tokenizer.unk_token_id in (answers[0][0], answers[1][0]):
+        raise SettingsError(
+            f"the tokenizer does not know the answers {' and '.join(ANSWERS)}, it gives them the "
+            f"tokens {answers[0][0]} and {answers[1][0]}: choose a language model that has them"
+        )
     suffix_ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
     return PromptTokens(tuple(prompt_ids), tuple(suffix_ids), (answers[0][0], answers[1][0]))
+
+
+def _answer_ids(tokenizer: PreTrainedTokenizerBase, before: str) -> list[list[int]]:
+    """Tokenize the answers as what goes on with a text.
+
+    By themselves they would be words at the start of a text, before which some tokenizers put a
+    space. Where a text and an answer grow together into other tokens, they are taken by themselves.
+    """
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    context = encode(before)
+    continued = [encode(before + answer) for answer in ANSWERS]
+    if all(ids[:-1] == context for ids in continued):
+        return [ids[-1:] for ids in continued]
+    return [encode(answer) for answer in ANSWERS]
 
 
 def build_small_tokenizer(text: str, vocab_size: int) -> PreTrainedTokenizerFast:

@@ -160,12 +160,12 @@ def sdpa_grouped(
     Args:
         query: Float, `[B, Q, T, C]`.
         key: Float, `[B, K, L, C]`, K dividing Q.
-        value: Float, `[B, K, L, C]`.
+        value: Float, `[B, K, L, C]`; C may differ from the queries' and keys'.
         scaling: Factor of the scores.
         visible: Which keys each query sees, bool `[T, L]`; all where None.
 
     Returns:
-        Float, `[B, Q, T, C]`.
+        Float, `[B, Q, T, C]`, C as in the values.
     """
     groups = query.shape[1] // key.shape[1]
     folded_BKGC = query.reshape(*key.shape[:2], groups * query.shape[2], query.shape[3])
@@ -173,13 +173,15 @@ def sdpa_grouped(
     attended_BKGC = F.scaled_dot_product_attention(
         folded_BKGC, key, value, attn_mask=mask, scale=scaling
     )
-    return attended_BKGC.reshape(query.shape)
+    return attended_BKGC.reshape(*query.shape[:3], value.shape[3])
 
 
 def _flash_attention_2(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, layout: PackedLayout
 ) -> Tensor:
     """Attend by the flash-attn package; its `causal` is aligned bottom-right since version 2.1."""
+    if query.shape[3] != value.shape[3]:  # latent attention, which the package does not compute
+        return _sdpa(query, key, value, scaling, layout)
     from flash_attn import flash_attn_func
 
     prompt_1PQC, rows_BTQC = [

@@ -1,0 +1,1 @@
+"""Which language models are taken: of whole files, and of an architecture computed exactly."""
