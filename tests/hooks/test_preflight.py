@@ -245,7 +245,10 @@ def test_a_dataset_that_no_pipeline_makes_is_not_promised(
     [
         (["--params", "epochs=3"], "did you mean training.epochs?"),
         (["--params", "training.epochs=-1"], "training.epochs is -1"),
-        (["--params", f"training.seed={2**64}"], "training.seed is 18446744073709551616: it should"),
+        (
+            ["--params", f"training.seed={2**64}"],
+            "training.seed is 18446744073709551616: it should",
+        ),
         (["--params", "model.prompt=${who}"], "model.prompt=${who} cannot be read"),
         (["--async"], "by Kedro's SequentialRunner"),
         (["--params", "training.device=cuda:9"], "cuda:9"),
