@@ -105,7 +105,7 @@ LAYOUTS = ["efficient", "flash", "cudnn", "math"]
 @pytest.mark.parametrize("given", ["heads first", "tokens first"])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize("kernel", LAYOUTS)
-def test_sdpa_takes_and_returns_any_layout(
+def test_sdpa_takes_any_layout_and_returns_one(
     lay_out: Callable[[str], None], kernel: str, key_heads: int, given: str
 ) -> None:
     layout = PackedLayout(5, 3, 4)
@@ -116,6 +116,7 @@ def test_sdpa_takes_and_returns_any_layout(
     lay_out(kernel)
     result = PackedAttention(layout, "sdpa").attend(query, key, value, 0.3)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    assert result.is_contiguous()  # what a layer makes of it may be a view
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma", "gpt2"])
