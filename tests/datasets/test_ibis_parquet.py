@@ -1,9 +1,12 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import ibis
 import pytest
 from kedro.io import DatasetError
 
+from llm_ctr_pipeline.cli import refusal_in
+from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.datasets.ibis_parquet import IbisParquetDataset
 
 
@@ -47,3 +50,25 @@ def test_datasets_of_one_configuration_share_a_connection(tmp_path: Path) -> Non
     one = IbisParquetDataset(str(tmp_path / "1.parquet"), connection=engine)
     two = IbisParquetDataset(str(tmp_path / "2.parquet"), connection=dict(engine))
     assert one.connection is two.connection
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda c: c[:-10], lambda c: bytes(len(c))])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "vocabulary.parquet"
+    IbisParquetDataset(str(path)).save(ibis.memtable({"n": [1, 2]}))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatasetError) as refused:
+        IbisParquetDataset(str(path)).load()
+    refusal = refusal_in(refused.value)
+    assert isinstance(refusal, StaleDataError)
+    assert str(refusal).startswith(f"{path} is damaged (")
+    assert "\n" not in str(refusal)
+
+
+def test_what_another_run_put_there_is_refused(tmp_path: Path) -> None:
+    ours, theirs = (IbisParquetDataset(str(tmp_path / "table.parquet")) for _ in range(2))
+    ours.save(ibis.memtable({"n": [1, 2]}))
+    assert theirs.load().to_pyarrow()["n"].to_pylist() == [1, 2]
+    theirs.save(ibis.memtable({"n": [3, 4]}))
+    with pytest.raises(DatasetError, match=r"table\.parquet was replaced by another run while"):
+        ours.load()

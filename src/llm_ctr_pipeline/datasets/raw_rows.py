@@ -10,9 +10,11 @@ class RawRowsDataset(EngineDataset):
     """A log's rows as they were read: Parquet files for each raw file, and a manifest."""
 
     def load(self) -> RawRows:
-        """Name the rows; nothing is read yet."""
+        """Name the rows; none is read yet."""
         with self._reading_files():
-            return open_raw_rows(self.connection, self._filepath)
+            rows = open_raw_rows(self.connection, self._filepath)
+            rows.tables  # noqa: B018 - opens the files, so that a damaged one is named here
+            return rows
 
     def _exists(self) -> bool:
         return super()._exists() and (self._filepath / MANIFEST).is_file()
