@@ -1,5 +1,6 @@
 """What training does on each path."""
 
+from functools import partial
 from pathlib import Path
 
 import ibis.expr.types as ir
@@ -20,6 +21,7 @@ from llm_ctr_pipeline.models.settings import (
     LlmSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
+from llm_ctr_pipeline.tracking.continued import continue_run
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
@@ -30,7 +32,7 @@ from llm_ctr_pipeline.training.settings import (
     TrainingSettings,
     TwoPhaseStages,
 )
-from llm_ctr_pipeline.training.stages import StageRun
+from llm_ctr_pipeline.training.stages import OnStart, OnValidation, StageRun
 
 
 def train_single_phase(
@@ -54,7 +56,7 @@ def train_single_phase(
     path = TrainingPath(
         "single_phase", network, tokenizer, feature_map, values, datasets, settings=(model, llm)
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
 
 
@@ -80,7 +82,7 @@ def train_deepfm(
     path = TrainingPath(
         "deepfm", deepfm, None, feature_map, values, datasets, settings=(model, network)
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
 
 
@@ -124,7 +126,7 @@ def train_two_phase(
     path = TrainingPath(
         name, network, tokenizer, feature_map, values, datasets, (model, llm), origin
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[0], checkpoints[-1], results
 
 
@@ -135,6 +137,11 @@ def create_llm_ctr(
     network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed)
     network.llm.kernel = choose_kernel(llm.attention, training)
     return network, tokenizer
+
+
+def told(state_folder: Path) -> tuple[OnValidation, OnStart]:
+    """What tells MLflow of a training whose states are kept in a folder."""
+    return log_validation, partial(continue_run, state_folder)
 
 
 def log_validation(run: StageRun, record: ValidationRecord) -> None:
