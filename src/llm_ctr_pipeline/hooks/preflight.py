@@ -27,7 +27,7 @@ LEAST_ROOM = 10_000_000
 NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
 # Understood by the configuration although no parameter has the name.
 PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
-RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
+RUNTIME_ONLY = (*PLACES, "mlflow_run_id", "tracking")
 
 
 class PreflightError(click.ClickException):
