@@ -69,9 +69,21 @@ def test_a_run_that_was_deleted_or_is_unknown_is_not_gone_on_with(
     (tmp_path / RUNS).write_text(json.dumps({KEY: "0" * 32}))
     third = train(tmp_path, True)
     assert ids(client) == {second, third}
-    assert "The MLflow run is a new one" in caplog.messages[-1]
+    assert "cannot be continued: Run '" in caplog.messages[-1]
+    assert json.loads((tmp_path / RUNS).read_text()) == {KEY: third}
 
 
 def test_without_mlflow_nothing_is_done(tmp_path: Path) -> None:
     continue_run(tmp_path, KEY, True)
     assert not (tmp_path / RUNS).exists()
+
+
+def test_a_spoilt_file_or_a_full_disk_ends_no_training(
+    client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RUNS).write_text("{")
+    first = train(tmp_path, True)
+    assert json.loads((tmp_path / RUNS).read_text()) == {KEY: first}
+    second = train(tmp_path / RUNS / "below a file", False)
+    assert ids(client) == {first, second}
+    assert "would be another MLflow run" in caplog.messages[-1]

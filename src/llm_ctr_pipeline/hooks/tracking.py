@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,13 +27,18 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm_ctr_pipeline.hooks.database import bring_home, provide_database
+from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
-from llm_ctr_pipeline.tracking.outbox import WAITING, Outbox, TrackingError, reason_of
+from llm_ctr_pipeline.tracking.outbox import (
+    WAITING,
+    Outbox,
+    TrackingError,
+    limit_patience,
+    reason_of,
+)
 from llm_ctr_pipeline.training.settings import PATHS, Stages
 
 ANSWER_SECONDS = 5
-# MLflow itself waits for minutes, seven times; what it does not take is kept and sent later.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
@@ -56,15 +61,15 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
             TrackingError: It cannot be used, or `tracking` is neither true nor false.
         """
         self._wanted = _is_wanted(context.config_loader)
+        limit_patience()
         uri = tracking_uri()
         if not self._wanted:
             mlflow.set_tracking_uri(uri)  # runs may be compared
             return
-        for name, value in PATIENCE.items():
-            os.environ.setdefault(name, value)
         with _told(uri):
             if uri.startswith("http"):
-                requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
+                with suppress(requests.exceptions.SSLError):  # MLflow may be told to pass over it
+                    requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
             provide_database(uri)
             database = Path(project_root()) / "mlflow.db"
             if uri == f"sqlite:///{database}":
@@ -197,8 +202,8 @@ def _told(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         named = " (MLFLOW_TRACKING_URI)" if os.environ.get("MLFLOW_TRACKING_URI") else ""
         raise TrackingError(
-            f"MLflow at {uri}{named} cannot be used ({reason_of(error)}): make that work, set "
-            "MLFLOW_TRACKING_URI to another place, or run without MLflow by `--params "
+            f"MLflow at {redacted(uri)}{named} cannot be used ({reason_of(error)}): make that "
+            "work, set MLFLOW_TRACKING_URI to another place, or run without MLflow by `--params "
             "tracking=false`"
         ) from error
 

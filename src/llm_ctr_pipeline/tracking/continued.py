@@ -28,35 +28,38 @@ def continue_run(folder: Path, key: str, goes_on: bool) -> None:
     begun = None if outbox is None else outbox.replaceable
     if outbox is None or begun is None:
         return
+    file = folder / RUNS
     try:
-        file = folder / RUNS
-        runs = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        earlier = runs.get(key) if goes_on else None
-        if earlier not in (None, begun) and _reopen(outbox, earlier, begun):
-            return
-        runs[key] = begun
+        runs = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is spoilt
+        runs = {}
+    earlier = runs.get(key) if goes_on else None
+    if earlier not in (None, begun) and _reopen(outbox, earlier, begun):
+        return
+    try:
         with drafted(file) as draft:
-            draft.write_text(json.dumps(runs, indent=2), encoding="utf-8")
-    except Exception as error:
-        logger.warning("The MLflow run is a new one (%s)", reason_of(error))
+            draft.write_text(json.dumps(runs | {key: begun}, indent=2), encoding="utf-8")
+    except OSError as error:
+        logger.warning("Going on with this training would be another MLflow run: %s", error)
 
 
 def _reopen(outbox: Outbox, earlier: str, begun: str) -> bool:
-    """Move what began to an earlier run; False if there is none any more."""
+    """Move what began to an earlier run; False if that cannot be."""
     client = MlflowClient()
-    found = {run.info.run_id: run for run in (client.get_run(earlier), client.get_run(begun))}
-    if found[earlier].info.lifecycle_stage == "deleted":
+    try:
+        before, now = client.get_run(earlier), client.get_run(begun)
+        if before.info.lifecycle_stage == "deleted":
+            return False
+        client.update_run(earlier, status="RUNNING")
+        client.delete_run(begun)
+    except Exception as error:  # no training ends for the sake of its log
+        logger.warning("MLflow's run %s cannot be continued: %s", earlier, reason_of(error))
         return False
-    client.update_run(earlier, status="RUNNING")
     outbox.moved[begun], outbox.replaceable = earlier, None
-    logger.info("The MLflow run goes on too: %s", earlier)
-    data, known = found[begun].data, found[earlier].data.params
-    new = [Param(name, value) for name, value in data.params.items() if name not in known]
+    logger.info("MLflow's run %s is continued", earlier)
+    params, tags, known = now.data.params, now.data.tags, before.data.params
+    new = [Param(name, value) for name, value in params.items() if name not in known]
     # MLflow takes no second value of a parameter.
-    changed = {
-        name: value for name, value in data.params.items() if known.get(name, value) != value
-    }
-    tags = [RunTag(name, value) for name, value in (data.tags | changed).items()]
-    client.log_batch(earlier, params=new, tags=tags)
-    client.delete_run(begun)
+    tags |= {name: value for name, value in params.items() if known.get(name, value) != value}
+    client.log_batch(earlier, params=new, tags=[RunTag(*tag) for tag in tags.items()])
     return True

@@ -184,6 +184,12 @@ class Outbox:
             file.write("\n" + json.dumps({"call": name} | arguments, default=dict))
 
 
+def limit_patience() -> None:
+    """Let MLflow not wait for a server for minutes, seven times, unless the shell says so."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
 def reason_of(error: BaseException) -> str:
     """What lies at the bottom of an error, in one line: MLflow wraps it several times."""
     while (

@@ -5,8 +5,15 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.resolvers import project_root, tracking_uri
-from llm_ctr_pipeline.tracking.outbox import WAITING, Outbox, TrackingError, reason_of
+from llm_ctr_pipeline.tracking.outbox import (
+    WAITING,
+    Outbox,
+    TrackingError,
+    limit_patience,
+    reason_of,
+)
 
 
 def upload_waiting(folders: Iterable[Path] = ()) -> Iterator[str]:
@@ -21,6 +28,7 @@ def upload_waiting(folders: Iterable[Path] = ()) -> Iterator[str]:
     Raises:
         TrackingError: MLflow cannot be used, or does not know the run; all is still kept.
     """
+    limit_patience()
     uri = tracking_uri()
     for folder in [*folders] or sorted((Path(project_root()) / WAITING).glob("*")):
         try:
@@ -29,7 +37,7 @@ def upload_waiting(folders: Iterable[Path] = ()) -> Iterator[str]:
             raise
         except Exception as error:
             raise TrackingError(
-                f"MLflow at {uri} does not take what waits in {folder} ({reason_of(error)}): "
-                "start it, or set MLFLOW_TRACKING_URI to where the run began"
+                f"MLflow at {redacted(uri)} does not take what waits in {folder} "
+                f"({reason_of(error)}): start it, or set MLFLOW_TRACKING_URI to where the run began"
             ) from error
         yield folder.name
