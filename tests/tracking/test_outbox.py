@@ -62,8 +62,10 @@ def test_what_mlflow_does_not_take_is_kept_and_sent_at_the_end(
     client: MlflowClient,
     outbox: Outbox,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # would fail in another thread
     run = mlflow.start_run()
     gone = store.rename(tmp_path / "gone")
     log_all(tmp_path)

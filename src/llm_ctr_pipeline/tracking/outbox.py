@@ -120,6 +120,8 @@ class Outbox:
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> None:
             arguments = signature.bind(*args, **kwargs).arguments
+            if "synchronous" in signature.parameters:  # else a thread of MLflow's would fail
+                arguments["synchronous"] = True
             client, given = arguments.pop("self"), arguments.pop("run_id")
             run_id = self.moved.get(given, given)
             self._tell(client, name, run_id, _without_secrets(arguments))
