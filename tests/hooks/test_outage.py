@@ -24,7 +24,7 @@ from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from llm_ctr_pipeline.hooks import database
+from llm_ctr_pipeline.hooks import database, tracking
 from llm_ctr_pipeline.pipelines.train import nodes
 from llm_ctr_pipeline.tracking.outbox import WAITING, Outbox, TrackingError
 from llm_ctr_pipeline.tracking.upload import upload_waiting
@@ -56,6 +56,16 @@ def test_a_server_that_is_not_there_is_told_at_once(project: Path, uri: str) -> 
     assert "tracking=false" in message
     assert "\n" not in message
     assert not [*(project / "data").rglob("*.parquet")]
+
+
+def test_a_server_that_hangs_is_told_at_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(TrackingError, match=r"cannot be used \(timed out\)"):
+            run_there(project, uri, "preprocess")
 
 
 @pytest.mark.parametrize("content", ["no database", None])
