@@ -48,6 +48,12 @@ def test_a_refusal_is_one_line(refusal: type[Exception]) -> None:
     assert done.stderr == "Error: what is wrong: do this\n"
 
 
+@pytest.mark.parametrize("refusal", [StorageError, click.ClickException])
+def test_a_refusal_names_no_credentials(refusal: type[Exception]) -> None:
+    done = CliRunner().invoke(failing_with(refusal("s3://me:hunter2@bucket cannot be read")))
+    assert done.stderr == "Error: s3://***@bucket cannot be read\n"
+
+
 def test_a_refusal_in_a_dataset_is_one_line() -> None:
     error = DatasetError("Failed while saving data to dataset X")
     error.__cause__ = StorageError("the disk is full")

@@ -9,6 +9,7 @@ would bury that; any other error keeps its own.
 
 import copy
 import functools
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ from llm_ctr_pipeline.data.errors import (
     RefusedError,
     StaleDataError,
 )
+from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.resolvers import project_root
 
 # Patterns of files to DuckDB and Kedro, of datasets to Kedro, and what pathlib does not part at.
@@ -142,12 +144,17 @@ def _refusing_in_one_line(command: click.Command) -> click.Command:
     def call(**options: Any) -> Any:
         try:
             return callback(**options)
+        except click.ClickException as error:
+            if redacted(error.message) == error.message:
+                raise
+            raise click.ClickException(redacted(error.message)) from error
         except Exception as error:
             refusal = refusal_in(error)
             if refusal is None:
                 raise
             # Click shows the message and no traceback, and exits with 1.
-            raise click.ClickException(message_of(refusal, options["env"])) from error
+            message = message_of(refusal, options.get("env"))
+            raise click.ClickException(redacted(message)) from error
 
     wrapped = copy.copy(command)
     wrapped.callback = call
@@ -159,5 +166,17 @@ def cli() -> None:
     """The commands that differ from Kedro's."""
 
 
+@click.command()
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+def send(folders: tuple[Path, ...]) -> None:
+    """Send to MLflow what it did not take while runs went on: of all runs, or FOLDERS."""
+    from llm_ctr_pipeline.tracking.upload import upload_waiting
+
+    for run_id in upload_waiting(folders):
+        click.echo(f"MLflow has now all of run {run_id}")
+
+
 run = _refusing_in_one_line(_reading_params(kedro_run))
+upload = _refusing_in_one_line(send)
 cli.add_command(run)
+cli.add_command(upload, "upload")

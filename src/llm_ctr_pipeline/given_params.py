@@ -18,7 +18,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 # Understood by the configuration although no parameter has the name.
 PLACES = ("raw_dir", "x1_raw_dir", "x2_raw_dir", "store")
-RUNTIME_ONLY = (*PLACES, "mlflow_run_id")
+RUNTIME_ONLY = {**dict.fromkeys(PLACES, str), "mlflow_run_id": str, "tracking": bool}
 
 _NEXT_SETTING = re.compile(r",\s*(?=[^\s,=]+=)")
 # How YAML says that there is none.
@@ -55,7 +55,7 @@ def read(given: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         click.ClickException: A value cannot be read, or would not be what was typed.
     """
-    tree = tree_of({**types, **dict.fromkeys(RUNTIME_ONLY, str)})
+    tree = tree_of({**types, **RUNTIME_ONLY})
     values = OmegaConf.create()
     for name, text in given.items():
         try:

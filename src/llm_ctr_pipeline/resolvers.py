@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 def project_root() -> str:
@@ -15,8 +16,26 @@ def project_root() -> str:
 
 
 def tracking_uri() -> str:
-    """Where MLflow keeps its runs: the shell's choice, or a database in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root()}/mlflow.db"
+    """Where MLflow keeps its runs: the shell's choice, or a database in the project's root.
+
+    A server's user and password are moved from the address to where MLflow looks for them too:
+    MLflow prints the address.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return f"sqlite:///{project_root()}/mlflow.db"
+    parts = urlsplit(uri)
+    if parts.scheme in {"http", "https"} and parts.password:
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(parts.username or ""))
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(parts.password))
+        uri = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def artifact_folder() -> str | None:
+    """Where runs' artifacts lie: a server knows that itself."""
+    return None if tracking_uri().startswith("http") else f"{project_root()}/mlartifacts"
 
 
 def of_model(path: str, model: str) -> str:
@@ -29,7 +48,8 @@ def source_of(given: str, configured: str) -> str:
     return "folder" if given else configured
 
 
-RESOLVERS: dict[str, Callable[..., str]] = {
+RESOLVERS: dict[str, Callable[..., str | None]] = {
+    "artifact_folder": artifact_folder,
     "of_model": of_model,
     "project_root": project_root,
     "source_of": source_of,

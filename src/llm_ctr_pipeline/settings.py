@@ -9,7 +9,10 @@ from llm_ctr_pipeline.hooks.locks import LocksHook
 from llm_ctr_pipeline.hooks.preflight import PreflightHook
 from llm_ctr_pipeline.hooks.summary import SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
+from llm_ctr_pipeline.redaction import redact_all
 from llm_ctr_pipeline.resolvers import RESOLVERS
+
+redact_all()
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
 HOOKS = (SummaryHook(), TrackingHook(), LocksHook(), PreflightHook())

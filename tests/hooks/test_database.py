@@ -1,13 +1,15 @@
 import multiprocessing
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from llm_ctr_pipeline.hooks.database import provide_database
+from llm_ctr_pipeline.hooks.database import bring_home, provide_database
 
 
 def experiments(path: Path) -> list[str]:
@@ -66,3 +68,34 @@ def tables(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         (number,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return int(number)
+
+
+def test_a_copied_project_writes_to_its_own_folder(
+    finished_run: Path,
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    """The copy has no artifacts: those of the earlier run are still found where they lie."""
+    before = [*(finished_run / "mlartifacts").rglob("*")]
+    run_here(trained_project, "evaluate")
+    first, second = mlflow_runs(trained_project)
+    own = trained_project / "mlartifacts" / second.info.run_id / "artifacts"
+    assert second.info.artifact_uri == own.as_uri()
+    assert (own / "evaluation_x4_test.json").exists()
+    assert first.info.artifact_uri.startswith((finished_run / "mlartifacts").as_uri())
+    assert [*(finished_run / "mlartifacts").rglob("*")] == before
+
+
+def test_earlier_runs_follow_where_their_artifacts_came_along(
+    trained_project: Path, mlflow_runs: Callable[[Path], list[Run]]
+) -> None:
+    (run,) = mlflow_runs(trained_project)
+    own = trained_project / "mlartifacts" / run.info.run_id / "artifacts"
+    own.mkdir(parents=True)
+    for _ in range(2):  # and then they stay
+        bring_home(trained_project / "mlflow.db", trained_project / "mlartifacts")
+        (run,) = mlflow_runs(trained_project)
+        assert run.info.artifact_uri == own.as_uri()
+    bring_home(trained_project / "none.db", trained_project / "mlartifacts")
+    assert not (trained_project / "none.db").exists()

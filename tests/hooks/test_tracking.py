@@ -236,7 +236,7 @@ def test_a_killed_run_is_killed_and_goes_on_exactly(
     assert outcome(long_training) == uninterrupted
     assert not states(long_training)
     statuses = [run.info.status for run in mlflow_runs(long_training)]
-    assert statuses == ["FINISHED", "FINISHED", "KILLED", "FINISHED"]
+    assert statuses == ["FINISHED", "FINISHED", "FINISHED"]  # it goes on with its run
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
             file
             for folder in (*folders, project / "data" / "08_reporting")
             for file in folder.rglob("*")
-            if file.is_file()
+            if file.is_file() and file.name != "mlflow_run.json"  # the log's, not the training's
         ]
         assert len(files) > 10
         return {str(file.relative_to(project)): file.read_bytes() for file in files}

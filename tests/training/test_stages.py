@@ -268,3 +268,26 @@ def test_a_stage_may_meet_a_dataset_twice(
     stage = Stage(datasets="a a", components="projector", start="new", epochs=1)
     results = train_stages(make_model(), {"one": stage}, training, open_dataset)
     assert [bool(result.fit.best_weights) for result in results] == [False, True]
+
+
+def test_what_begins_is_told_whether_it_goes_on(
+    make_model: MakeModel, open_dataset: OpenDataset, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    stages = {"one": Stage(datasets="a", components="projector", start="new")}
+    states, told = KeptStates(tmp_path, KEYS[:1]), list[tuple[str, bool]]()
+
+    def train(stop: int, **changes: int) -> None:
+        def interrupt(_: StageRun, record: ValidationRecord) -> None:
+            if record.step == stop:
+                raise KeyboardInterrupt
+
+        settings = make_settings(epochs=2, **changes)
+        args = (make_model(), stages, settings, open_dataset, interrupt, states)
+        train_stages(*args, lambda *known: told.append(known))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stop=8)
+    train(stop=0)
+    assert told == [(KEYS[0], False), (KEYS[0], True)]
+    train(stop=0, keep_state_every=0)  # nothing is kept that could be gone on with
+    assert len(told) == 2

@@ -1,25 +1,44 @@
 """The MLflow run beside a Kedro run."""
 
 import atexit
+import os
 import signal
+import sqlite3
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import mlflow
 import plotly.graph_objects as go
+import requests
+from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
+from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
-from llm_ctr_pipeline.hooks.database import provide_database
-from llm_ctr_pipeline.resolvers import tracking_uri
+from llm_ctr_pipeline.hooks.database import bring_home, provide_database
+from llm_ctr_pipeline.redaction import redacted
+from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
+from llm_ctr_pipeline.tracking.outbox import (
+    WAITING,
+    Outbox,
+    TrackingError,
+    limit_patience,
+    reason_of,
+)
 from llm_ctr_pipeline.training.settings import PATHS, Stages
+
+ANSWER_SECONDS = 5
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
@@ -27,24 +46,69 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        self.run_id: str | None = None
+        self._is_mlflow_enabled: bool = True
         self._running = False
+        self._wanted = True
+        self._outbox: Outbox | None = None
         atexit.register(self._end_as_killed)
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Read MLflow's configuration and open its database."""
-        provide_database(tracking_uri())
-        super().after_context_created(context)
+        """Read MLflow's configuration and open its database, or find its server.
+
+        Raises:
+            TrackingError: It cannot be used, or `tracking` is neither true nor false.
+        """
+        self._wanted = _is_wanted(context.config_loader)
+        limit_patience()
+        uri = tracking_uri()
+        if not self._wanted:
+            mlflow.set_tracking_uri(uri)  # runs may be compared
+            return
+        with _told(uri):
+            if uri.startswith("http"):
+                with suppress(requests.exceptions.SSLError):  # MLflow may be told to pass over it
+                    requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
+            provide_database(uri)
+            database = Path(project_root()) / "mlflow.db"
+            if uri == f"sqlite:///{database}":
+                bring_home(database, Path(artifact_folder() or ""))
+            super().after_context_created(context)
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Start the MLflow run and tag it with the path and the git commit."""
-        super().before_pipeline_run(run_params, pipeline, catalog)
+        """Start the MLflow run and tag it with the path and the git commit.
+
+        Raises:
+            TrackingError: No run can be started.
+        """
+        self.run_id = None  # of an earlier run in this process
+        if not self._wanted:
+            self._is_mlflow_enabled = False
+            for name in pipeline.datasets():
+                dataset: Any = catalog.get(name)
+                if isinstance(dataset, MlflowMetricsHistoryDataset):
+                    catalog[name] = MemoryDataset()  # it would make a database to log nothing to
+                elif hasattr(dataset, "_logging_activated"):
+                    dataset._logging_activated = False
+            return
+        self._outbox = outbox = Outbox(Path(project_root()) / WAITING)
+        try:
+            with _told(tracking_uri()):
+                outbox.open()
+                super().before_pipeline_run(run_params, pipeline, catalog)
+        except BaseException:
+            self._close()
+            raise
         self._running = self._is_mlflow_enabled
         if not self._running:
+            self._close()
             return
+        if self.mlflow_config.tracking.run.id is None and not self._already_active_mlflow:
+            outbox.replaceable = self.run_id
         _exit_on_sigterm()
         mlflow.set_tags(_git_tags(Path(run_params["project_path"])))
         paths = {node.namespace for node in pipeline.nodes if node.namespace in PATHS}
@@ -87,7 +151,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
     ) -> None:
         """End the MLflow run as finished."""
         super().after_pipeline_run(run_params, pipeline, catalog)
-        self._running = False
+        self._close()
 
     @hook_impl
     def on_pipeline_error(
@@ -99,12 +163,49 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
     ) -> None:
         """End the MLflow run as failed."""
         super().on_pipeline_error(error, run_params, pipeline, catalog)
+        self._close()
+
+    def _close(self) -> None:
         self._running = False
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
 
     def _end_as_killed(self) -> None:
         """End a run that Ctrl-C or SIGTERM cut off; MLflow itself would call it finished."""
         if self._running and mlflow.active_run() is not None:
             mlflow.end_run("KILLED")
+        self._close()
+
+
+def _is_wanted(loader: AbstractConfigLoader) -> bool:
+    """Whether runs are to be logged.
+
+    Raises:
+        TrackingError: The setting is neither true nor false.
+    """
+    wanted = (loader["globals"] | (loader.runtime_params or {})).get("tracking", True)
+    if not isinstance(wanted, bool):
+        raise TrackingError(f"tracking is {wanted!r}: it should be true or false")
+    return wanted
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Say in one line that MLflow cannot be used, and what helps.
+
+    Raises:
+        TrackingError: What stands in the block failed.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        named = " (MLFLOW_TRACKING_URI)" if os.environ.get("MLFLOW_TRACKING_URI") else ""
+        raise TrackingError(
+            f"MLflow at {redacted(uri)}{named} cannot be used ({reason_of(error)}): make that "
+            "work, set MLFLOW_TRACKING_URI to another place, or run without MLflow by `--params "
+            "tracking=false`"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

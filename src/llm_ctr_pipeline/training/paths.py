@@ -23,7 +23,13 @@ from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
 from llm_ctr_pipeline.training.optimizer import weights_of
 from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
-from llm_ctr_pipeline.training.stages import KeptStates, OnValidation, StageResult, train_stages
+from llm_ctr_pipeline.training.stages import (
+    KeptStates,
+    OnStart,
+    OnValidation,
+    StageResult,
+    train_stages,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +92,9 @@ class TrainingPath:
         training: TrainingSettings,
         state_folder: Path,
         on_validation: OnValidation | None = None,
+        on_start: OnStart | None = None,
     ) -> tuple[list[Checkpoint], history.TrainingResults]:
-        """Train stage by stage.
+        """Train stage by stage; what is called meanwhile is described at `train_stages`.
 
         Returns:
             The checkpoint that each stage left, in order, and what the training gave.
@@ -111,6 +118,7 @@ class TrainingPath:
             lambda dataset: self.datasets[dataset].open(fields, training),
             on_validation,
             self._kept_states(stages, training, state_folder),
+            on_start,
         )
         left = [result for result in done if result.fit.best_weights]
         checkpoints = [self._checkpoint(result, training) for result in left]

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 OpenDataset = Callable[[str], tuple[TrainingRows, EncodedSplit]]
 OnValidation = Callable[["StageRun", ValidationRecord], None]
+OnStart = Callable[[str, bool], None]
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def train_stages(
     open_dataset: OpenDataset,
     on_validation: OnValidation | None = None,
     states: KeptStates | None = None,
+    on_start: OnStart | None = None,
 ) -> list[StageResult]:
     """Train a model stage by stage, each from the best weights of the one before.
 
@@ -140,6 +142,8 @@ def train_stages(
         on_validation: Called with each record as it comes.
         states: Where to keep the states, from which the same call goes on; None to keep none.
             Deleted at the end.
+        on_start: Called before anything trains where states are kept, with the key that names the
+            training and whether it goes on from states.
 
     Returns:
         One result for each dataset of each stage, in order.
@@ -154,6 +158,8 @@ def train_stages(
     plan = [(name, stage, dataset) for name, stage in stages.items() for dataset in stage.datasets]
     if states is not None and training.keep_state_every > 0:
         states.check_space([state_bytes(model, stage.components) for _, stage, _ in plan])
+        if on_start is not None:
+            on_start(states.keys[-1], bool(states.own()))
     results: list[StageResult] = []
     for position, (name, stage, dataset) in enumerate(plan):
         run = StageRun(name, dataset, position, last=position == len(plan) - 1)

@@ -1,5 +1,6 @@
 """What training does on each path."""
 
+from functools import partial
 from pathlib import Path
 
 import ibis.expr.types as ir
@@ -21,6 +22,7 @@ from llm_ctr_pipeline.models.settings import (
     LlmSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
+from llm_ctr_pipeline.tracking.continued import continue_run
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
@@ -36,7 +38,7 @@ from llm_ctr_pipeline.training.settings import (
     TrainingSettings,
     TwoPhaseStages,
 )
-from llm_ctr_pipeline.training.stages import StageRun
+from llm_ctr_pipeline.training.stages import OnStart, OnValidation, StageRun
 
 
 def train_single_phase(
@@ -61,7 +63,7 @@ def train_single_phase(
     path = TrainingPath(
         "single_phase", network, tokenizer, feature_map, values, datasets, settings=(model, llm)
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
 
 
@@ -88,7 +90,7 @@ def train_deepfm(
     path = TrainingPath(
         "deepfm", deepfm, None, feature_map, values, datasets, settings=(model, network)
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
 
 
@@ -133,7 +135,7 @@ def train_two_phase(
     path = TrainingPath(
         name, network, tokenizer, feature_map, values, datasets, (model, llm), origin
     )
-    checkpoints, results = path.train(stages, training, state_folder, log_validation)
+    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[0], checkpoints[-1], results
 
 
@@ -144,6 +146,11 @@ def create_llm_ctr(
     network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed)
     network.llm.kernel = choose_kernel(llm.attention, training, network.llm.backbone.config)
     return network, tokenizer
+
+
+def told(state_folder: Path) -> tuple[OnValidation, OnStart]:
+    """What tells MLflow of a training whose states are kept in a folder."""
+    return log_validation, partial(continue_run, state_folder)
 
 
 def log_validation(run: StageRun, record: ValidationRecord) -> None:

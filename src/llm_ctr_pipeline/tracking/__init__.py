@@ -1,0 +1,1 @@
+"""What MLflow is told, so that no run depends on MLflow's being there."""

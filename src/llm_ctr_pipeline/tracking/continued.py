@@ -1,0 +1,65 @@
+"""A training that goes on from a kept state goes on with its MLflow run too."""
+
+import json
+import logging
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunTag
+
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.tracking.outbox import Outbox, reason_of
+
+logger = logging.getLogger(__name__)
+
+# Beside the states: the MLflow run of each training, by the training's key.
+RUNS = "mlflow_run.json"
+
+
+def continue_run(folder: Path, key: str, goes_on: bool) -> None:
+    """Let this process's MLflow run be that of the training which goes on; else remember it.
+
+    Args:
+        folder: Where the training's states are kept.
+        key: Names the training.
+        goes_on: Whether a state of it is kept.
+    """
+    outbox = Outbox.current
+    begun = None if outbox is None else outbox.replaceable
+    if outbox is None or begun is None:
+        return
+    file = folder / RUNS
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is spoilt
+        runs = {}
+    earlier = runs.get(key) if goes_on else None
+    if earlier not in (None, begun) and _reopen(outbox, earlier, begun):
+        return
+    try:
+        with drafted(file) as draft:
+            draft.write_text(json.dumps(runs | {key: begun}, indent=2), encoding="utf-8")
+    except OSError as error:
+        logger.warning("Going on with this training would be another MLflow run: %s", error)
+
+
+def _reopen(outbox: Outbox, earlier: str, begun: str) -> bool:
+    """Move what began to an earlier run; False if that cannot be."""
+    client = MlflowClient()
+    try:
+        before, now = client.get_run(earlier), client.get_run(begun)
+        if before.info.lifecycle_stage == "deleted":
+            return False
+        client.update_run(earlier, status="RUNNING")
+        client.delete_run(begun)
+    except Exception as error:  # no training ends for the sake of its log
+        logger.warning("MLflow's run %s cannot be continued: %s", earlier, reason_of(error))
+        return False
+    outbox.moved[begun], outbox.replaceable = earlier, None
+    logger.info("MLflow's run %s is continued", earlier)
+    params, tags, known = now.data.params, now.data.tags, before.data.params
+    new = [Param(name, value) for name, value in params.items() if name not in known]
+    # MLflow takes no second value of a parameter.
+    tags |= {name: value for name, value in params.items() if known.get(name, value) != value}
+    client.log_batch(earlier, params=new, tags=[RunTag(*tag) for tag in tags.items()])
+    return True

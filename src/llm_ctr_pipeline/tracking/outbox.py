@@ -1,0 +1,246 @@
+"""What MLflow does not take waits in a folder until it does.
+
+A run is worth more than its log: a server that goes away, a database that is locked or a full disk
+must not end it. MLflow has no place to catch that once, so while a run goes on the methods by which
+its client writes are replaced: by the fluent functions, kedro-mlflow's datasets and hooks, all pass
+them.
+"""
+
+import fcntl
+import functools
+import inspect
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.redaction import redacted
+
+logger = logging.getLogger(__name__)
+
+# Below the project's root; a folder for each run.
+WAITING = Path("data/08_reporting/mlflow_waiting")
+RETRY_SECONDS = 600.0  # a server that hangs takes a minute each time
+CALLS = "calls.jsonl"
+_WRITES = ("log_artifact", "log_batch", "log_metric", "log_param", "set_tag", "set_terminated")
+_ENTITIES = {"metrics": Metric, "params": Param, "tags": RunTag}
+# When it happened, where MLflow would take the time of its being sent.
+_TIMES = {"log_metric": "timestamp", "set_terminated": "end_time"}
+
+
+class TrackingError(RefusedError):
+    """MLflow cannot be used."""
+
+
+class Outbox:
+    """Stands between a run and MLflow: what MLflow does not take is kept, and sent later.
+
+    Attributes:
+        current: The one that is open in this process.
+        moved: Runs whose writes go to another: their ids, and that run's.
+        replaceable: The run that began with this process, whose place another may take.
+    """
+
+    current: ClassVar["Outbox | None"] = None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._methods = {name: getattr(MlflowClient, name) for name in _WRITES}
+        self._failed_at: float | None = None
+        self._held: dict[str, int] = {}
+        self._lost = False
+        self.moved: dict[str, str] = {}
+        self.replaceable: str | None = None
+
+    def open(self) -> None:
+        """Catch from now on what MLflow's client writes."""
+        for name, method in self._methods.items():
+            setattr(MlflowClient, name, self._caught(name, method))
+        Outbox.current = self
+
+    def close(self) -> None:
+        """Leave MLflow's client as it was, and send what is kept; say so if that fails again."""
+        for name, method in self._methods.items():
+            setattr(MlflowClient, name, method)
+        Outbox.current = None
+        for run_id in [*self._held]:
+            try:
+                self.send(MlflowClient(), run_id)
+            except Exception as error:
+                logger.warning(
+                    "MLflow still cannot be used (%s): `kedro upload` sends what waits in %s",
+                    reason_of(error),
+                    self._folder / run_id,
+                )
+            else:
+                logger.info("MLflow has now been sent what it did not take before")
+
+    def send(self, client: MlflowClient, run_id: str) -> None:
+        """Send what is kept of a run, and delete it; nothing if nothing is.
+
+        Sending twice changes nothing: everything carries its time.
+
+        Raises:
+            TrackingError: The run is going on in another process, which sends it.
+            Exception: What MLflow raises; all is still kept.
+        """
+        folder = self._folder / run_id
+        if not folder.is_dir():
+            return
+        held = self._held.pop(run_id, None)
+        descriptor = _lock(folder) if held is None else held
+        try:
+            calls, artifacts = folder / CALLS, folder / "artifacts"
+            for line in calls.read_text(encoding="utf-8").splitlines() if calls.exists() else ():
+                try:
+                    call = json.loads(line)
+                except ValueError:  # empty, or cut off by a kill or a full disk
+                    continue
+                for kind in _ENTITIES.keys() & call.keys():
+                    call[kind] = [_ENTITIES[kind](**fields) for fields in call[kind]]
+                self._write(client, call.pop("call"), run_id, call)
+            if artifacts.is_dir():
+                client.log_artifacts(run_id, str(artifacts))
+            shutil.rmtree(folder)
+        finally:
+            os.close(descriptor)
+
+    def _caught(self, name: str, method: Callable[..., Any]) -> Callable[..., None]:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> None:
+            arguments = signature.bind(*args, **kwargs).arguments
+            if "synchronous" in signature.parameters:  # else a thread of MLflow's would fail
+                arguments["synchronous"] = True
+            client, given = arguments.pop("self"), arguments.pop("run_id")
+            run_id = self.moved.get(given, given)
+            self._tell(client, name, run_id, _without_secrets(arguments))
+
+        return call
+
+    def _tell(
+        self, client: MlflowClient, name: str, run_id: str, arguments: dict[str, Any]
+    ) -> None:
+        if name in _TIMES:
+            arguments.setdefault(_TIMES[name], time.time_ns() // 1_000_000)
+        if self._failed_at is None or time.monotonic() - self._failed_at > RETRY_SECONDS:
+            try:
+                self.send(client, run_id)  # what is kept of it comes first
+                self._write(client, name, run_id, arguments)
+            except Exception as error:
+                if self._failed_at is None:
+                    logger.warning(
+                        "MLflow cannot be used (%s): the run goes on, and what it logs waits in %s",
+                        reason_of(error),
+                        self._folder / run_id,
+                    )
+                self._failed_at = time.monotonic()
+            else:
+                self._failed_at = None
+                return
+        try:
+            self._keep(name, run_id, arguments)
+        except (OSError, TrackingError) as error:
+            if not self._lost:
+                logger.warning(
+                    "Nor can it be kept (%s): MLflow will lack some of this run; its results lie "
+                    "in data/ all the same",
+                    reason_of(error),
+                )
+            self._lost = True
+
+    def _write(
+        self, client: MlflowClient, name: str, run_id: str, arguments: dict[str, Any]
+    ) -> None:
+        try:
+            self._methods[name](client, run_id, **arguments)
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            # It would refuse this each time. A parameter may be another where a run is continued.
+            if name == "log_param":
+                self._methods["set_tag"](client, run_id, arguments["key"], arguments["value"])
+            else:
+                logger.warning("MLflow refuses to log this: %s", reason_of(error))
+
+    def _keep(self, name: str, run_id: str, arguments: dict[str, Any]) -> None:
+        folder = self._folder / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        if run_id not in self._held:
+            self._held[run_id] = _lock(folder)
+        if name == "log_artifact":
+            _copy(Path(arguments["local_path"]), folder / "artifacts", arguments)
+            return
+        with (folder / CALLS).open("a", encoding="utf-8") as file:
+            # The line's end comes first: a line that was cut off spoils no other.
+            file.write("\n" + json.dumps({"call": name} | arguments, default=dict))
+
+
+def limit_patience() -> None:
+    """Let MLflow not wait for a server for minutes, seven times, unless the shell says so."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def reason_of(error: BaseException) -> str:
+    """What lies at the bottom of an error, in one line: MLflow wraps it several times."""
+    while (
+        below := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    ) is not None:
+        error = below
+    return redacted(" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def _copy(source: Path, folder: Path, arguments: dict[str, Any]) -> None:
+    """Copy an artifact to where MLflow would put it below a folder; all of it or nothing."""
+    target = folder / (arguments.get("artifact_path") or "") / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
+    except OSError:
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _without_secrets(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments, without credentials in the values of parameters and tags."""
+    cleaned = dict(arguments)
+    for kind in {"params", "tags"} & cleaned.keys():
+        cleaned[kind] = [
+            _ENTITIES[kind](each.key, redacted(str(each.value))) for each in cleaned[kind]
+        ]
+    if not isinstance(cleaned.get("value", 0), int | float):
+        cleaned["value"] = redacted(str(cleaned["value"]))
+    return cleaned
+
+
+def _lock(folder: Path) -> int:
+    """Lock a run's folder until the descriptor is closed.
+
+    Raises:
+        TrackingError: Another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise TrackingError(
+            f"{folder} belongs to a run that goes on: it sends what waits there at its end"
+        ) from error
+    return descriptor

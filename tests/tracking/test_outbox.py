@@ -1,0 +1,191 @@
+import errno
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from llm_ctr_pipeline.tracking import outbox as module
+from llm_ctr_pipeline.tracking.outbox import CALLS, WAITING, Outbox, reason_of
+
+
+def log_all(folder: Path) -> None:
+    """Log one of everything that a run logs."""
+    model = folder / "best_model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text("{}")
+    mlflow.log_param("lr", 0.1)
+    mlflow.log_params({"epochs": 3, "seed": None})
+    mlflow.set_tag("path", "deepfm")
+    mlflow.set_tags({"dataset": "x4"})
+    mlflow.log_metrics({"auc": 0.5, "loss": float("nan")}, step=7)
+    MlflowClient().log_metric(active(), "test_auc", 0.75, step=9)
+    mlflow.log_artifact(str(model))
+    mlflow.log_text("<html>", "figures/roc.html")
+
+
+def active() -> str:
+    run = mlflow.active_run()
+    assert run is not None
+    return str(run.info.run_id)
+
+
+def assert_has_all(client: MlflowClient, run_id: str) -> None:
+    run = client.get_run(run_id)
+    assert run.data.params == {"lr": "0.1", "epochs": "3", "seed": "None"}
+    assert (run.data.tags["path"], run.data.tags["dataset"]) == ("deepfm", "x4")
+    (metric,) = client.get_metric_history(run_id, "auc")
+    assert (metric.value, metric.step) == (0.5, 7)
+    assert [m.step for m in client.get_metric_history(run_id, "test_auc")] == [9]
+    assert [each.path for each in client.list_artifacts(run_id, "best_model")] == [
+        "best_model/config.json"
+    ]
+    assert [each.path for each in client.list_artifacts(run_id, "figures")] == ["figures/roc.html"]
+    assert run.info.status == "FINISHED"
+
+
+def test_what_mlflow_takes_is_not_kept(
+    store: Path, client: MlflowClient, outbox: Outbox, tmp_path: Path
+) -> None:
+    run = mlflow.start_run()
+    log_all(tmp_path)
+    mlflow.end_run()
+    assert_has_all(client, run.info.run_id)
+    assert not (tmp_path / WAITING).exists()
+
+
+def test_what_mlflow_does_not_take_is_kept_and_sent_at_the_end(
+    store: Path,
+    client: MlflowClient,
+    outbox: Outbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")  # would fail in another thread
+    run = mlflow.start_run()
+    gone = store.rename(tmp_path / "gone")
+    log_all(tmp_path)
+    mlflow.end_run()
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert str(tmp_path / WAITING / run.info.run_id) in warning.getMessage()
+    shutil.rmtree(store, ignore_errors=True)  # MLflow began it anew
+    gone.rename(store)
+    shutil.rmtree(tmp_path / "best_model")  # what is kept is a copy
+    outbox.close()
+    assert_has_all(client, run.info.run_id)
+    assert not any((tmp_path / WAITING).iterdir())
+
+
+def test_it_is_sent_while_the_run_goes_on_too(
+    store: Path,
+    client: MlflowClient,
+    outbox: Outbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = mlflow.start_run()
+    gone = store.rename(tmp_path / "gone")
+    log_all(tmp_path)
+    shutil.rmtree(store, ignore_errors=True)
+    gone.rename(store)
+    mlflow.set_tag("later", "not yet")
+    assert "later" not in client.get_run(run.info.run_id).data.tags  # it is not asked each time
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    mlflow.end_run()
+    assert_has_all(client, run.info.run_id)
+    assert not any((tmp_path / WAITING).iterdir())
+
+
+def test_what_is_still_not_taken_waits_for_the_command(
+    store: Path, outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = mlflow.start_run()
+    store.rename(tmp_path / "gone")
+    mlflow.set_tag("path", "deepfm")
+    mlflow.end_run()
+    outbox.close()
+    assert "`kedro upload` sends what waits in" in caplog.messages[-1]
+    assert (tmp_path / WAITING / run.info.run_id / CALLS).exists()
+    assert MlflowClient.set_tag is outbox._methods["set_tag"]
+
+
+def test_a_full_disk_ends_no_run(
+    store: Path,
+    outbox: Outbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = mlflow.start_run()
+
+    def full(_source: Any, target: Any, *_: Any, **__: Any) -> None:
+        if isinstance(target, Path):
+            target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)  # MLflow's way
+    monkeypatch.setattr(shutil, "copyfile", full)  # ours
+    figure = tmp_path / "roc.html"
+    figure.write_text("<html>")
+    mlflow.log_artifact(str(figure))
+    mlflow.log_artifact(str(figure))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "No space left on device" in caplog.messages[0]
+    assert "lie in data/ all the same" in caplog.messages[1]
+    assert not [*(tmp_path / WAITING / run.info.run_id).rglob("roc.html")]
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(
+    store: Path, client: MlflowClient, outbox: Outbox, tmp_path: Path
+) -> None:
+    run = mlflow.start_run()
+    gone = store.rename(tmp_path / "gone")
+    mlflow.set_tag("one", "1")
+    with (tmp_path / WAITING / run.info.run_id / CALLS).open("a") as file:
+        file.write('\n{"call": "set_t')
+    mlflow.set_tag("two", "2")
+    shutil.rmtree(store, ignore_errors=True)
+    gone.rename(store)
+    outbox.close()
+    tags = client.get_run(run.info.run_id).data.tags
+    assert (tags["one"], tags["two"]) == ("1", "2")
+
+
+def test_a_second_value_of_a_parameter_becomes_a_tag(
+    store: Path, client: MlflowClient, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = mlflow.start_run()
+    mlflow.log_param("epochs", 50)
+    mlflow.log_param("epochs", 51)
+    data = client.get_run(run.info.run_id).data
+    assert (data.params["epochs"], data.tags["epochs"]) == ("50", "51")
+    mlflow.set_tag("what?", "1")  # what else it refuses is told, and not kept
+    assert "MLflow refuses to log this" in caplog.messages[-1]
+    mlflow.set_tag("one", "1")
+    assert client.get_run(run.info.run_id).data.tags["one"] == "1"
+
+
+def test_mlflow_is_told_no_credentials(store: Path, client: MlflowClient, outbox: Outbox) -> None:
+    run = mlflow.start_run()
+    secret = "s3://key:hunter2@bucket/log"  # noqa: S105 - made up
+    mlflow.log_param("a", secret)
+    mlflow.log_param("b", [secret])
+    mlflow.log_params({"c": secret})
+    mlflow.set_tag("d", {"store": secret})
+    mlflow.set_tags({"e": secret, "f": {"store": secret}})
+    data = client.get_run(run.info.run_id).data
+    values = [value for name, value in (data.params | data.tags).items() if len(name) == 1]
+    assert len(values) == 6
+    assert all("s3://***@bucket/log" in value and "hunter2" not in value for value in values)
+
+
+def test_the_reason_is_what_lies_at_the_bottom() -> None:
+    error = ValueError("API request to\n http://me:hunter2@host failed")
+    assert reason_of(error) == "API request to http://***@host failed"
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert reason_of(error) == "[Errno 111] Connection refused"
+    assert reason_of(KeyError()) == "KeyError"
