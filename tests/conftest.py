@@ -1,6 +1,7 @@
 """Fixtures that more than one folder of tests uses."""
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
@@ -42,6 +44,7 @@ from llm_ctr_pipeline.training.history import (
     ValidationRecord,
 )
 from tests import spark, webhdfs
+from tests.records import RAN
 
 # Tiny tensors are faster on one thread than on several.
 torch.set_num_threads(1)
@@ -204,7 +207,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                 **{"stage": "end_to_end", "dataset": "x4"},
                 trained_on=TrainedOn(rows="f00d", feature_map="cafe"),
                 **{"components": None, "trained_parameters": 10**5, "stopped_early": False},
-                **{"best": best, "seconds": 10.0 * 4**place},
+                **{"best": best, "seconds": 10.0 * 4**place, "ran": RAN},
             )
             training = TrainingResults(
                 **{"path": path, "dataset": "x4", "source": "avazu_x4", "seed": 7 + place},
@@ -364,6 +367,13 @@ def trained_project(finished_run: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("mlartifacts"))
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training loss is no number."""
+    loss = F.binary_cross_entropy_with_logits
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", lambda *of: loss(*of) * math.nan)
 
 
 @pytest.fixture(scope="session")

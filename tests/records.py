@@ -7,6 +7,18 @@ from typing import Any
 
 from llm_ctr_pipeline.data.storage.record_text import DIGEST, digest_of
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
+from llm_ctr_pipeline.training.history import Ran
+
+RAN = Ran(
+    device="cuda:0 (NVIDIA A100)",
+    precision="bf16-mixed",
+    float32_matmul="highest",
+    deterministic=True,
+    compile="default",
+    attention="sdpa",
+    micro_batch_size=128,
+    activation_checkpointing="off",
+)
 
 
 def content_of(file: AnyPath) -> dict[str, Any]:

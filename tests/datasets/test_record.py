@@ -14,7 +14,7 @@ from llm_ctr_pipeline.data.storage.record_text import RecordError, digest_of, to
 from llm_ctr_pipeline.data.storage.store_path import parse_path
 from llm_ctr_pipeline.datasets.record import RECORDS, RecordDataset
 from llm_ctr_pipeline.training.history import TrainingResults
-from tests.records import content_of, rewrite
+from tests.records import RAN, content_of, rewrite
 
 VALIDATION = {
     **{"epoch": 1.0, "step": 469, "train_loss": 0.4, "train_accuracy": 83.2, "valid_loss": 0.37},
@@ -30,7 +30,7 @@ RESULTS: dict[str, Any] = {
             **{"stage": "end_to_end", "dataset": "x4"},
             "trained_on": {"rows": "3a00", "feature_map": "92a4"},
             **{"components": ["embedding", "gen"], "trained_parameters": 347328},
-            **{"stopped_early": True, "best": VALIDATION, "seconds": 64.5},
+            **{"stopped_early": True, "best": VALIDATION, "seconds": 64.5, "ran": RAN.to_json()},
         }
     ],
     "epochs": [{"stage": "end_to_end", "dataset": "x4", **VALIDATION, "best": True}],

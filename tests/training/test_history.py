@@ -13,6 +13,7 @@ from llm_ctr_pipeline.training.history import (
     TrainingResults,
     ValidationRecord,
 )
+from tests.records import RAN
 
 VALIDATION = ValidationRecord(
     epoch=1.0,
@@ -48,6 +49,7 @@ RESULTS = TrainingResults(
             stopped_early=True,
             best=VALIDATION,
             seconds=21.6,
+            ran=RAN,
         ),
     ),
     epochs=(StageValidation(stage="end_to_end", dataset="x4", **dict(VALIDATION), best=True),),
@@ -92,18 +94,6 @@ def test_results_keep_their_keys_in_their_order() -> None:
         TrainingResults.from_json({**content, "epochs": []})
 
 
-RAN = Ran(
-    device="cuda:0 (NVIDIA A100)",
-    precision="bf16-mixed",
-    float32_matmul="highest",
-    deterministic=True,
-    compile="default",
-    attention="sdpa",
-    micro_batch_size=128,
-    activation_checkpointing="off",
-)
-
-
 @pytest.mark.parametrize(
     ("change", "setting"),
     [
@@ -120,9 +110,3 @@ def test_what_a_run_must_not_go_on_without(change: dict[str, Any], setting: str 
     assert RAN.changed(now) == expected
     if "precision" not in change:  # the others change the rounding alone
         assert RAN.changed(Ran(**(now.to_json() | {"deterministic": False}))) is None
-
-
-def test_results_that_do_not_tell_how_they_ran_can_be_read() -> None:
-    content = RESULTS.to_json()
-    del content["stages"][0]["ran"]
-    assert TrainingResults.from_json(content) == RESULTS

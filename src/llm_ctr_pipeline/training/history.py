@@ -127,7 +127,7 @@ class StageSummary(_StageOnDataset):
         stopped_early: Whether patience ended it.
         best: Its best validation.
         seconds: Training time, validation not included.
-        ran: How it ran; None in the results of versions that did not tell.
+        ran: How it ran.
     """
 
     trained_on: TrainedOn
@@ -136,7 +136,7 @@ class StageSummary(_StageOnDataset):
     stopped_early: bool
     best: ValidationRecord
     seconds: float
-    ran: Ran | None = None
+    ran: Ran
 
 
 class StageValidation(ValidationRecord, _StageOnDataset):
