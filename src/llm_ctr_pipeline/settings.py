@@ -5,13 +5,14 @@ import os
 # Set before the plug-ins wake: no usage data leave this project.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
+from llm_ctr_pipeline.hooks.finished import FinishedHook
 from llm_ctr_pipeline.hooks.preflight import PreflightHook
 from llm_ctr_pipeline.hooks.summary import SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
 # Later ones run first: the preflight refuses a run before MLflow hears of it.
-HOOKS = (SummaryHook(), TrackingHook(), PreflightHook())
+HOOKS = (FinishedHook(), SummaryHook(), TrackingHook(), PreflightHook())
 # TrackingHook is kedro-mlflow's own hook with what this project adds.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 

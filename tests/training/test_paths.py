@@ -90,9 +90,13 @@ def test_how_a_run_is_executed_does_not_keep_it_from_going_on(
         "compile": "off",
         "cpu_threads": 2,
         "device": "cuda:1",
+        "epochs": 7,
         "eval_batch_size": 7,
         "keep_state_every": 3,
+        "keep_state_every_minutes": 0.5,
+        "keep_state_every_steps": 4,
         "micro_batch_size": 2,
+        "patience": 3,
         "resume": False,
         "rows_in": "stream",
     }
