@@ -110,7 +110,7 @@ class Project:
             touches += 1
             if touches == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if not began and "interrupted" in str(arguments[0]):
+            if not began and ".pt" in str(arguments[0]):
                 began = time.monotonic()
                 # Nothing handles its signal, which kills as SIGKILL does: at once.
                 signal.setitimer(signal.ITIMER_REAL, kill_after)
