@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # Kedro and MLflow then send no usage statistics, whichever command is theirs.
 export DO_NOT_TRACK := true
 INSTALLED := $(VENV)/.installed
+ROUNDS ?= 20
 WORKERS := --numprocesses auto --maxprocesses 4
 # Processors with AVX2 and with no AVX, as PyTorch, oneDNN, MKL, OpenBLAS and NumPy see them.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -19,7 +20,7 @@ ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
   --ignore=tests/pipelines/test_spark.py --ignore=tests/pipelines/test_bad_input.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare data test slow processors lint types bench viz mlflow clean
+.PHONY: help run compare data test slow processors lint types bench soak viz mlflow clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +64,9 @@ bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in b
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.node_overhead
 	$(BIN)/python -m benchmarks.deepfm_step
+
+soak: $(INSTALLED) ## Kill each path's training at every rename and ROUNDS times at random; takes hours
+	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
 
 viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
 	$(BIN)/kedro viz run

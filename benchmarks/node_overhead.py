@@ -37,6 +37,8 @@ SETTINGS = TrainingSettings(
     seed=0,
     resume=False,
     keep_state_every=0,
+    keep_state_every_steps=None,
+    keep_state_every_minutes=None,
     rows_in="memory",
     stream_buffer_rows=4096,
 )

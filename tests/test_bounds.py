@@ -101,6 +101,8 @@ TAKEN = {
     "training.eval_batch_size": "",
     "training.float32_matmul": "",
     "training.keep_state_every": "0 1e9",
+    "training.keep_state_every_minutes": "1e9 null",
+    "training.keep_state_every_steps": "1e9 null",
     "training.lr": "",
     "training.micro_batch_size": "null",
     "training.patience": "1e9",

@@ -25,6 +25,7 @@ Whole = Annotated[int, Field(ge=-(10**15), le=10**15), _NO_BOOLEAN]
 # Of what is taken one by one: passes, steps, validations, rows of a file.
 Count = Annotated[int, Field(ge=1, le=_MOST), _NO_BOOLEAN]
 CountFromZero = Annotated[int, Field(ge=0, le=_MOST), _NO_BOOLEAN]
+Minutes = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _NO_BOOLEAN]
 # Rows that are computed together.
 BatchRows = Annotated[int, Field(ge=1, le=10**7), _NO_BOOLEAN]
 # A width of a model's part; what they come to together is reckoned before a model is made.

@@ -5,6 +5,7 @@ import os
 # Set before the plug-ins wake: no usage data leave this project.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
+from llm_ctr_pipeline.hooks.finished import FinishedHook
 from llm_ctr_pipeline.hooks.locks import LocksHook
 from llm_ctr_pipeline.hooks.preflight import PreflightHook
 from llm_ctr_pipeline.hooks.summary import SummaryHook
@@ -15,7 +16,7 @@ from llm_ctr_pipeline.resolvers import RESOLVERS
 redact_all()
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
-HOOKS = (SummaryHook(), TrackingHook(), LocksHook(), PreflightHook())
+HOOKS = (FinishedHook(), SummaryHook(), TrackingHook(), LocksHook(), PreflightHook())
 # TrackingHook is kedro-mlflow's own hook with what this project adds.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 

@@ -48,6 +48,8 @@ def make_settings() -> Callable[..., TrainingSettings]:
             "seed": 5,
             "resume": True,
             "keep_state_every": 1,
+            "keep_state_every_steps": None,
+            "keep_state_every_minutes": None,
             "rows_in": "auto",
             "stream_buffer_rows": 1000,
         }

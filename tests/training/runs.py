@@ -26,17 +26,31 @@ def without_timing(result: FitResult) -> list[dict[str, Any]]:
     ]
 
 
-def signal_in_step(model: nn.Module, step: int, number: int) -> None:
-    """Send this process a signal in the middle of a training step, counted from 1."""
+def call_in_step(model: nn.Module, step: int, act: Callable[[], None]) -> None:
+    """Do something in the middle of a training step, counted from 1."""
     done = 0
 
     def count(module: nn.Module, _inputs: tuple[Tensor]) -> None:
         nonlocal done
         done += module.training
         if done == step and module.training:
-            os.kill(os.getpid(), number)
+            act()
 
     model.register_forward_pre_hook(count)
+
+
+def signal_in_step(model: nn.Module, step: int, number: int) -> None:
+    """Send this process a signal in the middle of a training step, counted from 1."""
+    call_in_step(model, step, lambda: os.kill(os.getpid(), number))
+
+
+def fail_in_step(model: nn.Module, step: int) -> None:
+    """End a run in the middle of a training step, counted from 1, as a kill does: at once."""
+
+    def fail() -> None:
+        raise RuntimeError("killed")
+
+    call_in_step(model, step, fail)
 
 
 def signal_at_validation(step: int) -> Callable[[ValidationRecord], None]:

@@ -21,12 +21,12 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.machine import devices
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError
-from tests.data.logs import counted
 from tests.training.runs import (
     STEPS,
     VALIDATIONS,
     Train,
     assert_equal_runs,
+    fail_in_step,
     signal_at_validation,
     signal_in_step,
     without_timing,
@@ -99,7 +99,8 @@ def test_a_run_that_is_killed_goes_on_from_its_last_validation(
 
     with pytest.raises(RuntimeError, match="power cut"):
         train(point, on_validation=fail)
-    assert point.load()[0].step == 7
+    # It was kept before it was told.
+    assert point.load()[0].step == 10
     assert_equal_runs(train(point), whole)
 
 
@@ -200,23 +201,73 @@ def test_a_state_of_other_settings_is_refused_and_kept(train: Train, point: Resu
     assert point.file.read_bytes() == before
 
 
-@pytest.mark.parametrize("first", ["memory", "stream"])
-def test_rows_in_another_order_are_refused(
-    make_model: MakeModel,
-    make_split: MakeSplit,
-    make_settings: MakeSettings,
-    point: ResumePoint,
-    tmp_path: Path,
-    first: str,
-) -> None:
-    """`training.rows_in: auto` may come to another place when the run goes on."""
-    in_memory, valid = make_split(100, 1, noise=0.2), make_split(60, 2, noise=0.2)
+@pytest.fixture
+def rows(make_split: MakeSplit, tmp_path: Path) -> dict[str, TrainingRows]:
+    """The same rows to train on, in memory and streamed."""
+    in_memory = make_split(100, 1, noise=0.2)
     columns = dict(zip("abc", in_memory.ids_NF.T.numpy(), strict=True))
     labels = in_memory.labels_N.numpy()
     table = pa.table({"row": range(100), "label": labels.astype("int8"), **columns})
     pq.write_table(table, tmp_path / "rows")
     streamed = EncodedFile(tmp_path / "rows").open("abc", "stream", 50, counted(table, "abc"))
-    rows: dict[str, TrainingRows] = {"memory": in_memory, "stream": streamed}
+    return {"memory": in_memory, "stream": streamed}
+
+
+@pytest.mark.parametrize("rows_in", ["memory", "stream"])
+@pytest.mark.parametrize(("killed_in", "kept"), [(5, 4), (7, 6), (9, 8), (16, 15)])
+def test_a_run_killed_in_mid_epoch_goes_on_from_the_last_step_that_was_kept(
+    make_causal_lm: MakeLm,
+    make_model: MakeModel,
+    make_settings: MakeSettings,
+    rows: dict[str, TrainingRows],
+    make_split: MakeSplit,
+    point: ResumePoint,
+    rows_in: str,
+    killed_in: int,
+    kept: int,
+) -> None:
+    """Dropout, the sums since the last validation, and the place in the epoch go on."""
+    every = 15 if kept == 15 else 2
+    settings = make_settings(epochs=3, keep_state_every=9, keep_state_every_steps=every)
+
+    def train(point: ResumePoint | None, killed_in: int = 0) -> FitResult:
+        model = make_model(make_causal_lm("gpt2", resid_pdrop=0.3))
+        fail_in_step(model, killed_in)
+        return fit(model, rows[rows_in], make_split(60, 2, noise=0.2), settings, None, point)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(point, killed_in)
+    assert point.load()[0].step == kept
+    assert_equal_runs(train(point), train(None))
+
+
+def test_a_state_is_kept_after_so_many_minutes(
+    train: Train, whole: FitResult, point: ResumePoint, make_model: MakeModel
+) -> None:
+    model = make_model()
+    fail_in_step(model, 5)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(point, model, keep_state_every=9, keep_state_every_minutes=1e-9)
+    assert point.load()[0].step == 4
+    model = make_model()
+    fail_in_step(model, 5)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(point, model, keep_state_every=9, keep_state_every_minutes=60)
+    assert point.load()[0].step == 4
+    assert_equal_runs(train(point), whole)
+
+
+@pytest.mark.parametrize("first", ["memory", "stream"])
+def test_rows_in_another_order_are_refused(
+    make_model: MakeModel,
+    make_split: MakeSplit,
+    make_settings: MakeSettings,
+    rows: dict[str, TrainingRows],
+    point: ResumePoint,
+    first: str,
+) -> None:
+    """`training.rows_in: auto` may come to another place when the run goes on."""
+    valid = make_split(60, 2, noise=0.2)
     with pytest.raises(KeyboardInterrupt):
         fit(make_model(), rows[first], valid, make_settings(), signal_at_validation(7), point)
     (other,) = rows.keys() - {first}

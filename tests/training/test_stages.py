@@ -17,6 +17,7 @@ from llm_ctr_pipeline.training import stages as stages_module
 from llm_ctr_pipeline.training.fit import FitResult
 from llm_ctr_pipeline.training.fit import fit as real_fit
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.kept import finished
 from llm_ctr_pipeline.training.optimizer import UnknownComponentError, freeze_all_but
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
@@ -32,6 +33,7 @@ MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., TrainingSettings]
 COMPONENTS = ("embedding", "gen", "projector", "llm")
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
+LIMITS = ((2, 10), (2, 10), (2, 10))
 
 
 @pytest.fixture
@@ -171,7 +173,7 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
 ) -> None:
     whole_model = make_model()
     whole = train_stages(whole_model, TWO_STAGES, training, open_dataset)
-    states = KeptStates(tmp_path, KEYS)
+    states = KeptStates(tmp_path, KEYS, LIMITS)
     other = tmp_path / "start-other_first_a.pt"
     other.write_bytes(b"of other settings")
     validations = 0
@@ -186,25 +188,38 @@ def test_an_interrupted_path_goes_on_in_the_stage_where_it_was(
         train_stages(make_model(), TWO_STAGES, training, open_dataset, interrupt, states)
     model = make_model()
     seen: list[str] = []
-    results = train_stages(
-        model, TWO_STAGES, training, open_dataset, lambda run, _: seen.append(run.dataset), states
-    )
+
+    def note(run: StageRun, _record: ValidationRecord) -> None:
+        seen.append(run.dataset)
+
+    results = train_stages(model, TWO_STAGES, training, open_dataset, note, states)
     assert not moved(whole_model.state_dict(), model.state_dict())
     for found, expected in zip(results, whole, strict=True):
         assert [r.valid_auc for r in found.fit.history] == [
             r.valid_auc for r in expected.fit.history
         ]
-    # The validation that was cut off is made again, those before it are not.
-    assert len(seen) == 6 - (interrupted_at - 1)
-    assert list(tmp_path.iterdir()) == [other]
+    # Those that were kept before are not made again.
+    assert len(seen) == 6 - interrupted_at
     assert states.others() == [other]
+    # What it gave is not saved yet: the states go on being there.
+    assert len(states.own()) == 3
+    seen.clear()
+    train_stages(
+        make_model(),
+        TWO_STAGES,
+        training,
+        open_dataset,
+        lambda run, _: seen.append("again"),
+        states,
+    )
+    assert seen == []
 
 
 def test_paths_with_the_same_first_stage_share_its_states(
     make_model: MakeModel, open_dataset: OpenDataset, training: TrainingSettings, tmp_path: Path
 ) -> None:
     slower = TWO_STAGES | {"second": TWO_STAGES["second"].model_copy(update={"lr": 0.0001})}
-    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64)) for last in "cd")
+    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64), LIMITS) for last in "cd")
     seen: list[tuple[str, int]] = []
 
     def note(run: StageRun, record: ValidationRecord) -> None:
@@ -212,7 +227,7 @@ def test_paths_with_the_same_first_stage_share_its_states(
 
     def interrupt(run: StageRun, record: ValidationRecord) -> None:
         note(run, record)
-        if seen.count(("c", 4)) + seen.count(("c", 8)) == 2:
+        if run.last:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -222,12 +237,15 @@ def test_paths_with_the_same_first_stage_share_its_states(
     seen.clear()
     other = train_stages(make_model(), slower, training, open_dataset, note, others)
     assert seen == [("c", 4), ("c", 8)]
+    finished.mark_finished(tmp_path)
     # The first stage's states are still gone on from.
-    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert others.others() == [states.point(StageRun("second", "c", 2, True)).file]
     seen.clear()
     resumed = train_stages(make_model(), TWO_STAGES, training, open_dataset, note, states)
     assert seen == [("c", 8)]
-    assert list(tmp_path.iterdir()) == []
+    finished.mark_finished(tmp_path)
+    assert {*tmp_path.glob("*.pt")} == kept.keys()
     for results, stages in ((other, slower), (resumed, TWO_STAGES)):
         whole = train_stages(make_model(), stages, training, open_dataset)
         for name in ("first", "second"):
@@ -236,13 +254,13 @@ def test_paths_with_the_same_first_stage_share_its_states(
 
 
 def test_starting_over_deletes_shared_states_too(tmp_path: Path) -> None:
-    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64)) for last in "cd")
+    states, others = (KeptStates(tmp_path, (*KEYS[:2], last * 64), LIMITS) for last in "cd")
     runs = [StageRun("first", "a", 0, False), StageRun("second", "b", 2, True)]
     for kept in (states, others):
         for run in runs:
             kept.point(run).file.touch()
     assert len(states.own()) == 2
-    states.discard()
+    states.begin(resume=False)
     assert [*tmp_path.iterdir()] == others.own() == [others.point(runs[1]).file]
 
 

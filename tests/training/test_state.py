@@ -1,6 +1,7 @@
 """What the state of an interrupted run holds, when it is kept, and how much room it takes."""
 
 import errno
+import io
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import freeze_all_but
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import KeptStates, train_stages
-from llm_ctr_pipeline.training.state import ResumePoint, state_bytes
+from llm_ctr_pipeline.training.state import DamagedStateError, ResumePoint, state_bytes
 from tests.training.runs import (
     VALIDATED,
     VALIDATIONS,
@@ -74,6 +75,7 @@ def stages() -> dict[str, Stage]:
 # Of `Wide`: two states of the table, one of the output, and one written beside the one it replaces.
 TABLE, OUTPUT = 4 * 4 * 5 * 40_000, 4 * 4 * 40_001
 NEEDED = 2 * TABLE + OUTPUT + TABLE
+LIMITS = ((1, 10), (1, 10), (1, 10))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     rows = make_split(32, 1), make_split(32, 2)
     training = make_settings(keep_state_every=every)
-    states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"))
+    states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"), LIMITS)
     model = Wide()
     if fits:
         assert len(train_stages(model, stages, training, lambda _: rows, None, states)) == 3
@@ -115,7 +117,7 @@ def test_states_that_are_there_already_need_no_more_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows, training = (make_split(32, 1), make_split(32, 2)), make_settings()
-    states = KeptStates(tmp_path, ("a", "b", "c"))
+    states = KeptStates(tmp_path, ("a", "b", "c"), LIMITS)
 
     def cut_off(*_: object) -> None:
         if states.own():
@@ -145,7 +147,7 @@ def test_the_state_is_there_while_training_and_nothing_beside_it(
 ) -> None:
     seen = []
     train(point, on_validation=lambda _: seen.append(point.file.exists()))
-    assert seen == [False] + [True] * (VALIDATIONS - 1)
+    assert seen == [True] * VALIDATIONS
     assert list(point.file.parent.iterdir()) == [point.file]
 
 
@@ -158,7 +160,7 @@ def test_a_state_is_kept_after_so_many_validations_and_at_the_end(
     seen: list[int] = []
 
     def look(_record: ValidationRecord | None = None) -> None:
-        """Called before the validation's own state is kept."""
+        """Called after the validation's own state is kept."""
         if point.file.exists():
             seen.append(point.load()[0].step)
 
@@ -174,7 +176,7 @@ def test_ctrl_c_keeps_a_state_unless_none_is_to_be_kept(
     model = make_model()
     signal_in_step(model, 5, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(point, model, keep_state_every=every)
+        train(point, model, keep_state_every=every, keep_state_every_steps=2)
     assert point.file.exists() == kept
 
 
@@ -203,6 +205,45 @@ def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:
     assert set(content) == {"key", "state", "model", "optimizer"}
     assert content["key"] == point.key
     assert [record["step"] for record in content["state"]["history"]] == [3, 6, 7]
+
+
+@pytest.mark.parametrize("damage", ["empty", "zeroed", "cut off", "a bit flipped", "no state"])
+def test_a_damaged_state_is_told_by_its_name_and_what_helps(
+    train: Train, point: ResumePoint, damage: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    whole = bytearray(point.file.read_bytes())
+    (weight, *_) = torch.load(point.file)["model"].values()
+    at = whole.index(weight.numpy().tobytes()) + 9
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    other = io.BytesIO()
+    torch.save({"key": point.key}, other)
+    point.file.write_bytes(
+        {
+            "empty": b"",
+            "zeroed": bytes(len(whole)),
+            "cut off": whole[: len(whole) // 2],
+            "a bit flipped": flipped,
+            "no state": other.getvalue(),
+        }[damage]
+    )
+    with pytest.raises(DamagedStateError) as error:
+        train(point)
+    cure = "delete it, and the same command trains again what it held"
+    assert str(error.value) == f"{point.file} is damaged, or no training state: {cure}"
+
+
+def test_too_little_memory_is_not_told_as_damage(
+    train: Train, point: ResumePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_names: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    train(point)
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        point.load()
 
 
 def test_a_state_that_cannot_be_written_leaves_the_one_before(

@@ -33,6 +33,7 @@ from llm_ctr_pipeline.training.state import (
     ResumePoint,
     StateMismatchError,
     TrainingState,
+    check_limits,
     frozen_digest,
     random_states,
     set_random_states,
@@ -104,11 +105,13 @@ def fit(
     # Before the step plans with the memory that is left.
     train = on_device_if_it_fits(train, model, resolve_device(settings.device))
     step = TrainingStep(model, optimizer, settings.batch_size, settings, sample=valid)
+    steps_an_epoch = math.ceil(len(train) / settings.batch_size)
     state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream", ran=step.ran)
     if resume is not None:
-        state.frozen = frozen_digest(model)
+        state.frozen, state.after = frozen_digest(model), resume.after
         if resume.file.exists():
             state = _put_back(resume, state, model, step)
+            check_limits(resume.file, state, settings, steps_an_epoch)
     loop = _Loop(
         settings=settings,
         resume=resume,
@@ -117,8 +120,9 @@ def fit(
         train=train,
         valid=valid,
         step=step,
-        steps_an_epoch=math.ceil(len(train) / settings.batch_size),
+        steps_an_epoch=steps_an_epoch,
         clock=time.perf_counter(),
+        kept_at=time.perf_counter(),
         state=state,
     )
     stopped_early = loop.run()
@@ -145,6 +149,7 @@ class _Loop:
     # Runtime
     steps_an_epoch: int
     clock: float
+    kept_at: float
 
     # State
     state: TrainingState
@@ -171,12 +176,15 @@ class _Loop:
                     progress.advance(bar)
                     if state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
                         self.check_loss()
-                    if validated := self.validation_due:
-                        record = self.validate()
+                    record = self.validate() if self.validation_due else None
+                    kept = self.keeping_due and self.keep()
+                    if record is not None:  # told once it can no longer be lost
                         progress.update(bar, auc=f"validation AUC {record.valid_auc:.4f}")
-                    stopping = stop.signal is not None
-                    self.keep_if_due(validated=validated, stopping=stopping)
-                    if stopping:
+                        self.report(record)
+                    if stop.signal is not None:
+                        if kept or self.keep():
+                            said = "Stopped after step %d: the same command goes on from there"
+                            logger.info(said, state.step)
                         stop.raise_if_arrived()
                     if self.out_of_patience:
                         return True
@@ -208,7 +216,7 @@ class _Loop:
             )
 
     def validate(self) -> ValidationRecord:
-        """Score the validation split, keep the weights if they are the best, and report."""
+        """Score the validation split, and keep the weights if they are the best."""
         self.collect()
         self.check_loss()
         self.step.model.eval()
@@ -229,10 +237,15 @@ class _Loop:
             f"{record.valid_auc:.4f}  valid log loss {record.valid_logloss:.4f}  "
             f"{record.rows_per_second:,.0f} rows/s{'  (best so far)' if record.improved else ''}"
         )
-        if self.on_validation is not None:
-            self.on_validation(record)
         self.clock = time.perf_counter()
         return record
+
+    def report(self, record: ValidationRecord) -> None:
+        """Hand a validation's record on; the time it takes is not training's."""
+        started = time.perf_counter()
+        if self.on_validation is not None:
+            self.on_validation(record)
+        self.clock += time.perf_counter() - started
 
     def record(self, log_odds_N: Tensor) -> ValidationRecord:
         """Measure the validation, and the training since the one before."""
@@ -263,28 +276,34 @@ class _Loop:
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
-    def keep_if_due(self, *, validated: bool, stopping: bool) -> None:
-        """Write the training state, but not one that diverged: it must not replace a good one."""
-        every = self.settings.keep_state_every
-        if self.resume is None or every == 0:
-            return
-        at_end = self.state.step == self.settings.epochs * self.steps_an_epoch
-        its_turn = len(self.state.history) % every == 0 or at_end or self.out_of_patience
-        if not (stopping or (validated and its_turn)):
-            return
+    @property
+    def keeping_due(self) -> bool:
+        """Whether a state's turn came by validations, steps or minutes, or training ends here."""
+        settings, state = self.settings, self.state
+        steps, minutes = settings.keep_state_every_steps, settings.keep_state_every_minutes
+        if steps is not None and state.step % steps == 0:
+            return True
+        if minutes is not None and time.perf_counter() - self.kept_at >= 60 * minutes:
+            return True
+        at_end = state.step == settings.epochs * self.steps_an_epoch or self.out_of_patience
+        its_turn = at_end or len(state.history) % max(1, settings.keep_state_every) == 0
+        return self.validation_due and its_turn
+
+    def keep(self) -> bool:
+        """Write the training state; not one that diverged, which must not replace a good one."""
+        if self.resume is None or self.settings.keep_state_every == 0:
+            return False
         sums_and_weights = [self.step.loss_sum, *self.model.parameters()]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights):
             logger.warning("Not kept: the weights or the loss are no longer finite")
-            return
+            return False
         self.collect()
         self.state.random = random_states(self.step.device)
         self.state.loss_scale = self.step.scaler.state_dict()
         weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
         self.resume.save(self.state, weights, optimizer)
-        if stopping:
-            done = self.state.step
-            logger.info("Stopped after step %d: the same command goes on from there", done)
-        self.clock = time.perf_counter()
+        self.clock = self.kept_at = time.perf_counter()
+        return True
 
 
 def _put_back(
@@ -296,6 +315,9 @@ def _put_back(
         StateMismatchError: It is of other settings, data, order of rows or frozen weights.
     """
     kept, weights, optimizer = resume.load()
+    if kept.after != now.after:
+        logger.info("Not going on from %s: what it started from was trained further", resume.file)
+        return now
     if kept.rows_in != now.rows_in:
         raise StateMismatchError(
             f"{resume.file} is the state of a run with training.rows_in {kept.rows_in}, and "

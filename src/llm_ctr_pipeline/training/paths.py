@@ -33,9 +33,12 @@ from llm_ctr_pipeline.training.stages import (
 
 logger = logging.getLogger(__name__)
 
+# Settings that only say when a run ends: of them, it may get more.
+LIMITS = ("epochs", "patience")
 # Settings that an interrupted run and the one that goes on with it need not share. Of `rows_in` and
 # `precision`, whose `auto` depends on the machine, the state says what they came to.
-NOT_IN_RESUME_KEY = {"keep_state_every", "resume", "rows_in"} | Execution.model_fields.keys()
+KEEPING = {"keep_state_every", "keep_state_every_steps", "keep_state_every_minutes"}
+NOT_IN_RESUME_KEY = {*KEEPING, *LIMITS, "resume", "rows_in"} | Execution.model_fields.keys()
 
 
 @dataclass(frozen=True)
@@ -197,12 +200,14 @@ class TrainingPath:
         Other settings of a stage give it, and those behind it, files of their own; an interrupted
         run with other settings stays as it is.
         """
-        states = KeptStates(folder, self._keys(stages, training))
+        limits = (
+            (training.of(stage).epochs, training.of(stage).patience)
+            for stage in stages.root.values()
+            for _ in stage.datasets
+        )
+        states = KeptStates(folder, self._keys(stages, training), tuple(limits))
         if others := ", ".join(map(str, states.others())):
             logger.info("Interrupted runs with other settings are kept in %s", others)
-        if not training.resume and states.own():
-            logger.warning("Starting over: this run's interrupted state in %s is discarded", folder)
-            states.discard()
         return states
 
     def _keys(self, stages: Stages, training: TrainingSettings) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from llm_ctr_pipeline.bounds import (
     Count,
     CountFromZero,
     LearningRate,
+    Minutes,
     Name,
     Seed,
     Share,
@@ -118,7 +119,9 @@ class TrainingSettings(Execution):
         seed: Fixes random weights and the order of the rows.
         resume: Whether to go on from an interrupted run's state, if there is one.
         keep_state_every: Validations after which a state is kept; also at the end, on Ctrl-C and on
-            SIGTERM. 0 for never.
+            SIGTERM. 0 for never, whatever the next two say.
+        keep_state_every_steps: Steps after which one is kept besides; None for none.
+        keep_state_every_minutes: Minutes after which one is kept besides; None for none.
         rows_in: Where the training rows are held; `auto` by the memory that is free.
         stream_buffer_rows: Streamed rows that are shuffled together.
     """
@@ -133,6 +136,8 @@ class TrainingSettings(Execution):
     seed: Seed
     resume: bool
     keep_state_every: CountFromZero
+    keep_state_every_steps: Count | None
+    keep_state_every_minutes: Minutes | None
     rows_in: Literal["auto", "memory", "stream"]
     stream_buffer_rows: Count
 

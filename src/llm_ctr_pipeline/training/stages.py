@@ -14,6 +14,8 @@ from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
+from llm_ctr_pipeline.training.kept import finished
+from llm_ctr_pipeline.training.kept.finished import Limits
 from llm_ctr_pipeline.training.optimizer import check_components, freeze_all_but, weights_of
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, state_bytes
@@ -61,23 +63,27 @@ class StageResult:
 
 @dataclass(frozen=True)
 class KeptStates:
-    """Where an interrupted path's states are kept: a file for each run of a stage.
+    """Where a path's states are kept: a file for each run of a stage.
 
     A file's name holds the keys of the run before and of its own, so paths whose first stages are
-    the same share their states.
+    the same share their states. Those of a training whose outputs were saved are listed in
+    `finished.json`: more epochs or patience go on from them, the same training begins anew.
 
     Attributes:
         folder: Folder of all paths' states with this name.
-        keys: Of each run in order: names all that it and the runs before it are made of.
+        keys: Of each run in order: names all that it and the runs before it are made of, but for
+            what only says when a run ends.
+        limits: Of each run in order: most epochs, and patience.
     """
 
     folder: Path
     keys: tuple[str, ...]
+    limits: tuple[tuple[int, int], ...]
 
-    def point(self, run: StageRun) -> ResumePoint:
-        """Where a run's state is kept."""
-        name = f"{self._prefixes()[run.position]}_{run.stage}_{run.dataset}.pt"
-        return ResumePoint(self.folder / name, self.keys[run.position])
+    def point(self, run: StageRun, after: tuple[int, ...] = ()) -> ResumePoint:
+        """Where a run's state is kept; `after` as in `TrainingState`."""
+        name = f"{self._starts[run.position]}_{run.stage}_{run.dataset}.pt"
+        return ResumePoint(self.folder / name, self.keys[run.position], after)
 
     def check_space(self, sizes: Sequence[int]) -> None:
         """Refuse to begin where the disk does not hold the states of all runs.
@@ -93,31 +99,57 @@ class KeptStates:
         there = sum(file.stat().st_size for file in self.own())
         message = (
             "the states from which an interrupted training goes on take {needed} in {folder}, "
-            "and {free} are free: make room, or set training.keep_state_every to 0 to keep none"
+            "and {free} are free: make room (other states there may be deleted), or set "
+            "training.keep_state_every to 0 to keep none"
         )
         check_space(self.folder, sum(sizes) + max(sizes) - there, message)
 
     def own(self) -> list[Path]:
         """The states of these settings."""
-        return [file for start in self._prefixes() for file in self.folder.glob(f"{start}_*.pt")]
+        return finished.files(self.folder, self._starts)
 
     def others(self) -> list[Path]:
-        """The states of other settings."""
-        return sorted(set(self.folder.glob("*.pt")) - set(self.own()))
+        """The states of interrupted runs with other settings."""
+        known = {*self.own(), *finished.files(self.folder, finished.listed(self.folder))}
+        return sorted(set(self.folder.glob("*.pt")) - known)
 
-    def delete(self) -> None:
-        """Delete the states of these settings, but those that states of others go on from."""
-        for key, start in reversed([*zip(self.keys, self._prefixes(), strict=True)]):
-            if not any(self.folder.glob(f"{key[:16]}-*.pt")):
-                for file in self.folder.glob(f"{start}_*.pt"):
-                    file.unlink()
+    def begin(self, *, resume: bool) -> None:
+        """Delete this training's states where it does not go on from them.
 
-    def discard(self) -> None:
-        """Delete the states of these settings, for these settings to start over."""
-        for file in self.own():
-            file.unlink()
+        Args:
+            resume: Whether to go on at all.
+        """
+        now = self._limits
+        before = finished.listed(self.folder)
+        shared = before.keys() & now.keys()
+        if shared:
+            finished.delete(self.folder, [start for start in before if start not in now])
+        lasts_longer = all(
+            new >= old for run in shared for new, old in zip(now[run], before[run], strict=True)
+        )
+        if not resume:
+            if self.own():
+                logger.warning("Starting over: the states in %s are discarded", self.folder)
+            for file in self.own():
+                file.unlink()
+        elif before == now or not lasts_longer:
+            logger.info("Training anew: only more epochs or patience go on from what is finished")
+            finished.delete(self.folder, now)
+        if shared:  # what is finished is going on, or gone
+            finished.forget(self.folder)
 
-    def _prefixes(self) -> list[str]:
+    def end(self) -> None:
+        """List the states of a training that is done, for `mark_finished` to find."""
+        if self.own():
+            finished.list_trained(self.folder, self._limits)
+
+    @property
+    def _limits(self) -> Limits:
+        return dict(zip(self._starts, map(list, self.limits), strict=True))
+
+    @property
+    def _starts(self) -> list[str]:
+        """How the names of the runs' files start."""
         keys = ["start", *(key[:16] for key in self.keys)]
         return [f"{before}-{own}" for before, own in pairwise(keys)]
 
@@ -141,7 +173,6 @@ def train_stages(
             turn comes, so that only one is held.
         on_validation: Called with each record as it comes.
         states: Where to keep the states, from which the same call goes on; None to keep none.
-            Deleted at the end.
         on_start: Called before anything trains where states are kept, with the key that names the
             training and whether it goes on from states.
 
@@ -156,6 +187,8 @@ def train_stages(
     for stage in stages.values():
         check_components(model, stage.components)
     plan = [(name, stage, dataset) for name, stage in stages.items() for dataset in stage.datasets]
+    if states is not None:
+        states.begin(resume=training.resume)
     if states is not None and training.keep_state_every > 0:
         states.check_space([state_bytes(model, stage.components) for _, stage, _ in plan])
         if on_start is not None:
@@ -171,7 +204,7 @@ def train_stages(
             *open_dataset(dataset),
             training.of(stage),
             None if on_validation is None else partial(on_validation, run),
-            None if states is None else states.point(run),
+            None if states is None else states.point(run, _bests(results)),
         )
         model.load_state_dict(result.best_weights)
         trained = sum(weight.numel() for weight in weights_of(model, stage.components))
@@ -179,5 +212,9 @@ def train_stages(
         kept = result if ends_stage else replace(result, best_weights={})
         results.append(StageResult(run, stage.components, trained, kept))
     if states is not None:
-        states.delete()
+        states.end()
     return results
+
+
+def _bests(results: list[StageResult]) -> tuple[int, ...]:
+    return tuple(result.fit.best.step for result in results)

@@ -4,9 +4,13 @@ Frozen weights are not in it: they are those that the run starts from.
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,10 +20,21 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.training.history import Ran, ValidationRecord
 from llm_ctr_pipeline.training.optimizer import weights_of
+from llm_ctr_pipeline.training.settings import TrainingSettings
+
+# What zipfile and PyTorch raise of files that are cut off or of which any bit is another.
+_OF_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, UnpicklingError, EOFError),
+    *(OSError, RuntimeError, ValueError),
+)
 
 
 class StateMismatchError(RefusedError, ValueError):
     """The state on disk is of a run with other settings or other data."""
+
+
+class DamagedStateError(RefusedError):
+    """The state on disk is not what was written, or no state at all."""
 
 
 @dataclass
@@ -30,6 +45,8 @@ class TrainingState:
         rows_in: Where the rows lie, `memory` or `stream`: their order depends on it.
         frozen: Digest of the frozen weights, as `frozen_digest` gave it.
         ran: What the settings of how to run came to.
+        after: Of each run before it in its path the step of the best validation, whose weights the
+            next one started from.
         step: Optimiser steps completed.
         without_gain: Validations since the best one.
         history: One record a validation.
@@ -46,6 +63,7 @@ class TrainingState:
     rows_in: str = "memory"
     frozen: str = ""
     ran: Ran | None = None
+    after: tuple[int, ...] = ()
     step: int = 0
     without_gain: int = 0
     history: list[ValidationRecord] = field(default_factory=list)
@@ -80,6 +98,30 @@ def state_bytes(model: nn.Module, components: Collection[str] | None) -> int:
     return 4 * trained  # the weights, the best ones, the optimiser's two moments
 
 
+def check_limits(
+    file: Path, state: TrainingState, settings: TrainingSettings, steps_an_epoch: int
+) -> None:
+    """Refuse to go on from a state where the settings would have ended the run before it.
+
+    Raises:
+        StateMismatchError: It is in a later epoch, or went on after more validations in vain.
+    """
+    epochs = -(-state.step // steps_an_epoch)
+    in_vain = accumulate(
+        state.history[:-1], lambda count, record: 0 if record.improved else count + 1, initial=0
+    )
+    passed = max(in_vain)
+    for name, now, least, did in (
+        ("epochs", settings.epochs, epochs, f"is in epoch {epochs}"),
+        ("patience", settings.patience, passed + 1, f"went on after {passed} validations in vain"),
+    ):
+        if now < least:
+            raise StateMismatchError(
+                f"{file} is the state of a run that {did}, and {name} is now {now}: set it to "
+                f"{least} or more to go on, or training.resume to false to start over"
+            )
+
+
 def random_states(device: torch.device) -> list[Tensor]:
     """States of the CPU's generator and, for a CUDA device, of its own."""
     on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
@@ -100,10 +142,12 @@ class ResumePoint:
     Attributes:
         file: A run that finds it goes on from it; whoever wants no more of it deletes it.
         key: Names the settings and the data; a state with another key is refused.
+        after: See `TrainingState`; a state after other validations is not gone on from.
     """
 
     file: Path
     key: str
+    after: tuple[int, ...] = ()
 
     def save(
         self, state: TrainingState, model: dict[str, Tensor], optimizer: dict[str, Any]
@@ -137,9 +181,10 @@ class ResumePoint:
         """Read what `save` was given; no code is run in doing so.
 
         Raises:
+            DamagedStateError: The file is cut off, changed, or no state.
             StateMismatchError: The state is of other settings or other data.
         """
-        content = torch.load(self.file, map_location="cpu", weights_only=True)
+        content = self._read()
         if content["key"] != self.key:
             raise StateMismatchError(
                 f"{self.file} is the state of a run with other settings or other data: set them "
@@ -150,3 +195,23 @@ class ResumePoint:
         ran = Ran(**kept) if (kept := fields.pop("ran")) else None
         state = TrainingState(**fields, ran=ran, history=history)
         return state, content["model"], content["optimizer"]
+
+    def _read(self) -> dict[str, Any]:
+        damaged = DamagedStateError(
+            f"{self.file} is damaged, or no training state: delete it, and the same command trains "
+            "again what it held"
+        )
+        with self.file.open("rb") as opened:
+            try:
+                # PyTorch writes the check sums, and does not look at them.
+                if zipfile.ZipFile(opened).testzip() is not None:
+                    raise damaged
+                opened.seek(0)
+                content: dict[str, Any] = torch.load(opened, map_location="cpu", weights_only=True)
+            except _OF_DAMAGE as error:
+                if "allocate" in str(error):  # too little memory: the file is as it was
+                    raise
+                raise damaged from error
+        if set(content) != {"key", "state", "model", "optimizer"}:
+            raise damaged
+        return content

@@ -1,0 +1,1 @@
+"""Which of the states that trainings leave are still wanted."""
