@@ -173,7 +173,7 @@ print(json.dumps(facts))
     facts = json.loads(done.stdout.splitlines()[-1])
     assert "preprocess" in facts["pipelines"]
     assert "train" not in facts["pipelines"]
-    assert facts["hooks"] == 4
+    assert facts["hooks"] == 5
     assert facts["heavy"] == []
     assert facts["do_not_track"] == "true"
 

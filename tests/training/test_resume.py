@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 from torch.amp import GradScaler
 from transformers import PreTrainedModel
 
@@ -21,6 +22,7 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.machine import devices
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError
+from tests.data.logs import counted
 from tests.training.runs import (
     STEPS,
     VALIDATIONS,
@@ -104,11 +106,16 @@ def test_a_run_that_is_killed_goes_on_from_its_last_validation(
     assert_equal_runs(train(point), whole)
 
 
+def with_dropout(model: LlmCtr) -> LlmCtr:
+    model.projector = nn.Sequential(model.projector, nn.Dropout(0.3))
+    return model
+
+
 def test_a_run_of_a_model_with_dropout_goes_on(
     make_causal_lm: MakeLm, make_model: MakeModel, train: Train, point: ResumePoint
 ) -> None:
     def new_model() -> LlmCtr:
-        return make_model(make_causal_lm("gpt2", resid_pdrop=0.3))
+        return with_dropout(make_model(make_causal_lm("gpt2")))
 
     whole = train(model=new_model())
     without_dropout = train(model=make_model(make_causal_lm("gpt2")))
@@ -231,7 +238,7 @@ def test_a_run_killed_in_mid_epoch_goes_on_from_the_last_step_that_was_kept(
     settings = make_settings(epochs=3, keep_state_every=9, keep_state_every_steps=every)
 
     def train(point: ResumePoint | None, killed_in: int = 0) -> FitResult:
-        model = make_model(make_causal_lm("gpt2", resid_pdrop=0.3))
+        model = with_dropout(make_model(make_causal_lm("gpt2")))
         fail_in_step(model, killed_in)
         return fit(model, rows[rows_in], make_split(60, 2, noise=0.2), settings, None, point)
 

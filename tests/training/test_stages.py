@@ -292,7 +292,7 @@ def test_what_begins_is_told_whether_it_goes_on(
     make_model: MakeModel, open_dataset: OpenDataset, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     stages = {"one": Stage(datasets="a", components="projector", start="new")}
-    states, told = KeptStates(tmp_path, KEYS[:1]), list[tuple[str, bool]]()
+    states, told = KeptStates(tmp_path, KEYS[:1], LIMITS[:1]), list[tuple[str, bool]]()
 
     def train(stop: int, **changes: int) -> None:
         def interrupt(_: StageRun, record: ValidationRecord) -> None:

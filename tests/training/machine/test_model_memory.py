@@ -33,6 +33,7 @@ ARCHITECTURE: dict[str, Any] = {
 EXECUTION = Execution(
     **{"device": "cpu", "cpu_threads": 1, "precision": "auto", "compile": "off"},
     **{"eval_batch_size": 8, "micro_batch_size": None, "activation_checkpointing": "auto"},
+    **{"deterministic": False, "float32_matmul": "highest"},
 )
 
 
