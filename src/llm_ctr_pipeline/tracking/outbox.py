@@ -22,6 +22,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.durable import lock_folder
 from llm_ctr_pipeline.redaction import redacted
 
@@ -204,17 +205,8 @@ def reason_of(error: BaseException) -> str:
 def _copy(source: Path, folder: Path, arguments: dict[str, Any]) -> None:
     """Copy an artifact to where MLflow would put it below a folder; all of it or nothing."""
     target = folder / (arguments.get("artifact_path") or "") / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-    except OSError:
-        if target.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-        target.unlink(missing_ok=True)
-        raise
+    with drafted(target) as draft:
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, draft)
 
 
 def _without_secrets(arguments: dict[str, Any]) -> dict[str, Any]:

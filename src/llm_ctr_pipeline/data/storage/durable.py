@@ -1,4 +1,4 @@
-"""What the system has for files that outlive a kill: sync, swapped names, and folders' locks."""
+"""What the system offers files: sync, names swapped in one step, locks of folders."""
 
 import ctypes
 import errno
