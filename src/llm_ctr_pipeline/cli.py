@@ -2,7 +2,6 @@
 
 It reads `--params` by the types of the settings, and has one runner.
 
-
 What the project refuses on purpose says in its message what is wrong and what to do. A traceback
 would bury that; any other error keeps its own.
 """

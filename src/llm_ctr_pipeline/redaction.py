@@ -27,17 +27,6 @@ def redacted(text: str) -> str:
     return _SECRET.sub(rf"\g<1>{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
 
 
-def redacted_values(value: Any) -> Any:
-    """The same value with all strings in it redacted, in dicts and lists too."""
-    if isinstance(value, str):
-        return redacted(value)
-    if isinstance(value, dict):
-        return {key: redacted_values(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(redacted_values(inner) for inner in value)
-    return value
-
-
 class RedactedRecord(logging.LogRecord):
     """A log record that names no credentials, whichever logger and handler it passes."""
 

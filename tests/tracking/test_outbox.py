@@ -1,5 +1,6 @@
 import errno
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,30 @@ def test_a_full_disk_ends_no_run(
     assert "No space left on device" in caplog.messages[0]
     assert "lie in data/ all the same" in caplog.messages[1]
     assert not [*(tmp_path / WAITING / run.info.run_id).rglob("roc.html")]
+
+
+def test_without_locks_it_is_kept_and_sent_all_the_same(
+    store: Path,
+    client: MlflowClient,
+    outbox: Outbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on network file systems."""
+
+    def flock(_descriptor: int, _kind: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    run = mlflow.start_run()
+    gone = store.rename(tmp_path / "gone")
+    log_all(tmp_path)
+    mlflow.end_run()
+    shutil.rmtree(store, ignore_errors=True)
+    gone.rename(store)
+    outbox.close()
+    assert_has_all(client, run.info.run_id)
+    assert not (tmp_path / WAITING / run.info.run_id).exists()
 
 
 def test_a_line_that_was_cut_off_spoils_no_other(

@@ -33,5 +33,5 @@ class FinishedHook:
 
 def _state_folders(pipeline: Pipeline, catalog: DataCatalog) -> list[Path]:
     """The folders that this run's trainings keep their states in."""
-    names = sorted(name for name in pipeline.inputs() if name.endswith(".state_folder"))
+    names = sorted(name for name in pipeline.inputs() if name.endswith(STATES))
     return [catalog.load(name) for name in names]

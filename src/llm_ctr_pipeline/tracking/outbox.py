@@ -6,7 +6,6 @@ its client writes are replaced: by the fluent functions, kedro-mlflow's datasets
 them.
 """
 
-import fcntl
 import functools
 import inspect
 import json
@@ -23,6 +22,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.durable import lock_folder
 from llm_ctr_pipeline.redaction import redacted
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Outbox:
         self._folder = folder
         self._methods = {name: getattr(MlflowClient, name) for name in _WRITES}
         self._failed_at: float | None = None
-        self._held: dict[str, int] = {}
+        self._held: dict[str, int | None] = {}
         self._lost = False
         self.moved: dict[str, str] = {}
         self.replaceable: str | None = None
@@ -96,8 +97,7 @@ class Outbox:
         folder = self._folder / run_id
         if not folder.is_dir():
             return
-        held = self._held.pop(run_id, None)
-        descriptor = _lock(folder) if held is None else held
+        descriptor = self._held.pop(run_id) if run_id in self._held else _lock(folder)
         try:
             calls, artifacts = folder / CALLS, folder / "artifacts"
             for line in calls.read_text(encoding="utf-8").splitlines() if calls.exists() else ():
@@ -112,7 +112,8 @@ class Outbox:
                 client.log_artifacts(run_id, str(artifacts))
             shutil.rmtree(folder)
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _caught(self, name: str, method: Callable[..., Any]) -> Callable[..., None]:
         signature = inspect.signature(method)
@@ -204,17 +205,8 @@ def reason_of(error: BaseException) -> str:
 def _copy(source: Path, folder: Path, arguments: dict[str, Any]) -> None:
     """Copy an artifact to where MLflow would put it below a folder; all of it or nothing."""
     target = folder / (arguments.get("artifact_path") or "") / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-    except OSError:
-        if target.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-        target.unlink(missing_ok=True)
-        raise
+    with drafted(target) as draft:
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, draft)
 
 
 def _without_secrets(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -229,18 +221,15 @@ def _without_secrets(arguments: dict[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def _lock(folder: Path) -> int:
-    """Lock a run's folder until the descriptor is closed.
+def _lock(folder: Path) -> int | None:
+    """Lock a run's folder.
 
     Raises:
         TrackingError: Another process holds it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        return lock_folder(folder)
+    except BlockingIOError as error:
         raise TrackingError(
             f"{folder} belongs to a run that goes on: it sends what waits there at its end"
         ) from error
-    return descriptor

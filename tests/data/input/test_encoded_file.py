@@ -190,10 +190,6 @@ def test_what_does_not_fit_is_streamed(
     assert sorted(numbers(batches(rows))) == list(range(ROWS))
 
 
-def test_free_memory_is_what_the_machine_says() -> None:
-    assert 1 << 20 < encoded_file.free_memory() < 1 << 50
-
-
 def flip(file: Path, place: float) -> None:
     """Flip a bit at this share of a file."""
     content = bytearray(file.read_bytes())

@@ -1,7 +1,6 @@
 """What of an encoded log is allowed and still spoils what is measured on it."""
 
 import logging
-import math
 
 import ibis
 import ibis.expr.types as ir
@@ -68,7 +67,7 @@ def _alike(first: str, second: str) -> bool:
     if first.strip().casefold() == second.strip().casefold():
         return True
     try:
-        return math.isclose(float(first), float(second), rel_tol=0, abs_tol=0)
+        return float(first) == float(second)
     except ValueError:
         return False
 

@@ -17,8 +17,8 @@ class SplitSummary(Frozen):
         unknown_share_by_field: The same for each field.
         unseen_fields: The fields of which hardly a value is known, though train has ids for its
             own: they are told at the end of preprocessing.
-        ids_fingerprint: 16 hexadecimal digits that say which ids stand in which row, whatever
-            engine wrote them, in whatever order they lie.
+        ids_fingerprint: 16 hexadecimal digits that say which label and ids stand in which row,
+            whatever engine wrote them, in whatever order they lie.
         raw_fingerprint: That of the raw rows.
     """
 

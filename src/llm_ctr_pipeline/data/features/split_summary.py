@@ -53,7 +53,7 @@ def count_split(encoded: ir.Table, fields: tuple[str, ...]) -> ir.Table:
 
 
 def _row_hash(encoded: ir.Table, columns: tuple[str, ...]) -> ir.IntegerColumn:
-    """Sum a row's position and its ids, each times a number of its own, modulo a prime."""
+    """Sum a row's number, label and ids, each times a number of its own, modulo a prime."""
     terms = [encoded[ROW].cast("int64") % PRIME]
     for position, column in enumerate(columns, start=1):
         factor = ibis.literal(factor_of(position), "int64")

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
+from llm_ctr_pipeline.data.storage.memory import free_memory
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parts_of
 
@@ -267,10 +267,3 @@ def _joined(*pieces: EncodedSplit) -> EncodedSplit:
         torch.cat([piece.ids_NF for piece in pieces]),
         torch.cat([piece.labels_N for piece in pieces]),
     )
-
-
-def free_memory() -> int:
-    """Bytes of main memory that a process could still take, as Linux estimates it."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return int(kibibytes) * 1024

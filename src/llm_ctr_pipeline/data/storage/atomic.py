@@ -1,7 +1,6 @@
 """Writing a file or folder so that nobody ever sees half of it."""
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -16,15 +15,13 @@ from fsspec import AbstractFileSystem
 
 from llm_ctr_pipeline.data.errors import StoreError
 from llm_ctr_pipeline.data.storage.disk import told_if_short
-from llm_ctr_pipeline.data.storage.durable import exchange, sync, sync_names
+from llm_ctr_pipeline.data.storage.durable import exchange, lock_folder, sync, sync_names
 from llm_ctr_pipeline.data.storage.store_path import SUCCESS, AnyPath, StorePath, remove
 
 PathT = TypeVar("PathT", bound=AnyPath)
 
 # What a rename says where a folder is in its way, or is to go where a file is.
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
-# What a file system without locks says; network ones lock no folders.
-_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Scratch:
@@ -172,11 +169,12 @@ def sweep(target: AnyPath) -> None:
         return
     for left in target.parent.glob(f".{glob.escape(target.name)}-*"):
         try:
-            descriptor = _lock(left)
+            descriptor = lock_folder(left)
         except OSError:  # in use, or gone meanwhile
             continue
-        _remove(left, target)
-        os.close(descriptor)
+        if descriptor is not None:
+            _remove(left, target)
+            os.close(descriptor)
 
 
 def _remove(scratch: Path, target: Path) -> None:
@@ -192,32 +190,12 @@ def _make_beside(target: Path) -> tuple[Path, int | None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-            descriptor = _lock(path)
+            descriptor = lock_folder(path)
         except (FileNotFoundError, BlockingIOError):
             continue  # another process took it, not locked yet, for one that was left
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            return path, None
-        if path.exists():
+        if descriptor is None or path.exists():
             return path, descriptor
         os.close(descriptor)
-
-
-def _lock(folder: Path) -> int:
-    """Lock a folder until the descriptor is closed.
-
-    Raises:
-        BlockingIOError: If another process holds it.
-        OSError: If it is gone, or cannot be locked.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def missing_folders(folder: PathT) -> list[PathT]:

@@ -1,12 +1,15 @@
-"""What the system has for files that outlive a kill and a loss of power: sync, and swap names."""
+"""What the system offers files: sync, names swapped in one step, locks of folders."""
 
 import ctypes
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+# What a file system without locks says; network ones lock no folders.
+_NO_LOCKS = (*_CANNOT, errno.EBADF, errno.ENOLCK)
 
 
 def sync(path: Path) -> None:
@@ -47,6 +50,27 @@ def exchange(one: Path, other: Path) -> bool:
     if code in _CANNOT:
         return False
     raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed, or this process ends.
+
+    Returns:
+        The descriptor; None where the file system has no locks.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return descriptor
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much main memory there is."""
+"""How much main memory there is, and how much of it is free."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -23,3 +23,10 @@ def machine_memory() -> int:
             if file.is_file() and (limit := file.read_text().strip()).isdigit():
                 limits.append(int(limit))
     return min(limits)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process could still take, as Linux estimates it."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return min(int(kibibytes) * 1024, machine_memory())
