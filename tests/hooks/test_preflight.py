@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "architecture that is not known": (
         "train",
         {"llm": {"architecture": {"model_type": "qwen99"}}},
-        "llm.architecture makes no language model (Unrecognized model identifier: qwen99.",
+        "no language model of type qwen99 (ValueError: Unrecognized model identifier: qwen99.",
     ),
     "heads that do not divide": (
         "train",

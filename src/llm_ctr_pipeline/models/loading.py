@@ -37,19 +37,16 @@ class LlmNotFoundError(RefusedError, OSError):
 
 
 def check_llm(source: LlmSettings) -> None:
-    """Refuse what can be told without the weights: a damaged folder, a model that cannot fit.
+    """Refuse a folder of which can be told without the weights that it is damaged or cannot fit.
 
-    A model on the hub is looked at when it is loaded.
+    A model on the hub is looked at when it is loaded, one of an `architecture` when it is counted.
 
     Raises:
         LlmNotFoundError: The folder's configuration cannot be read.
         DamagedModelError: Files of it are missing or damaged.
         UnsupportedModelError: The configuration tells that it cannot be used.
-        SettingsError: The architecture's sizes do not go together.
     """
-    if source.architecture is not None:
-        _configure(source.architecture, source.architecture.vocab_size)
-    elif source.pretrained is not None and Path(source.pretrained).is_dir():
+    if source.pretrained is not None and Path(source.pretrained).is_dir():
         _read_configuration(source.pretrained)
 
 
@@ -73,16 +70,21 @@ def load_llm(
         # One of the two is set, which the settings check.
         return _load_pretrained(cast("str", source.pretrained))
     tokenizer = build_small_tokenizer(text, source.architecture.vocab_size)
-    config = _configure(source.architecture, len(tokenizer))
+    config = configure(source.architecture, len(tokenizer))
     switch_off_dropout(config)
     torch.manual_seed(seed)
-    with _objections_to(source.architecture):
+    with objections_to(source.architecture):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
 
 
-def _configure(architecture: ArchitectureSettings, vocab_size: int) -> PreTrainedConfig:
-    """Make and check the configuration of a model with random weights."""
-    with _objections_to(architecture):
+def configure(architecture: ArchitectureSettings, vocab_size: int) -> PreTrainedConfig:
+    """Make and check the configuration of a model with random weights.
+
+    Raises:
+        SettingsError: The architecture's sizes do not go together.
+        UnsupportedModelError: It cannot be used.
+    """
+    with objections_to(architecture):
         config = AutoConfig.for_model(
             **architecture.model_dump(exclude={"vocab_size"}),
             vocab_size=vocab_size,
@@ -95,7 +97,7 @@ def _configure(architecture: ArchitectureSettings, vocab_size: int) -> PreTraine
 
 
 @contextmanager
-def _objections_to(architecture: ArchitectureSettings) -> Iterator[None]:
+def objections_to(architecture: ArchitectureSettings) -> Iterator[None]:
     """Turn what an architecture's own code objects to into a refusal."""
     try:
         yield

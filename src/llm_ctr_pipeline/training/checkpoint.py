@@ -35,7 +35,6 @@ FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, "feature_map.json", "vocabulary.parquet")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 # The models that a checkpoint can hold; a description's `kind` says which it is of.
 CtrModel = LlmCtr | DeepFm

@@ -141,9 +141,12 @@ def describe_device(device: torch.device) -> str:
 def refusing_what_is_not_deterministic() -> Iterator[None]:
     """Turn PyTorch's error of an operation with no deterministic way into one with the setting.
 
+    What the process has asked for before is so again afterwards.
+
     Raises:
         DeviceError: In place of PyTorch's error.
     """
+    before = torch.are_deterministic_algorithms_enabled()
     try:
         yield
     except RuntimeError as error:
@@ -154,6 +157,8 @@ def refusing_what_is_not_deterministic() -> Iterator[None]:
             f"training.deterministic is true, and PyTorch has no deterministic {operation}, which "
             "the model needs on this device: set it to false"
         ) from error
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def keep_freed_memory() -> bool:

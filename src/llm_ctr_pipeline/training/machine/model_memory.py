@@ -1,17 +1,18 @@
 """What a model takes in memory, reckoned before any of it is made."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from rich.filesize import decimal
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from llm_ctr_pipeline.data.errors import RefusedError, SettingsError
+from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.models.deepfm import DeepFm
 from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
+from llm_ctr_pipeline.models.loading import ITS_CODE, configure, objections_to
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
     DeepFmSettings,
@@ -44,13 +45,11 @@ def weights_of_architecture(architecture: ArchitectureSettings) -> int:
 
     Raises:
         SettingsError: transformers makes no language model of these settings.
+        UnsupportedModelError: It makes one that cannot be used.
     """
-    try:
-        special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
-        return _weights_of_llm(AutoConfig.for_model(**architecture.model_dump(), **special))
-    except Exception as error:
-        said = textwrap.shorten(str(error), 200, placeholder=" …")
-        raise SettingsError(f"llm.architecture makes no language model ({said})") from error
+    config = configure(architecture, architecture.vocab_size)
+    with objections_to(architecture):
+        return _weights_of_llm(config)
 
 
 def weights_of_llm_ctr(
@@ -62,18 +61,15 @@ def weights_of_llm_ctr(
 
     Raises:
         SettingsError: transformers makes no language model of these settings.
+        UnsupportedModelError: It makes one that cannot be used.
     """
+    llm, hidden = 0, 1
     if source.architecture is not None:
-        llm, hidden = (
-            weights_of_architecture(source.architecture),
-            source.architecture.hidden_size,
-        )
+        llm, hidden = weights_of_architecture(source.architecture), source.architecture.hidden_size
     else:
-        try:
-            config = AutoConfig.from_pretrained(source.pretrained)
+        with suppress(Exception):  # whatever is wrong with it, loading tells
+            config = AutoConfig.from_pretrained(source.pretrained, **ITS_CODE)
             llm, hidden = _weights_of_llm(config), config.hidden_size
-        except Exception:  # whatever is wrong with it, which loading tells
-            llm, hidden = 0, 1
     width, fields = settings.embedding_dim, len(field_sizes)
     with torch.device("meta"):
         parts = {
