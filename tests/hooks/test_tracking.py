@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from llm_ctr_pipeline.training.kept import finished
+from tests.records import content_of
 
 PROJECT = Path(__file__).parents[2]
 REPORTING = Path("data/08_reporting/single_phase")
@@ -203,8 +204,8 @@ def interrupt(project: Path, number: signal.Signals) -> tuple[int, str]:
 
 def outcome(project: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     """What training gave, but for what the clock says."""
-    results = json.loads((project / REPORTING / "training_results.json").read_text())
-    report = json.loads((project / REPORTING / "evaluation_x4_test.json").read_text())
+    results = content_of(project / REPORTING / "training_results.json")
+    report = content_of(project / REPORTING / "evaluation_x4_test.json")
     del report["timestamp"]
     bests = (results["best"], report["trained"]["best"], *(s["best"] for s in results["stages"]))
     for record in (results, *results["epochs"], *results["stages"], *bests):
