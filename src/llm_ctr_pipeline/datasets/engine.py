@@ -7,14 +7,12 @@ from typing import Any
 import duckdb
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
-from pydantic import ValidationError
 
-from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
+from llm_ctr_pipeline.data.errors import StaleDataError
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.engine import connect
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, changed_at, is_whole, parse_path
 from llm_ctr_pipeline.datasets.path import Unreplaced
-from llm_ctr_pipeline.frozen import faults_of
 
 
 class EngineDataset(Unreplaced, FileDataset):  # type: ignore[misc]
@@ -59,10 +57,8 @@ class EngineDataset(Unreplaced, FileDataset):  # type: ignore[misc]
         self._check_same(str(changed_at(self._filepath)))
         try:
             yield
-        except RefusedError:
+        except StaleDataError:
             raise
         except (duckdb.Error, ValueError) as error:
             said = str(error).strip().partition("\n")[0]
-            if isinstance(error, ValidationError):
-                said = faults_of(error)
             raise StaleDataError(f"{self._filepath} is damaged ({said})") from error

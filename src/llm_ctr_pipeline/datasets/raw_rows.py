@@ -1,7 +1,12 @@
 """A raw log's rows in Parquet."""
 
 from llm_ctr_pipeline.data.raw.manifest import MANIFEST, RawManifest
-from llm_ctr_pipeline.data.raw.raw_log import RawRows, open_raw_rows, write_raw_rows
+from llm_ctr_pipeline.data.raw.raw_log import (
+    RawRows,
+    check_raw_rows,
+    open_raw_rows,
+    write_raw_rows,
+)
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.engine import EngineDataset
 
@@ -10,10 +15,12 @@ class RawRowsDataset(EngineDataset):
     """A log's rows as they were read: Parquet files for each raw file, and a manifest."""
 
     def load(self) -> RawRows:
-        """Name the rows; none is read yet."""
+        """Name the rows, after a look at all bytes of them where an earlier run wrote them."""
+        of_earlier_run = self._known is None
         with self._reading_files():
             rows = open_raw_rows(self.connection, self._filepath)
-            rows.tables  # noqa: B018 - opens the files, so that a damaged one is named here
+            if of_earlier_run:
+                check_raw_rows(rows)
             return rows
 
     def _exists(self) -> bool:

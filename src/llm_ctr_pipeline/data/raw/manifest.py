@@ -36,12 +36,14 @@ class ReadFile(Frozen):
         size: Bytes.
         changed_ns: Time of the last change in nanoseconds.
         fingerprint: SHA-256 of its bytes, in hexadecimal; empty where it was not read yet.
+        rows: SHA-256 of its rows in Parquet, file after file; empty where they are not written yet.
     """
 
     file: str
     size: int
     changed_ns: int
     fingerprint: str = ""
+    rows: str = ""
 
 
 class RawManifest(LogOrigin):
@@ -60,7 +62,8 @@ class RawManifest(LogOrigin):
     def is_of(self, found: "RawManifest") -> bool:
         """Whether the same files would be read in the same way, as far as can be told cheaply."""
         unread = {
-            split: file.model_copy(update={"fingerprint": ""}) for split, file in self.files.items()
+            split: file.model_copy(update={"fingerprint": "", "rows": ""})
+            for split, file in self.files.items()
         }
         return self.log == found.log and unread == found.files
 

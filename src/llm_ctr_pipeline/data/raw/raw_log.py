@@ -8,7 +8,7 @@ from functools import cached_property
 import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
-from llm_ctr_pipeline.data.errors import RawLogError
+from llm_ctr_pipeline.data.errors import RawLogError, StaleDataError
 from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile, check_raw_files, read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
@@ -22,7 +22,13 @@ from llm_ctr_pipeline.data.raw.manifest import (
 )
 from llm_ctr_pipeline.data.raw.splits import find_cuts, in_split, mark_split, rows_in_split, sample
 from llm_ctr_pipeline.data.storage.engine import named, read_parquet
-from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
+from llm_ctr_pipeline.data.storage.record_text import from_text, to_text
+from llm_ctr_pipeline.data.storage.store_path import (
+    AnyPath,
+    digest_of_files,
+    parse_path,
+    parts_of,
+)
 
 
 @dataclass(frozen=True)
@@ -107,16 +113,34 @@ def write_raw_rows(connection: BaseBackend, unread: RawManifest, folder: AnyPath
     folder.mkdir()
     read = {}
     for split, csv in opened.items():
-        fingerprint = read_raw_file(connection, csv, folder / f"{split}.parquet")
-        read[split] = unread.files[split].model_copy(update={"fingerprint": fingerprint})
+        rows = folder / f"{split}.parquet"
+        fingerprint = read_raw_file(connection, csv, rows)
+        update = {"fingerprint": fingerprint, "rows": digest_of_files(parts_of(rows))}
+        read[split] = unread.files[split].model_copy(update=update)
     manifest = unread.model_copy(update={"files": read})
-    (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+    (folder / MANIFEST).write_text(to_text(manifest), encoding="utf-8")
 
 
 def open_raw_rows(connection: BaseBackend, folder: AnyPath) -> RawRows:
-    """Name the rows that `write_raw_rows` wrote; none of them is read yet."""
-    manifest = RawManifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    """Name the rows that `write_raw_rows` wrote; none of them is read yet.
+
+    Raises:
+        RecordError: The manifest is not as it was written.
+    """
+    manifest = from_text(RawManifest, (folder / MANIFEST).read_text(encoding="utf-8").encode())
     return RawRows(folder, manifest, connection)
+
+
+def check_raw_rows(rows: RawRows) -> None:
+    """See that the files in Parquet are those that were written.
+
+    Raises:
+        StaleDataError: A split's are others.
+    """
+    for split, read in rows.manifest.files.items():
+        path = rows.path_of(split)
+        if digest_of_files(parts_of(path)) != read.rows:
+            raise StaleDataError(f"{path} is damaged, or not what {MANIFEST} beside it names")
 
 
 def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:

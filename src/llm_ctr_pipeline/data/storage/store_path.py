@@ -4,8 +4,9 @@ A store is reached through fsspec. The text of a path on one is the address that
 """
 
 import fnmatch
+import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
@@ -176,6 +177,16 @@ def parse_path(address: str) -> AnyPath:
 def parts_of(path: AnyPath) -> list[AnyPath]:
     """The Parquet files of a table in their order: it may be a folder of them, as with Spark."""
     return sorted(path.glob("*.parquet"), key=str) if path.is_dir() else [path]
+
+
+def digest_of_files(files: Iterable[AnyPath]) -> str:
+    """SHA-256 of the bytes of files, one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def is_whole(path: AnyPath) -> bool:
