@@ -283,7 +283,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_refused(
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("failing", ["save_file", "_write", "_sha256"])
+@pytest.mark.parametrize("failing", ["save_file", "_write", "digest_of_files"])
 def test_a_failed_save_leaves_the_checkpoint_before(
     folder: Path,
     model: LlmCtr,

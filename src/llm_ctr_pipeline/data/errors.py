@@ -39,3 +39,8 @@ class EngineError(RefusedError, NotImplementedError):
 
 class EngineMemoryError(RefusedError, MemoryError):
     """An engine whose memory limit does not suffice."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says: libraries put hints and a trace behind it."""
+    return str(error).strip().partition("\n")[0]

@@ -8,7 +8,7 @@ import duckdb
 from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
-from llm_ctr_pipeline.data.errors import StaleDataError
+from llm_ctr_pipeline.data.errors import StaleDataError, first_line
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.engine import connect
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, changed_at, is_whole, parse_path
@@ -60,5 +60,4 @@ class EngineDataset(Unreplaced, FileDataset):  # type: ignore[misc]
         except StaleDataError:
             raise
         except (duckdb.Error, ValueError) as error:
-            said = str(error).strip().partition("\n")[0]
-            raise StaleDataError(f"{self._filepath} is damaged ({said})") from error
+            raise StaleDataError(f"{self._filepath} is damaged ({first_line(error)})") from error

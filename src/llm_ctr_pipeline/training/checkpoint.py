@@ -9,7 +9,6 @@
 | `manifest.json` | the SHA-256 of each of them |
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, RecordT, from_text, to_text
+from llm_ctr_pipeline.data.storage.store_path import digest_of_files
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmDescription
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
@@ -130,7 +130,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
         pq.write_table(checkpoint.vocabulary, draft / "vocabulary.parquet")
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save_pretrained(draft)
-        files = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        files = {path.name: digest_of_files([path]) for path in sorted(draft.iterdir())}
         _write(draft / MANIFEST, Manifest(format_version=FORMAT_VERSION, files=files))
     return files
 
@@ -182,17 +182,12 @@ def _check_files(folder: Path) -> dict[str, str]:
     for name in sorted(found - manifest.files.keys()):
         raise CheckpointError(f"{folder / name} is no part of the checkpoint: move it elsewhere")
     for name, digest in manifest.files.items():
-        if _sha256(folder / name) != digest:
+        if digest_of_files([folder / name]) != digest:
             raise CheckpointError(
                 f"{folder / name} is damaged or another checkpoint's: it has not the SHA-256 that "
                 f"{MANIFEST} names"
             )
     return manifest.files
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _write(file: Path, record: Frozen) -> None:

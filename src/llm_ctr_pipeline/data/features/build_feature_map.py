@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError, first_line
 from llm_ctr_pipeline.data.features.feature_map import Extension, FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.features.vocabulary import DATASET, entries_by_field, part_of
 
@@ -77,7 +77,7 @@ def read_vocabulary(vocabulary: ir.Table, known: FeatureMap) -> pa.Table:
         raise
     except Exception as error:
         # The engine's own class, or Arrow's, or Ibis's where a column is missing.
-        raise StaleDataError(f"{file} cannot be read ({_first_line(error)})") from error
+        raise StaleDataError(f"{file} cannot be read ({first_line(error)})") from error
     if made != (known.fields, known.fingerprint, known.extends):
         raise StaleDataError(f"{file} is not what feature_map.json beside it was made of")
     return values
@@ -92,10 +92,6 @@ def _made_of(values: pa.Table, known: FeatureMap) -> tuple[tuple[Field, ...], st
     if known.extends:
         made = build_joint_map(vocabulary, made, known.extensions)
     return made.fields, made.fingerprint, made.extends
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _digest_fields(

@@ -51,7 +51,8 @@ def warn_of_unseen(
         counted = count_values(checked.split(split).table, field, log).anti_join(seen, "value")
         by_count = counted.order_by([ibis.desc("count"), "value"])
         value = by_count.limit(1).to_pyarrow()["value"][0].as_py()
-        alike = [known for known in seen["value"].to_pyarrow().to_pylist() if _alike(known, value)]
+        values = seen["value"].to_pyarrow().to_pylist()
+        alike = [written for written in values if _alike(written, value)]
         logger.warning(
             "%s of %s: %.0f %% of the values are unknown, such as %s%s",
             field.name,

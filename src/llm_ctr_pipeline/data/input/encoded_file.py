@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError, StaleDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError, StaleDataError, first_line
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
 from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
@@ -258,8 +258,7 @@ def _told_if_damaged(part: AnyPath) -> Iterator[None]:
         is_systems = getattr(error, "errno", None) is not None
         if is_systems and not isinstance(error, FileNotFoundError):
             raise
-        said = str(error).strip().partition("\n")[0]
-        raise StaleDataError(f"{part} is damaged or missing ({said})") from error
+        raise StaleDataError(f"{part} is damaged or missing ({first_line(error)})") from error
 
 
 def _joined(*pieces: EncodedSplit) -> EncodedSplit:

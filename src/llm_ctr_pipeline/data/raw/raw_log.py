@@ -127,7 +127,8 @@ def open_raw_rows(connection: BaseBackend, folder: AnyPath) -> RawRows:
     Raises:
         RecordError: The manifest is not as it was written.
     """
-    manifest = from_text(RawManifest, (folder / MANIFEST).read_text(encoding="utf-8").encode())
+    with (folder / MANIFEST).open("rb") as file:
+        manifest = from_text(RawManifest, file.read())
     return RawRows(folder, manifest, connection)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.errors import RefusedError, first_line
 from llm_ctr_pipeline.models.acceptance.configuration import INSTEAD
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
@@ -83,9 +83,9 @@ def refusing(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         # The code that ran is transformers', of any architecture: it can raise anything.
-        reason = str(error).strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise UnsupportedModelError(
-            f"{name} cannot run with a shared prefix ({type(error).__name__}: {reason}): {INSTEAD}"
+            f"{name} cannot run with a shared prefix ({reason}): {INSTEAD}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.errors import RefusedError, first_line
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.settings import Execution
@@ -212,6 +212,6 @@ def naming_the_setting(cure: str) -> Iterator[None]:
     except RuntimeError as error:
         # The CPU's allocator raises no class of its own.
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise DeviceMemoryError(f"out of memory: {cure} ({reason})") from error
         raise
