@@ -74,9 +74,6 @@ def normalise() -> Normalise:
 # --- models and training ------------------------------------------------------------------------
 
 VOCABULARY = 40
-DEEPFM_TERMS = TermsSettings(
-    kind="deepfm", gen=True, hidden_sizes=(6,), dropout=0.0, batch_norm=False
-)
 FIELD_SIZES = (3, 5, 4)
 # A token comes twice, and an answer's token is in the prompt too: with tied embeddings its
 # gradient has three parts.

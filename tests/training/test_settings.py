@@ -25,7 +25,7 @@ from llm_ctr_pipeline.training.settings import (
     TrainingSettings,
     TwoPhaseStages,
 )
-from tests.conftest import DEEPFM_TERMS
+from tests.decoders import DEEPFM_TERMS
 
 
 def stage(start: str = "new", **changes: Any) -> dict[str, Any]:
