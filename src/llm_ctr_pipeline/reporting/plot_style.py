@@ -44,6 +44,7 @@ ONE_MODEL = ModelStyle(BLUE, "solid", "circle")
 _OF_PATHS = (
     ModelStyle(VERMILLION, "solid", "diamond"),
     ONE_MODEL,
+    ModelStyle(ORANGE, "solid", "pentagon"),
     ModelStyle(GREEN, "dash", "square"),
     ModelStyle(PURPLE, "dashdot", "triangle-up"),
 )

@@ -11,13 +11,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
-from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder
+from llm_ctr_pipeline.models.llm_ctr import make_projector, make_terms
 from llm_ctr_pipeline.models.loading import ITS_CODE, configure, objections_to
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
     DeepFmSettings,
     LlmCtrSettings,
     LlmSettings,
+    TermsSettings,
 )
 from llm_ctr_pipeline.training.machine.devices import resolve_device
 from llm_ctr_pipeline.training.settings import Execution, Stages
@@ -33,6 +35,7 @@ CURES = {
     "projector": "model.projector_dim",
     "llm": "llm.architecture's sizes, or name a smaller model in llm.pretrained",
     "mlp": "deepfm.network.hidden_sizes",
+    "terms": "the path's terms.hidden_sizes",
 }
 
 
@@ -53,7 +56,10 @@ def weights_of_architecture(architecture: ArchitectureSettings) -> int:
 
 
 def weights_of_llm_ctr(
-    settings: LlmCtrSettings, field_sizes: Sequence[int], source: LlmSettings
+    settings: LlmCtrSettings,
+    field_sizes: Sequence[int],
+    source: LlmSettings,
+    terms: TermsSettings | None = None,
 ) -> dict[str, int]:
     """Count the weights of an `LlmCtr` by its parts, without the language model's vocabulary.
 
@@ -75,9 +81,11 @@ def weights_of_llm_ctr(
         parts = {
             "embedding": FieldEmbedding(field_sizes, width, settings.embedding_init_std),
             "gen": GenEncoder(fields, width, settings.gen_gamma),
-            "projector": Projector(width, settings.projector_dim, hidden),
+            "projector": make_projector(settings, fields, hidden),
+            "terms": make_terms(terms, settings, field_sizes),
         }
-    return {name: _count(part) for name, part in parts.items()} | {"llm": llm}
+    counted = {name: _count(part) for name, part in parts.items() if part is not None}
+    return counted | {"llm": llm}
 
 
 def weights_of_deepfm(settings: DeepFmSettings, field_sizes: Sequence[int]) -> dict[str, int]:
