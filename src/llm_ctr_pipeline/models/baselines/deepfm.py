@@ -13,15 +13,21 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Mlp
+from llm_ctr_pipeline.models.layers import (
+    FieldEmbedding,
+    GenEncoder,
+    Mlp,
+    at_least_float32,
+    linear_float32,
+    xavier_linear,
+)
 from llm_ctr_pipeline.models.settings import (
-    DeepFmNetworkSettings,
     DeepFmSettings,
     EncoderSettings,
+    MlpSettings,
     TermsSettings,
 )
 
@@ -118,15 +124,12 @@ class Terms(nn.Module):
         return _add_up(self, ids_BF, embedded_BFD)
 
 
-def _deep_part(inputs: int, settings: DeepFmNetworkSettings) -> tuple[Mlp, nn.Linear]:
+def _deep_part(inputs: int, settings: MlpSettings) -> tuple[Mlp, nn.Linear]:
     """Make the MLP and its output layer."""
     sizes = settings.hidden_sizes
     mlp = Mlp(inputs, sizes, settings.dropout, batch_norm=settings.batch_norm)
     # Its bias is the linear part's too: the two would only be added.
-    output = nn.Linear(sizes[-1], 1)
-    nn.init.xavier_normal_(output.weight)
-    nn.init.zeros_(output.bias)
-    return mlp, output
+    return mlp, xavier_linear(sizes[-1], 1)
 
 
 def _add_up(parts: DeepFm | Terms, ids_BF: Tensor, embedded_BFD: Tensor) -> Tensor:
@@ -136,15 +139,14 @@ def _add_up(parts: DeepFm | Terms, ids_BF: Tensor, embedded_BFD: Tensor) -> Tens
     linear_B = parts.linear(ids_BF).sum(dim=(1, 2))
     # Outside autocast: bfloat16 has steps of 1/128 at the size of a click's log-odds.
     with torch.autocast(ids_BF.device.type, enabled=False):
-        embedded_BFD = _at_least_float32(embedded_BFD)
+        embedded_BFD = at_least_float32(embedded_BFD)
         if generated_BFD is None:
             pairs_B = pairwise_products(embedded_BFD)
         else:
-            pairs_B = ordered_products(_at_least_float32(generated_BFD), embedded_BFD)
+            pairs_B = ordered_products(at_least_float32(generated_BFD), embedded_BFD)
         log_odds_B: Tensor = linear_B + pairs_B
         if parts.output is not None and hidden_BK is not None:
-            weight, bias = parts.output.weight, parts.output.bias
-            log_odds_B = log_odds_B + F.linear(_at_least_float32(hidden_BK), weight, bias)[:, 0]
+            log_odds_B = log_odds_B + linear_float32(hidden_BK, parts.output)
         return log_odds_B
 
 
@@ -165,7 +167,3 @@ def ordered_products(left_BFD: Tensor, right_BFD: Tensor) -> Tensor:
     """
     before_BFD = left_BFD[:, :-1].cumsum(dim=1)
     return (before_BFD * right_BFD[:, 1:]).sum(dim=(1, 2))
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -15,6 +15,8 @@ ENCODED_LOG = [
 SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
 # What training end to end is told besides.
 OF_SINGLE_PHASE = ["params:llm", "params:terms", "params:evaluation"]
+# What a baseline's training reads and is told.
+BASELINE = [*ENCODED_LOG, *SETTINGS, "params:network", "params:evaluation"]
 
 
 def create_pipeline() -> Pipeline:
