@@ -211,6 +211,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
             )
             training = TrainingResults(
                 **{"path": path, "dataset": "x4", "source": "avazu_x4", "seed": 7 + place},
+                settings=f"{place:064}",
                 **{"stopped_early": False, "best": best, "seconds": 10.0 * 4**place},
                 **{"rows_per_second": 3000.0 / 4**place, "parameters": 10**5 * (place + 1)},
                 **{"trained_parameters": 10**5, "stages": (stage,)},
