@@ -29,6 +29,7 @@ TAKEN = {
     "compare.dataset": "",
     "compare.paths": "",
     "compare.runs": "empty",  # none
+    "compare.seeds": "1e9",
     "compare.split": "",
     "download.datasets": "",
     "download.endpoint": "null",

@@ -76,6 +76,7 @@ class CompareParams(Frozen):
     )
     dataset: Name
     split: Literal["train", "valid", "test"]
+    seeds: Count = Field(description="Trainings of each path; those not in its folder by MLflow.")
 
     @property
     def path_names(self) -> list[str]:
@@ -108,4 +109,6 @@ class CompareParams(Frozen):
     def _one_kind(self) -> Self:
         if self.path_names and self.run_ids:
             raise ValueError("compare names both paths and runs: name one kind")
+        if self.run_ids and self.seeds > 1:
+            raise ValueError("compare.seeds is for paths: name all the runs in compare.runs")
         return self

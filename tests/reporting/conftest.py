@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,21 @@ def comparison_figures() -> Callable[..., tuple[go.Figure, ...]]:
         )
 
     return draw
+
+
+@pytest.fixture
+def as_seeds() -> Callable[[list[ScoredModel]], list[ScoredModel]]:
+    """Make trainings those of one model with the seeds 1, 2 and so on."""
+
+    def one(model: ScoredModel, seed: int) -> ScoredModel:
+        report = model.report
+        trained = report.evaluation.trained.model_copy(update={"seed": seed})
+        changed = replace(
+            report,
+            name=f"{report.name} {seed}",
+            evaluation=report.evaluation.model_copy(update={"trained": trained}),
+            training=report.training.model_copy(update={"seed": seed, "settings": "one"}),
+        )
+        return replace(model, report=changed)
+
+    return lambda models: [one(model, place + 1) for place, model in enumerate(models)]

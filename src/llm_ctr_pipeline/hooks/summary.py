@@ -125,7 +125,7 @@ def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]
     compared = {
         (model.path, "best_model", comparison.dataset, comparison.split)
         for model in comparison.models
-        if model.run_id is None
+        if None in model.run_ids
     }
     if (evaluation.path, evaluation.model, evaluation.dataset, evaluation.split) not in compared:
         return []
