@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from llm_ctr_pipeline.reporting.comparison import compare_models
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.reporting.roc_figures import roc_comparison
+from tests.records import retrained
 
 
 @pytest.fixture
@@ -82,15 +82,7 @@ def comparison_figures() -> Callable[..., tuple[go.Figure, ...]]:
 def as_seeds() -> Callable[[list[ScoredModel]], list[ScoredModel]]:
     """Make trainings those of one model with the seeds 1, 2 and so on."""
 
-    def one(model: ScoredModel, seed: int) -> ScoredModel:
-        report = model.report
-        trained = report.evaluation.trained.model_copy(update={"seed": seed})
-        changed = replace(
-            report,
-            name=f"{report.name} {seed}",
-            evaluation=report.evaluation.model_copy(update={"trained": trained}),
-            training=report.training.model_copy(update={"seed": seed, "settings": "one"}),
-        )
-        return replace(model, report=changed)
-
-    return lambda models: [one(model, place + 1) for place, model in enumerate(models)]
+    return lambda models: [
+        retrained(model, f"{model.report.name} {seed}", seed=seed, settings="one")
+        for seed, model in enumerate(models, start=1)
+    ]

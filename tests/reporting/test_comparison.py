@@ -12,6 +12,7 @@ from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
 from llm_ctr_pipeline.reporting.comparison_table import markdown_of
 from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
 from llm_ctr_pipeline.training.history import StageSummary, TrainedOn
+from tests.records import retrained
 
 PATHS = ("single_phase", "deepfm", "two_phase", "two_phase_finetuned")
 
@@ -202,15 +203,13 @@ def test_a_baseline_that_is_none_of_the_models_is_refused(make_scored: Make) -> 
 def of_seeds(make_scored: Make, *groups: tuple[str, str, int]) -> list[ScoredModel]:
     """Trainings as (path, settings, seed), named as `compare` names them."""
     models = make_scored(*(path for path, _, _ in groups))
-    named = []
-    for place, (model, (path, settings, seed)) in enumerate(zip(models, groups, strict=True)):
-        name = path if place == 0 else f"{path} {place}"
-        trained = model.report.evaluation.trained.model_copy(update={"seed": seed})
-        training = {"settings": settings, "seed": seed}
-        one = changed(model, {"trained": trained}, training)
-        report = dataclasses.replace(one.report, name=name, run_id=None if place == 0 else name)
-        named.append(dataclasses.replace(one, report=report))
-    return named
+    names = [path if not place else f"{path} {place}" for place, (path, _, _) in enumerate(groups)]
+    return [
+        retrained(model, name, seed=seed, settings=settings, run_id=name if place else None)
+        for place, (model, name, (_, settings, seed)) in enumerate(
+            zip(models, names, groups, strict=True)
+        )
+    ]
 
 
 SEEDS = (
