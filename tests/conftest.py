@@ -195,6 +195,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                 **metrics.to_json(),
                 **{"loss": metrics.logloss, "best_possible_auc": best_possible},
                 share_of_best=share_of_best(metrics.auc, best_possible),
+                **{"group_by": None, "gauc": None, "gauc_rows": None},
                 source="generated log" if best_possible else "avazu_x4",
                 **{"data_fingerprint": "f00d", "feature_map_fingerprint": "cafe"},
                 checkpoint="c0de",

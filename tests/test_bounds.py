@@ -34,6 +34,7 @@ TAKEN = {
     "download.datasets": "",
     "download.endpoint": "null",
     "evaluation.dataset": "",
+    "evaluation.group_by": "null",
     "evaluation.model": "",
     "evaluation.path": "",
     "evaluation.split": "",
