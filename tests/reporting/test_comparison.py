@@ -277,3 +277,17 @@ def test_seeds_that_start_from_the_baselines_seeds_need_no_caveat(make_scored: M
     assert compare_models(models, "deepfm").caveats == ()
     without = compare_models([models[0], *models[2:]], "deepfm").caveats
     assert without == ("two_phase starts from another training of deepfm than this one.",)
+
+
+def test_gaucs_are_compared_where_all_are_of_one_field(make_scored: Make) -> None:
+    models = make_scored("deepfm", "single_phase")
+    grouped = [
+        changed(model, {"group_by": "site_id", "gauc": gauc, "gauc_rows": 9})
+        for model, gauc in zip(models, (0.6, 0.7), strict=True)
+    ]
+    comparison = compare_models(grouped, "deepfm")
+    assert comparison.group_by == "site_id"
+    assert [model.gauc for model in comparison.models] == [0.6, 0.7]
+    mixed = compare_models([grouped[0], changed(grouped[1], {"group_by": "app_id"})], "deepfm")
+    assert mixed.group_by is None
+    assert [model.gauc for model in mixed.models] == [None, None]

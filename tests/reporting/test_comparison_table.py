@@ -17,19 +17,10 @@ Make = Callable[..., list[ScoredModel]]
 MODEL: dict[str, Any] = {
     **{"name": "deepfm", "path": "deepfm", "run_ids": [None], "note": None},
     **{"auc": 0.75755, "auc_low": 0.7489, "auc_high": 0.766, "share_of_best": 0.819},
-    **{
-        "auc_seed_std": None,
-        "logloss_seed_std": None,
-        "logloss": 0.40204,
-        "accuracy": 83.085,
-        "expected_calibration_error": 0.0232,
-    },
-    **{
-        "calibration_ratio": 1.131,
-        "seeds": [42],
-        "training_seconds": 6.12,
-        "rows_per_second": 52000,
-    },
+    **{"auc_seed_std": None, "logloss_seed_std": None, "gauc": None},
+    **{"logloss": 0.40204, "accuracy": 83.085, "expected_calibration_error": 0.0232},
+    **{"calibration_ratio": 1.131, "seeds": [42], "training_seconds": 6.12},
+    **{"rows_per_second": 52000},
     **{"parameters": 16_340_000, "trained_parameters": 991, "difference": None},
 }
 DIFFERENCE = {
@@ -41,7 +32,7 @@ DIFFERENCE = {
 COMPARISON: dict[str, Any] = {
     **{"dataset": "x4", "split": "test", "data_fingerprint": "f00d", "rows": 20000},
     **{"click_rate": 0.1757, "source": "generated log", "best_possible_auc": 0.8144},
-    **{"level": 0.95, "baseline": "deepfm", "caveats": [], "missing": {}},
+    **{"group_by": None, "level": 0.95, "baseline": "deepfm", "caveats": [], "missing": {}},
     "models": [
         MODEL,
         MODEL | {"name": "two_phase", "note": TWO_PHASE_NOTE, "difference": DIFFERENCE},
@@ -149,3 +140,12 @@ def test_where_all_numbers_are_of_one_training_it_is_said() -> None:
     assert "each number is of one training" in text
     assert "±" not in text
     assert "seeds" not in tables_of(made())[2].columns
+
+
+def test_a_gauc_has_a_column_where_all_tests_have_one() -> None:
+    models = [MODEL | {"gauc": 0.65432}, MODEL]
+    comparison = made(group_by="site_id", models=models)
+    _, probabilities, _ = tables_of(comparison)
+    assert [row[-1] for row in probabilities.rows] == ["0.6543", "–"]
+    assert any("AUC within each value of site_id" in line for line in legend_of(comparison))
+    assert "gAUC" not in markdown_of(made(models=models))

@@ -55,6 +55,7 @@ class ComparedModel(Frozen):
         auc_seed_std: Its standard deviation over the seeds; None for a single one.
         logloss: In nats a row; this and what follows to `share_of_best` as in `Evaluation`.
         logloss_seed_std: Its standard deviation over the seeds; None for a single one.
+        gauc: AUC within the values of the comparison's `group_by`; None where there is none.
         seeds: Of the trainings.
         training_seconds: Training time of all stages of one, validation not included.
         rows_per_second: Rows trained on a second.
@@ -77,6 +78,7 @@ class ComparedModel(Frozen):
     expected_calibration_error: float
     calibration_ratio: float
     share_of_best: float | None
+    gauc: float | None
     seeds: tuple[int, ...]
     training_seconds: float
     rows_per_second: float
@@ -101,6 +103,7 @@ class Comparison(Frozen):
         click_rate: Share of them that are clicks.
         source: Where they come from.
         best_possible_auc: The best AUC that any model can reach, where it is known.
+        group_by: The field by which all tests grouped the rows for gAUC; None where some did not.
         level: Confidence level of all intervals.
         baseline: The name of the model that the others are compared with.
         models: The baseline first.
@@ -116,6 +119,7 @@ class Comparison(Frozen):
     click_rate: float
     source: str
     best_possible_auc: float | None
+    group_by: str | None
     level: float
     baseline: str
     models: tuple[ComparedModel, ...]
@@ -202,12 +206,15 @@ def compare_models(
     measured = [_measure(trainings[each]) for each in ordered]
     differences = differences_to_first(measured, ordered)
     test = models[0].report.evaluation
+    groupings = {report.evaluation.group_by for report in reports}
+    group_by = groupings.pop() if len(groupings) == 1 else None
     return Comparison(
         **test.model_dump(include={*SAME_TEST, "click_rate", "source", "best_possible_auc"}),
+        group_by=group_by,
         level=LEVEL,
         baseline=name,
         models=tuple(
-            _compared(each, trainings[each], numbers, difference)
+            _compared(each, trainings[each], numbers, difference, group_by)
             for each, numbers, difference in zip(
                 ordered, measured, [None, *differences], strict=True
             )
@@ -307,6 +314,7 @@ def _compared(
     trainings: Sequence[ScoredModel],
     measured: MeasuredModel,
     difference: Difference | None,
+    group_by: str | None,
 ) -> ComparedModel:
     reports = [training.report for training in trainings]
     path, interval = reports[0].path, interval_of(measured.placements)
@@ -321,6 +329,7 @@ def _compared(
         auc_seed_std=measured.aucs.std,
         logloss_seed_std=measured.loglosses.std,
         **{key: _mean([getattr(one.evaluation, key) for one in reports]) for key in OF_EVALUATION},
+        gauc=_mean([one.evaluation.gauc for one in reports]) if group_by else None,
         **reports[0].training.model_dump(include=OF_TRAINING),
         seeds=tuple(report.training.seed for report in reports),
         training_seconds=fmean(report.training.seconds for report in reports),
@@ -330,5 +339,5 @@ def _compared(
 
 
 def _mean(values: Sequence[float | None]) -> Any:
-    """The mean; None where there are no values."""
+    """The mean; None where a value is missing."""
     return None if None in values else fmean(values)  # type: ignore[arg-type]

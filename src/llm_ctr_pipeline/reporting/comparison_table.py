@@ -37,7 +37,7 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
     }
     if comparison.best_possible_auc is not None:
         ranking["of best"] = lambda m: f"{m.share_of_best:.1%}".replace("-", "−")
-    probabilities: Columns = {
+    probabilities: dict[str, Callable[[ComparedModel], str]] = {
         "log loss": lambda m: with_std(m.logloss, m.logloss_seed_std),
         f"log loss − {base} [95%]": _of_difference(
             lambda d: _signed(d.logloss, d.logloss_low, d.logloss_high)
@@ -46,6 +46,8 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
         "calib. error": lambda m: f"{m.expected_calibration_error:.4f}",
         "pred. / obs.": lambda m: f"{m.calibration_ratio:.3f}",
     }
+    if comparison.group_by is not None:
+        probabilities["gAUC"] = lambda m: "–" if m.gauc is None else f"{m.gauc:.4f}"
     cost: Columns = {
         "training": lambda m: duration(m.training_seconds),
         "rows/s": lambda m: f"{m.rows_per_second:,.0f}",
@@ -73,6 +75,10 @@ def legend_of(comparison: Comparison) -> list[str]:
         lines.append(
             f"Of best: share of the way from AUC 0.5 to {comparison.best_possible_auc:.4f}, the "
             "best that any model can reach on this generated log."
+        )
+    if comparison.group_by is not None:
+        lines.append(
+            f"gAUC: AUC within each value of {comparison.group_by}, weighted by the value's rows."
         )
     without = f"; for {MARK} without the deepfm that it starts from" if comparison.notes else ""
     return [
