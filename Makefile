@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := true
 INSTALLED := $(VENV)/.installed
 ROUNDS ?= 20
+# What `make compare` trains, in this order (the two-phase paths start from deepfm), with how many
+# seeds each: 42 comes last, so that the folders hold it.
+TRAINED := train_deepfm train train_two_phase train_two_phase_finetuned
+SEEDS ?= 1
+SEVERAL := $(filter-out 1,$(SEEDS))
 WORKERS := --numprocesses auto --maxprocesses 4
 # Processors with AVX2 and with no AVX, as PyTorch, oneDNN, MKL, OpenBLAS and NumPy see them.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -28,13 +33,12 @@ help: ## List the targets
 run: $(INSTALLED) ## Preprocess, train and test on the embedded default; takes minutes, no GPU needed
 	$(BIN)/kedro run
 
-compare: $(INSTALLED) ## Train all four paths on the embedded default and compare them; takes minutes
+compare: $(INSTALLED) ## Train all paths on the embedded default, with SEEDS seeds each, and compare them; takes minutes
 	$(BIN)/kedro run --pipeline=preprocess_all
-	$(BIN)/kedro run --pipeline=train_deepfm
-	$(BIN)/kedro run --pipeline=train
-	$(BIN)/kedro run --pipeline=train_two_phase
-	$(BIN)/kedro run --pipeline=train_two_phase_finetuned
-	$(BIN)/kedro run --pipeline=compare
+	@set -ex; for seed in $$(seq $$((41 + $(SEEDS))) -1 42); do for pipeline in $(TRAINED); do \
+	  $(BIN)/kedro run --pipeline=$$pipeline $(if $(SEVERAL),--params training.seed=$$seed); \
+	done; done
+	$(BIN)/kedro run --pipeline=compare $(if $(SEVERAL),--params compare.seeds=$(SEEDS))
 
 data: $(INSTALLED) ## Fetch Avazu x1, x2 and x4 from the Hugging Face hub into data/01_raw
 	$(BIN)/kedro run --pipeline=download

@@ -198,6 +198,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                 **metrics.to_json(),
                 **{"loss": metrics.logloss, "best_possible_auc": best_possible},
                 share_of_best=share_of_best(metrics.auc, best_possible),
+                **{"group_by": None, "gauc": None, "gauc_rows": None},
                 source="generated log" if best_possible else "avazu_x4",
                 **{"data_fingerprint": "f00d", "feature_map_fingerprint": "cafe"},
                 checkpoint="c0de",
@@ -214,6 +215,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
             )
             training = TrainingResults(
                 **{"path": path, "dataset": "x4", "source": "avazu_x4", "seed": 7 + place},
+                settings=f"{place:064}",
                 **{"stopped_early": False, "best": best, "seconds": 10.0 * 4**place},
                 **{"rows_per_second": 3000.0 / 4**place, "parameters": 10**5 * (place + 1)},
                 **{"trained_parameters": 10**5, "stages": (stage,)},

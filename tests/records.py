@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llm_ctr_pipeline.data.storage.record_text import DIGEST, digest_of
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
+from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.training.history import Ran
 
 RAN = Ran(
@@ -33,3 +35,19 @@ def rewrite(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     content = content_of(file)
     change(content)
     file.write_text(json.dumps({**content, DIGEST: digest_of(content)}), encoding="utf-8")
+
+
+def retrained(
+    model: ScoredModel, name: str, *, seed: int, settings: str, run_id: str | None = None
+) -> ScoredModel:
+    """Copy a tested model as if it were of another training."""
+    report = model.report
+    trained = report.evaluation.trained.model_copy(update={"seed": seed})
+    changed = replace(
+        report,
+        name=name,
+        evaluation=report.evaluation.model_copy(update={"trained": trained}),
+        training=report.training.model_copy(update={"seed": seed, "settings": settings}),
+        run_id=run_id,
+    )
+    return replace(model, report=changed)

@@ -30,10 +30,12 @@ TAKEN = {
     "compare.dataset": "",
     "compare.paths": "",
     "compare.runs": "empty",  # none
+    "compare.seeds": "1e9",
     "compare.split": "",
     "download.datasets": "",
     "download.endpoint": "null",
     "evaluation.dataset": "",
+    "evaluation.group_by": "null",
     "evaluation.model": "",
     "evaluation.path": "",
     "evaluation.split": "",

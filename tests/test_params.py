@@ -9,7 +9,10 @@ from pydantic import ValidationError
 from llm_ctr_pipeline.params import CompareParams, DownloadParams
 
 PROJECT = Path(__file__).parents[1]
-COMPARE = {"paths": "all", "runs": "", "baseline": "deepfm", "dataset": "x4", "split": "test"}
+COMPARE = {
+    **{"paths": "all", "runs": "", "baseline": "deepfm", "dataset": "x4", "split": "test"},
+    "seeds": 1,
+}
 
 
 def shipped_download() -> dict[str, Any]:
@@ -48,6 +51,10 @@ def test_a_folder_that_is_not_below_the_raw_data_is_refused(folder: str) -> None
         ({"paths": "deepfm lstm"}, "it should be all, or names out of deepfm, logistic_regression"),
         ({"runs": "1234"}, "it should name two or more"),
         ({"runs": "12 34", "paths": "deepfm two_phase"}, "compare names both paths and runs"),
+        (
+            {"runs": "12 34", "seeds": 2},
+            "compare.seeds is for paths: name all the runs in compare.r",
+        ),
         ({"split": "holdout"}, "should be 'train', 'valid' or 'test'"),
         ({"dataset": "../x4"}, "should match pattern"),
     ],

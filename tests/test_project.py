@@ -22,7 +22,9 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel
 
 from llm_ctr_pipeline.pipeline_registry import register_pipelines
+from llm_ctr_pipeline.reporting.results import pipeline_of
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
+from llm_ctr_pipeline.training.settings import PATHS
 
 PROJECT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (PROJECT / "conf").iterdir() if folder.is_dir())
@@ -193,6 +195,35 @@ def test_what_make_starts_sends_no_usage_data() -> None:
         check=True,
     )
     assert done.stdout.strip() == "true"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_make_compare_trains_every_path_with_every_seed(tmp_path: Path, seeds: int) -> None:
+    kedro = tmp_path / "bin" / "kedro"
+    kedro.parent.mkdir()
+    kedro.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$FAIL" != "$2" ]\n')
+    kedro.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    command = ["make", "compare", f"VENV={tmp_path}", f"SEEDS={seeds}"]
+
+    def calls(fail: str = "") -> list[str]:
+        (tmp_path / "calls").unlink(missing_ok=True)
+        env = {**os.environ, "FAIL": fail}
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, check=False)
+        assert (done.returncode == 0) == (not fail)
+        return (tmp_path / "calls").read_text().splitlines()
+
+    first, *trained, last = calls()
+    assert first == "run --pipeline=preprocess_all"
+    assert last == "run --pipeline=compare" + ("" if seeds == 1 else " --params compare.seeds=2")
+    options = [""] if seeds == 1 else [f" --params training.seed={seed}" for seed in (43, 42)]
+    for place, option in enumerate(options):
+        of_seed = trained[place * len(PATHS) : (place + 1) * len(PATHS)]
+        expected = {f"run --pipeline={pipeline_of(path)}{option}" for path in PATHS}
+        assert {*of_seed} == expected
+        assert of_seed[0] == f"run --pipeline=train_deepfm{option}"  # others start from it
+    assert len(trained) == seeds * len(PATHS)
+    assert calls(fail="--pipeline=train")[-1].startswith("run --pipeline=train")
 
 
 def test_telemetry_is_declined_where_it_is_committed() -> None:

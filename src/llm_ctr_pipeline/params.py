@@ -4,11 +4,13 @@ Those of the models, of training and of logs stand in the library. Kedro hands a
 where its argument is annotated so, and rejects a bad value or an unknown key before any node runs.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llm_ctr_pipeline.bounds import Count, Name
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.training.settings import PATHS, PathName
@@ -64,6 +66,22 @@ class EvaluationParams(Frozen):
     model: Literal["best_model", "phase_1_model"]
     dataset: Name
     split: Literal["train", "valid", "test"]
+    group_by: Name | None = Field(description="The field within whose values gAUC ranks the rows.")
+
+    def group_position(self, fields: Sequence[str]) -> int | None:
+        """Where among the fields that one stands; None where there is to be no gAUC.
+
+        Raises:
+            SettingsError: It is none of them.
+        """
+        if self.group_by is None:
+            return None
+        if self.group_by not in fields:
+            raise SettingsError(
+                f"evaluation.group_by is {self.group_by}, which is no field of {self.dataset}: its "
+                f"fields are {', '.join(fields)}"
+            )
+        return fields.index(self.group_by)
 
 
 class CompareParams(Frozen):
@@ -76,6 +94,7 @@ class CompareParams(Frozen):
     )
     dataset: Name
     split: Literal["train", "valid", "test"]
+    seeds: Count = Field(description="Trainings of each path; those not in its folder by MLflow.")
 
     @property
     def path_names(self) -> list[str]:
@@ -108,4 +127,6 @@ class CompareParams(Frozen):
     def _one_kind(self) -> Self:
         if self.path_names and self.run_ids:
             raise ValueError("compare names both paths and runs: name one kind")
+        if self.run_ids and self.seeds > 1:
+            raise ValueError("compare.seeds is for paths: name all the runs in compare.runs")
         return self

@@ -214,6 +214,7 @@ def test_a_server_that_is_killed_meanwhile_ends_no_training(
         logged = client.get_metric_history(folder.name, "valid_auc")
         assert [m.value for m in logged] == [epoch["valid_auc"] for epoch in results["epochs"]]
         assert "test_auc" in run.data.metrics
+        assert run.data.tags["settings"] == results["settings"]
         artifacts = {each.path for each in client.list_artifacts(folder.name)}
         assert {"best_model", "figures", "training_results.json"} <= artifacts
     assert not folder.exists()

@@ -167,6 +167,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"evaluation": {"split": "holdout"}},
         "evaluation.split is 'holdout': it should be 'train', 'valid' or 'test'",
     ),
+    "no such field": (
+        "evaluate",
+        {"evaluation": {"group_by": "user"}},
+        "evaluation.group_by is user, which is no field of x4: its fields are C1,",
+    ),
+    "no such field after a training": (
+        "train",
+        {"single_phase": {"evaluation": {"group_by": "user"}}},
+        "evaluation.group_by is user, which is no field of x4",
+    ),
+    "no such field after preprocessing and a training": (
+        "__default__",
+        {"single_phase": {"evaluation": {"group_by": "user"}}},
+        "evaluation.group_by is user, which is no field of x4",
+    ),
 }
 
 

@@ -135,6 +135,13 @@ def test_other_logs_have_no_best_auc(summarise: Callable[..., list[str]]) -> Non
     assert "(20,000 rows, my_log)" in text
 
 
+def test_a_gauc_is_shown_where_there_is_one(summarise: Callable[..., list[str]]) -> None:
+    assert "gAUC" not in "\n".join(summarise(train()))
+    found = {"group_by": "site_id", "gauc": 0.65432, "gauc_rows": 12345}
+    text = "\n".join(summarise(train(), **found))
+    assert "  gAUC        0.6543   within values of site_id, over 12,345 rows" in text
+
+
 def test_the_summary_of_an_evaluation_names_no_new_checkpoint(
     summarise: Callable[..., list[str]],
 ) -> None:

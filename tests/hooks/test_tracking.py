@@ -116,6 +116,9 @@ def test_tags_name_the_path_the_data_and_the_code(finished_run: Path, run: Run) 
     assert tags["dataset"] == "x4"
     assert tags["data_source"] == "generated log"
     assert tags["data_fingerprint"] == json.loads(file.read_text())["fingerprint"]
+    results = json.loads((finished_run / REPORTING / "training_results.json").read_text())
+    assert (tags["seed"], tags["settings"]) == ("42", results["settings"])
+    assert len(results["settings"]) == 64
     assert tags["git_commit"] == "unknown"  # a project outside of any repository
 
 

@@ -4,7 +4,13 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import log_loss
 
-from llm_ctr_pipeline.metrics.comparison import differences_to_first, holm, logloss_difference
+from llm_ctr_pipeline.metrics.comparison import (
+    differences_to_first,
+    holm,
+    logloss_difference,
+    measure_model,
+    row_losses,
+)
 from llm_ctr_pipeline.metrics.delong import difference_of, place_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,12 +30,17 @@ def _models(
 def test_models_are_compared_with_the_first_and_p_values_corrected() -> None:
     labels, (first, *others) = _models(np.random.default_rng(11), 800, (0.8, 1.0, 0.7))
     placed = [place_rows(labels, scores) for scores in (first, *others)]
-    differences = differences_to_first(labels, [first, *others], placed, ["a", "b", "c"])
+    models = [
+        measure_model(labels, [scores], [ranking])
+        for scores, ranking in zip((first, *others), placed, strict=True)
+    ]
+    differences = differences_to_first(models, ["a", "b", "c"])
     expected = [difference_of(other, placed[0]) for other in placed[1:]]
     corrected = holm([auc.p_value for auc in expected])
     assert [one.auc for one in differences] == [auc.value for auc in expected]
     assert [one.p_value for one in differences] == [auc.p_value for auc in expected]
     assert [one.p_value_holm for one in differences] == corrected
+    assert {one.degrees_of_freedom for one in differences} == {None}
     assert differences[0].auc > 0 > differences[1].auc
     for one, scores in zip(differences, others, strict=True):
         assert one.auc_low < one.auc < one.auc_high
@@ -39,15 +50,16 @@ def test_models_are_compared_with_the_first_and_p_values_corrected() -> None:
 
 
 def test_errors() -> None:
-    placed = [place_rows([0, 1, 0], [0.1, 0.2, 0.3])] * 2
+    scores = [0.1, 0.2, 0.3]
+    models = [measure_model([0, 1, 0], [scores], [place_rows([0, 1, 0], scores)])] * 2
     with pytest.raises(ValueError, match="deepfm: 1 clicks and 2 non-clicks"):
-        differences_to_first([0, 1, 0], [[0.1, 0.2, 0.3]] * 2, placed, ["single", "deepfm"])
+        differences_to_first(models, ["single", "deepfm"])
 
 
 def test_the_log_losss_difference_equals_scikit_learns_and_the_bootstrap() -> None:
     rng = np.random.default_rng(10)
     labels, (a, b) = _models(rng, 1500)
-    found = logloss_difference(labels, a, b)
+    found = logloss_difference(row_losses(labels, a), row_losses(labels, b))
     assert found.value == pytest.approx(log_loss(labels, a) - log_loss(labels, b), abs=1e-12)
     differences = []
     for _ in range(400):
@@ -60,10 +72,11 @@ def test_the_log_losss_difference_equals_scikit_learns_and_the_bootstrap() -> No
 
 
 def test_a_log_loss_of_sure_errors_is_finite() -> None:
-    found = logloss_difference([1, 0], [0.0, 0.5], [0.5, 0.5])
+    sure = row_losses([1, 0], [0.0, 0.5])
+    found = logloss_difference(sure, row_losses([1, 0], [0.5, 0.5]))
     expected = log_loss([1, 0], [0.0, 0.5]) - np.log(2)
     assert found.value == pytest.approx(expected)
-    same = logloss_difference([1, 0], [0.0, 1.0], [0.0, 1.0])
+    same = logloss_difference(sure, sure)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 

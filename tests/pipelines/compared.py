@@ -8,7 +8,10 @@ from llm_ctr_pipeline.data.storage.record_text import to_text
 from llm_ctr_pipeline.reporting.results import ScoredModel
 
 NAMES = ("x4_test_predictions.parquet", "evaluation_x4_test.json", "training_results.json")
-DEFAULTS = {"paths": "all", "runs": "", "baseline": "deepfm", "dataset": "x4", "split": "test"}
+DEFAULTS = {
+    **{"paths": "all", "runs": "", "baseline": "deepfm", "dataset": "x4", "split": "test"},
+    "seeds": 1,
+}
 
 
 def write(model: ScoredModel, outputs: Path, reports: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
 from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
@@ -40,6 +40,9 @@ REPORT: dict[str, type] = {
     "rows": int,
     "best_possible_auc": float,
     "share_of_best": float,
+    "group_by": type(None),
+    "gauc": type(None),
+    "gauc_rows": type(None),
     "source": str,
     "data_fingerprint": str,
     "feature_map_fingerprint": str,
@@ -60,9 +63,12 @@ def evaluate(
         split: str,
         order: Callable[[int], np.ndarray] = np.arange,
         summary: dict[str, Any] | None = None,
+        group_by: str | None = None,
     ) -> DataCatalog:
         folder = tmp_path_factory.mktemp("state")
         catalog = make_catalog(OUTPUTS, folder, split=split)
+        chosen = catalog.load("params:evaluation").model_copy(update={"group_by": group_by})
+        catalog["params:evaluation"] = chosen
         rows = pq.read_table(catalog.load(f"{split}_encoded@rows").path)
         pq.write_table(rows.take(order(rows.num_rows)), folder / "rows.parquet")
         catalog["evaluated_rows"] = EncodedFile(folder / "rows.parquet")
@@ -110,6 +116,32 @@ def test_every_figure_of_the_report_is_tracked(tested: DataCatalog) -> None:
     expected = {f"valid_{key}": value for key, value in report.items() if type(value) is float}
     assert {key: entry["value"] for key, entry in tracked.items()} == expected
     assert {"valid_auc", "valid_logloss", "valid_share_of_best"} <= set(tracked)
+
+
+def test_rows_are_ranked_within_the_values_of_a_field(
+    tested: DataCatalog, evaluate: Callable[..., DataCatalog]
+) -> None:
+    found = evaluate("valid", group_by="site_id")
+    report, predictions = found.load("evaluation_report"), found.load("evaluation_predictions")
+    plain = tested.load("evaluation_predictions")
+    assert [*plain] == ["label", "probability"]
+    assert predictions[[*plain]].equals(plain)
+    rows = pq.read_table(found.load("evaluated_rows").path).sort_by("row")
+    assert predictions["group"].tolist() == rows["site_id"].to_pylist()
+    aucs, weights = [], []
+    for group, of_group in predictions.groupby("group"):
+        if group != 0 and of_group["label"].nunique() == 2:
+            aucs.append(roc_auc_score(of_group["label"], of_group["probability"]))
+            weights.append(len(of_group))
+    assert (report.group_by, report.gauc_rows) == ("site_id", sum(weights))
+    assert 0 < report.gauc_rows < report.rows
+    assert report.gauc == pytest.approx(np.average(aucs, weights=weights))
+    assert found.load("evaluation_metrics")["valid_gauc"]["value"] == report.gauc
+
+
+def test_a_group_that_is_no_field_is_refused(evaluate: Callable[..., DataCatalog]) -> None:
+    with pytest.raises(SettingsError, match="user, which is no field of x4: its"):
+        evaluate("valid", group_by="user")
 
 
 def test_figures_are_drawn(tested: DataCatalog) -> None:

@@ -17,6 +17,7 @@ from llm_ctr_pipeline.reporting.comparison import compare_models
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.reporting.roc_figures import roc_comparison
+from tests.records import retrained
 
 
 @pytest.fixture
@@ -75,3 +76,13 @@ def comparison_figures() -> Callable[..., tuple[go.Figure, ...]]:
         )
 
     return draw
+
+
+@pytest.fixture
+def as_seeds() -> Callable[[list[ScoredModel]], list[ScoredModel]]:
+    """Make trainings those of one model with the seeds 1, 2 and so on."""
+
+    return lambda models: [
+        retrained(model, f"{model.report.name} {seed}", seed=seed, settings="one")
+        for seed, model in enumerate(models, start=1)
+    ]

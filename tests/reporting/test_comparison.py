@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm_ctr_pipeline.metrics.comparison import holm, logloss_difference
+from llm_ctr_pipeline.metrics.comparison import holm, logloss_difference, row_losses
 from llm_ctr_pipeline.metrics.delong import difference_of, place_rows
 from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
 from llm_ctr_pipeline.reporting.comparison_table import markdown_of
 from llm_ctr_pipeline.reporting.results import NotComparableError, ScoredModel
 from llm_ctr_pipeline.training.history import StageSummary, TrainedOn
+from tests.records import retrained
 
 PATHS = ("single_phase", "deepfm", "two_phase", "two_phase_finetuned")
 
@@ -54,8 +55,10 @@ def test_each_models_numbers_are_those_of_its_reports(make_scored: Make) -> None
         for key in ("expected_calibration_error", "calibration_ratio"):
             assert getattr(entry, key) == getattr(evaluation, key)
         assert entry.training_seconds == training.seconds
-        for key in ("rows_per_second", "parameters", "trained_parameters", "seed"):
+        for key in ("rows_per_second", "parameters", "trained_parameters"):
             assert getattr(entry, key) == getattr(training, key)
+        assert (entry.seeds, entry.run_ids) == ((training.seed,), (None,))
+        assert (entry.auc_seed_std, entry.logloss_seed_std) == (None, None)
 
 
 def test_differences_are_paired_and_p_values_corrected(make_scored: Make) -> None:
@@ -74,7 +77,8 @@ def test_differences_are_paired_and_p_values_corrected(make_scored: Make) -> Non
         assert (found.auc, found.auc_low) == (auc.value, auc.low)
         assert (found.auc_high, found.p_value) == (auc.high, auc.p_value)
         assert found.p_value_holm == p_value
-        logloss = logloss_difference(model.labels_N, model.probabilities_N, base.probabilities_N)
+        losses = [row_losses(one.labels_N, one.probabilities_N) for one in (model, base)]
+        logloss = logloss_difference(*losses)
         assert (found.logloss, found.logloss_low) == (logloss.value, logloss.low)
         # models get noisier in the order of PATHS
         assert found.auc > 0 if model is models[0] else found.auc < 0
@@ -194,3 +198,96 @@ def test_a_baseline_that_is_none_of_the_models_is_refused(make_scored: Make) -> 
     models = make_scored("deepfm", "single_phase")
     with pytest.raises(NotComparableError, match=r"two_phase, which is none of .*deepfm, single"):
         compare_models(models, "two_phase")
+
+
+def of_seeds(make_scored: Make, *groups: tuple[str, str, int]) -> list[ScoredModel]:
+    """Trainings as (path, settings, seed), named as `compare` names them."""
+    models = make_scored(*(path for path, _, _ in groups))
+    names = [path if not place else f"{path} {place}" for place, (path, _, _) in enumerate(groups)]
+    return [
+        retrained(model, name, seed=seed, settings=settings, run_id=name if place else None)
+        for place, (model, name, (_, settings, seed)) in enumerate(
+            zip(models, names, groups, strict=True)
+        )
+    ]
+
+
+SEEDS = (
+    *(("deepfm", "a", 42), ("single_phase", "b", 42), ("deepfm", "a", 43)),
+    *(("single_phase", "b", 43), ("deepfm", "a", 44)),
+)
+
+
+def test_trainings_with_other_seeds_are_one_model(make_scored: Make) -> None:
+    models = of_seeds(make_scored, *SEEDS)
+    comparison = compare_models(models, "single_phase")
+    single, deepfm = comparison.models
+    assert (single.name, single.seeds, single.run_ids) == (
+        *("single_phase", (42, 43)),
+        ("single_phase 1", "single_phase 3"),
+    )
+    assert (deepfm.name, deepfm.seeds) == ("deepfm", (42, 43, 44))
+    assert deepfm.run_ids == (None, "deepfm 2", "deepfm 4")
+    reports = [models[place].report for place in (0, 2, 4)]
+    for key in ("auc", "logloss", "accuracy", "calibration_ratio", "share_of_best"):
+        of_each = [getattr(report.evaluation, key) for report in reports]
+        assert getattr(deepfm, key) == pytest.approx(np.mean(of_each)), key
+        if key in {"auc", "logloss"}:
+            std = getattr(deepfm, f"{key}_seed_std")
+            assert std == pytest.approx(np.std(of_each, ddof=1))
+    assert deepfm.training_seconds == pytest.approx(np.mean([r.training.seconds for r in reports]))
+    assert deepfm.auc_low < deepfm.auc < deepfm.auc_high
+    found = deepfm.difference
+    assert found is not None
+    assert found.auc == pytest.approx(deepfm.auc - single.auc)
+    assert found.logloss == pytest.approx(deepfm.logloss - single.logloss)
+    assert found.degrees_of_freedom is not None
+    assert Comparison.from_json(json.loads(json.dumps(comparison.to_json()))) == comparison
+
+
+@pytest.mark.parametrize("baseline", ["single_phase", "single_phase 1", "single_phase 3"])
+def test_a_baseline_is_found_by_any_of_its_trainings(make_scored: Make, baseline: str) -> None:
+    comparison = compare_models(of_seeds(make_scored, *SEEDS), baseline)
+    assert comparison.baseline == "single_phase"
+
+
+def test_other_settings_and_a_seed_that_comes_twice_are_models_of_their_own(
+    make_scored: Make,
+) -> None:
+    other = (("deepfm", "a", 42), ("deepfm", "b", 42), ("deepfm", "a", 43), ("deepfm", "b", 44))
+    comparison = compare_models(of_seeds(make_scored, *other), "deepfm 2")
+    assert [(model.name, model.seeds) for model in comparison.models] == [
+        ("deepfm", (42, 43)),
+        ("deepfm 1", (42, 44)),
+    ]
+    twice = (("deepfm", "a", 42), ("deepfm", "a", 42), ("single_phase", "a", 43))
+    comparison = compare_models(of_seeds(make_scored, *twice), "single_phase")
+    assert [(model.name, model.seeds) for model in comparison.models] == [
+        *(("single_phase", (43,)), ("deepfm", (42,)), ("deepfm 1", (42,))),
+    ]
+
+
+def test_seeds_that_start_from_the_baselines_seeds_need_no_caveat(make_scored: Make) -> None:
+    trainings = (("deepfm", "a", 42), ("deepfm", "a", 43), *(("two_phase", "b", s) for s in (1, 2)))
+    models = of_seeds(make_scored, *trainings)
+    for place, start in ((2, 0), (3, 1)):
+        origin = models[start].report.evaluation.trained
+        trained = models[place].report.evaluation.trained.model_copy(update={"origin": origin})
+        models[place] = changed(models[place], {"trained": trained})
+    assert compare_models(models, "deepfm").caveats == ()
+    without = compare_models([models[0], *models[2:]], "deepfm").caveats
+    assert without == ("two_phase starts from another training of deepfm than this one.",)
+
+
+def test_gaucs_are_compared_where_all_are_of_one_field(make_scored: Make) -> None:
+    models = make_scored("deepfm", "single_phase")
+    grouped = [
+        changed(model, {"group_by": "site_id", "gauc": gauc, "gauc_rows": 9})
+        for model, gauc in zip(models, (0.6, 0.7), strict=True)
+    ]
+    comparison = compare_models(grouped, "deepfm")
+    assert comparison.group_by == "site_id"
+    assert [model.gauc for model in comparison.models] == [0.6, 0.7]
+    mixed = compare_models([grouped[0], changed(grouped[1], {"group_by": "app_id"})], "deepfm")
+    assert mixed.group_by is None
+    assert [model.gauc for model in mixed.models] == [None, None]

@@ -15,21 +15,24 @@ from llm_ctr_pipeline.reporting.results import ScoredModel
 Make = Callable[..., list[ScoredModel]]
 
 MODEL: dict[str, Any] = {
-    **{"name": "deepfm", "path": "deepfm", "run_id": None, "note": None},
+    **{"name": "deepfm", "path": "deepfm", "run_ids": [None], "note": None},
     **{"auc": 0.75755, "auc_low": 0.7489, "auc_high": 0.766, "share_of_best": 0.819},
+    **{"auc_seed_std": None, "logloss_seed_std": None, "gauc": None},
     **{"logloss": 0.40204, "accuracy": 83.085, "expected_calibration_error": 0.0232},
-    **{"calibration_ratio": 1.131, "seed": 42, "training_seconds": 6.12, "rows_per_second": 52000},
+    **{"calibration_ratio": 1.131, "seeds": [42], "training_seconds": 6.12},
+    **{"rows_per_second": 52000},
     **{"parameters": 16_340_000, "trained_parameters": 991, "difference": None},
 }
 DIFFERENCE = {
     **{"auc": -0.00186, "auc_low": -0.0048, "auc_high": 0.0011, "z": -1.2},
+    "degrees_of_freedom": None,
     **{"p_value": 0.07, "p_value_holm": 0.21},
     **{"logloss": -0.0008, "logloss_low": -0.0025, "logloss_high": 0.0008},
 }
 COMPARISON: dict[str, Any] = {
     **{"dataset": "x4", "split": "test", "data_fingerprint": "f00d", "rows": 20000},
     **{"click_rate": 0.1757, "source": "generated log", "best_possible_auc": 0.8144},
-    **{"level": 0.95, "baseline": "deepfm", "caveats": [], "missing": {}},
+    **{"group_by": None, "level": 0.95, "baseline": "deepfm", "caveats": [], "missing": {}},
     "models": [
         MODEL,
         MODEL | {"name": "two_phase", "note": TWO_PHASE_NOTE, "difference": DIFFERENCE},
@@ -110,3 +113,39 @@ def test_markdown_has_a_row_a_model_and_every_table_is_whole(make_scored: Make) 
     assert TWO_PHASE_NOTE in text
     assert "two_phase_finetuned yet: `kedro run --pipeline=train_two_phase_finetuned`" in text
     assert "yet:" not in markdown_of(compare_models(models, "deepfm"))
+
+
+SEVERAL = {"seeds": [42, 43, 44], "auc_seed_std": 0.00123, "logloss_seed_std": 0.00061}
+
+
+def test_means_over_seeds_stand_with_their_spread() -> None:
+    found = DIFFERENCE | {"degrees_of_freedom": 4.2}
+    several = MODEL | SEVERAL | {"name": "single_phase", "difference": found}
+    comparison = made(models=[MODEL, several])
+    ranking, probabilities, cost = tables_of(comparison)
+    assert ranking.rows[1][1] == "0.7575 ± 0.0012 [0.7489, 0.7660]"
+    assert ranking.rows[0][1] == "0.7575 [0.7489, 0.7660]"
+    assert probabilities.rows[1][1] == "0.4020 ± 0.0006"
+    assert [row[cost.columns.index("seeds")] for row in cost.rows] == ["1", "3"]
+    text = markdown_of(comparison)
+    assert "each number is of one training" not in text
+    assert "DeLong's test" not in text
+    assert "that of a difference, and p, also what other seeds would" in text
+    assert "Of deepfm there is one training alone" in text
+    assert "one training" not in markdown_of(made(models=[MODEL | SEVERAL, several]))
+
+
+def test_where_all_numbers_are_of_one_training_it_is_said() -> None:
+    text = markdown_of(made())
+    assert "each number is of one training" in text
+    assert "±" not in text
+    assert "seeds" not in tables_of(made())[2].columns
+
+
+def test_a_gauc_has_a_column_where_all_tests_have_one() -> None:
+    models = [MODEL | {"gauc": 0.65432}, MODEL]
+    comparison = made(group_by="site_id", models=models)
+    _, probabilities, _ = tables_of(comparison)
+    assert [row[-1] for row in probabilities.rows] == ["0.6543", "–"]
+    assert any("AUC within each value of site_id" in line for line in legend_of(comparison))
+    assert "gAUC" not in markdown_of(made(models=models))

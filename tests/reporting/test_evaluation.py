@@ -15,7 +15,8 @@ def test_a_report_keeps_its_keys_in_their_order(
     assert [*report.to_json()] == [
         *("path", "model", "dataset", "split", "loss", "auc", "auc_low", "auc_high", "logloss"),
         *("accuracy", "expected_calibration_error", "calibration_ratio", "click_rate", "rows"),
-        *("best_possible_auc", "share_of_best", "source", "data_fingerprint"),
+        *("best_possible_auc", "share_of_best", "group_by", "gauc", "gauc_rows"),
+        *("source", "data_fingerprint"),
         *("feature_map_fingerprint", "checkpoint", "predictions", "trained", "timestamp"),
     ]
     assert Evaluation.from_json(json.loads(json.dumps(report.to_json()))) == report

@@ -43,7 +43,7 @@ def _results(history: list[dict[str, Any]]) -> TrainingResults:
         **{"path": "single_phase", "dataset": "x4", "source": "avazu_x4", "seed": 42},
         **{"stopped_early": False, "best": ValidationRecord(**best), "seconds": 60.0},
         **{"rows_per_second": 12_000.0, "parameters": 10, "trained_parameters": 10},
-        **{"stages": (), "epochs": epochs},
+        **{"settings": "5e77", "stages": (), "epochs": epochs},
     )
 
 

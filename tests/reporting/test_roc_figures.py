@@ -63,3 +63,24 @@ def test_roc_shows_each_curve_and_its_distance_to_the_baseline(
     # the area between two curves is the difference of their AUCs
     assert auc(difference.x, difference.y) == pytest.approx(aucs[1] - aucs[0], abs=2e-4)
     assert (curve.yaxis, difference.yaxis, chance.yaxis) == ("y", "y2", "y")
+
+
+def test_several_seeds_have_one_curve_whose_area_is_their_mean_auc(
+    make_scored: Callable[..., list[ScoredModel]],
+    as_seeds: Callable[[list[ScoredModel]], list[ScoredModel]],
+    comparison_figures: Callable[..., tuple[go.Figure, ...]],
+    strict_json: StrictJson,
+) -> None:
+    base, *others = make_scored("deepfm", "single_phase", "single_phase", rows=20_000)
+    roc, calibration, against_time = comparison_figures([base, *as_seeds(others)])
+    _, _, curve, difference, _ = roc.data
+    mean = sum(model.report.evaluation.auc for model in others) / 2
+    assert auc(curve.x, curve.y) == pytest.approx(mean, abs=1e-3)
+    assert curve.name.startswith(f"single_phase, 2 seeds, AUC {mean:.4f} [")
+    over_base = mean - base.report.evaluation.auc
+    assert auc(difference.x, difference.y) == pytest.approx(over_base, abs=1e-3)
+    first = others[0].report.evaluation.expected_calibration_error
+    assert f"single_phase (seed 1), error {first:.4f}" in {one.name for one in calibration.data}
+    assert against_time.data[1].name.startswith(f"single_phase<br>{mean:.4f} ± ")
+    for figure in (roc, calibration, against_time):
+        strict_json(figure)

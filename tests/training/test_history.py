@@ -34,6 +34,7 @@ RESULTS = TrainingResults(
     dataset="x4",
     source="generated log",
     seed=42,
+    settings="5e77",
     stopped_early=True,
     best=VALIDATION,
     seconds=21.6,
@@ -82,7 +83,7 @@ def test_a_checkpoint_that_others_start_from_is_told_with_them() -> None:
 def test_results_keep_their_keys_in_their_order() -> None:
     content: dict[str, Any] = json.loads(json.dumps(RESULTS.to_json()))
     assert [*content] == [
-        *("path", "dataset", "source", "seed", "stopped_early", "best", "seconds"),
+        *("path", "dataset", "source", "seed", "settings", "stopped_early", "best", "seconds"),
         *("rows_per_second", "parameters", "trained_parameters", "stages", "epochs"),
     ]
     assert [*content["stages"][0]] == [

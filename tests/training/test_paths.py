@@ -20,11 +20,13 @@ from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.paths import (
     NOT_IN_RESUME_KEY,
+    NOT_IN_SETTINGS,
     EncodedDataset,
     TrainingPath,
     check_encoded,
 )
 from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
+from tests.training.test_history import TRAINED
 
 STAGES = {
     "first": {"datasets": "a b", "components": "projector", "start": "new"},
@@ -131,6 +133,36 @@ def test_a_setting_counts_alike_whoever_sets_it(
 ) -> None:
     assert keys(path, make_settings(lr=0.5), lr=0.1)[2] != keys(path, make_settings(lr=0.1))[2]
     assert keys(path, make_settings(lr=0.1), lr=0.1) == keys(path, make_settings(lr=0.1))
+
+
+def settings_digest(path: TrainingPath, training: TrainingSettings) -> str:
+    return path._chain(Stages(STAGES), training, NOT_IN_SETTINGS)[-1]
+
+
+def test_trainings_that_differ_by_chance_alone_have_the_same_settings(
+    path: TrainingPath, make_settings: Callable[..., TrainingSettings]
+) -> None:
+    before = settings_digest(path, make_settings())
+    others = {"seed": 6, "device": "cuda:1", "resume": False, "keep_state_every": 3}
+    assert settings_digest(path, make_settings(**others)) == before
+    started = replace(path, origin=TRAINED)
+    assert settings_digest(started, make_settings()) == before
+    assert keys(started, make_settings()) != keys(path, make_settings())
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.5}, {"epochs": 7}, {"patience": 7}])
+def test_what_changes_a_result_beyond_chance_changes_the_settings(
+    path: TrainingPath, make_settings: Callable[..., TrainingSettings], change: dict[str, Any]
+) -> None:
+    before = settings_digest(path, make_settings())
+    assert settings_digest(path, make_settings(**change)) != before
+    other = replace(path.datasets["b"], summary=summary("b", clicks=6))
+    for changed in (
+        replace(path, name="other"),
+        replace(path, settings=(Group(width=2),)),
+        replace(path, datasets={**path.datasets, "b": other}),
+    ):
+        assert settings_digest(changed, make_settings()) != before
 
 
 def test_a_dataset_that_there_is_not_is_refused(

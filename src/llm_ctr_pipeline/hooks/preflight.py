@@ -82,8 +82,8 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
 
     Raises:
         RefusedError: The device, the precision or the attention kernel cannot be had, the
-            language model is damaged or does not fit, or the results to compare are missing or of
-            different rows.
+            language model is damaged or does not fit, rows are to be grouped by what is no field,
+            or the results to compare are missing or of different rows.
     """
     inputs = pipeline.inputs()
     for name in sorted(inputs):
@@ -91,6 +91,7 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
             raise PreflightError(_missing_input(name, catalog))
     if "summary" in inputs:
         _check_source(catalog)
+    _check_groups(inputs, catalog)
     if "params:training" in inputs:
         _check_machine(inputs, catalog)
     if "params:compare" in inputs:
@@ -112,6 +113,23 @@ def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:
     if "params:llm" in inputs and not (tested and tested <= {*BASELINE_PATHS}):
         llm = catalog.load("params:llm")
         devices.choose_kernel(llm.attention, training, llm.architecture)
+
+
+def _check_groups(inputs: set[str], catalog: DataCatalog) -> None:
+    """Raise where a test is to group its rows by what is no field, which it would say at its end.
+
+    The fields are those of the log, or those counted in the summary of what was made of it.
+    """
+    summaries = [name for name in ("evaluated_summary", "summary") if name in inputs]
+    tests = [catalog.load(name) for name in sorted(inputs) if name.endswith("evaluation")]
+    for test in tests:
+        if test.group_by is None:
+            continue
+        if summaries:
+            counted = catalog.load(summaries[0]).splits[test.split]
+            test.group_position([*counted.unknown_share_by_field])
+        elif "params:log" in inputs:
+            test.group_position(catalog.load("params:log").names)
 
 
 def _check_source(catalog: DataCatalog) -> None:

@@ -106,6 +106,11 @@ def _metric_lines(evaluation: "Evaluation") -> list[str]:
         f"  {'calibration':<12}error {evaluation.expected_calibration_error:.4f}, "
         f"predicted over observed click rate {evaluation.calibration_ratio:.3f}",
     ]
+    if evaluation.gauc is not None:
+        lines.append(
+            f"  {'gAUC':<12}{evaluation.gauc:.4f}   within values of {evaluation.group_by}, over "
+            f"{evaluation.gauc_rows:,} rows"
+        )
     if evaluation.best_possible_auc is not None:
         lines.append(
             f"  {'best AUC':<12}{evaluation.best_possible_auc:.4f}   that any model can reach "
@@ -125,7 +130,7 @@ def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]
     compared = {
         (model.path, "best_model", comparison.dataset, comparison.split)
         for model in comparison.models
-        if model.run_id is None
+        if None in model.run_ids
     }
     if (evaluation.path, evaluation.model, evaluation.dataset, evaluation.split) not in compared:
         return []

@@ -36,6 +36,7 @@ from llm_ctr_pipeline.tracking.outbox import (
     limit_patience,
     reason_of,
 )
+from llm_ctr_pipeline.training.history import TrainingResults
 from llm_ctr_pipeline.training.settings import PATHS, Stages
 
 ANSWER_SECONDS = 5
@@ -140,7 +141,12 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log a figure as a page, which MLflow shows; its JSON would be shown as text."""
+        """Log a figure as a page, and tag the run with what tells trainings apart.
+
+        A figure's JSON would be shown as text.
+        """
+        if self._running and isinstance(data, TrainingResults):
+            mlflow.set_tags({"settings": data.settings, "seed": data.seed})
         if self._running and isinstance(data, go.Figure):
             name = dataset_name.rpartition(".")[2]
             mlflow.log_text(data.to_html(include_plotlyjs=True), f"figures/{name}.html")

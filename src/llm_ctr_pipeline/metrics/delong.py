@@ -8,11 +8,13 @@ several models each is ranked once: `place_rows`, then `interval_of` and `differ
 Shapes: N rows of a split, of which P are clicks and Q are not.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 from scipy.stats import rankdata
 
 from llm_ctr_pipeline.metrics.checks import (
@@ -29,19 +31,21 @@ FEWEST_ROWS = 2  # of either class: the spread of one number cannot be estimated
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number known from a sample of rows.
+    """A number known from a sample: of rows, or of rows and of seeds.
 
     Attributes:
         value: The number.
         low: Lower end of its 95% interval.
         high: Upper end of its 95% interval.
         standard_error: Its standard error; 0 where the sample shows no spread.
+        degrees: Degrees of freedom of that error; infinite where the sample is of rows alone.
     """
 
     value: float
     low: float
     high: float
     standard_error: float
+    degrees: float = math.inf
 
     @property
     def z(self) -> float:
@@ -50,8 +54,14 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """The two-sided normal test's, of the true number being 0."""
-        return float(2 * ndtr(-abs(self.z)))
+        """The two-sided test's, of the true number being 0: the normal one, or Student's."""
+        tail = -abs(self.z)
+        return float(2 * (stdtr(self.degrees, tail) if self.degrees < math.inf else ndtr(tail)))
+
+
+def quantile(degrees: float) -> float:
+    """How many standard errors an interval reaches to either side."""
+    return QUANTILE if degrees == math.inf else float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
@@ -75,16 +85,28 @@ class Placements:
         return float(self.below.sum() / (self.below.size * self.above.size))
 
     @property
-    def standard_error(self) -> float:
-        """The mean's standard error (equation 5 of the 1988 paper); 0 below two rows a class."""
+    def variance(self) -> float:
+        """The mean's variance (equation 5 of the 1988 paper); 0 below two rows a class."""
         clicks, others = self.below.size, self.above.size
         if min(clicks, others) < FEWEST_ROWS:
             return 0.0
-        variance = (
+        return float(
             self.below.var(ddof=1) / others**2 / clicks
             + self.above.var(ddof=1) / clicks**2 / others
         )
-        return float(np.sqrt(variance))
+
+    @property
+    def standard_error(self) -> float:
+        """The mean's standard error."""
+        return math.sqrt(self.variance)
+
+    @classmethod
+    def averaged(cls, several: Sequence["Placements"]) -> "Placements":
+        """The means of several models' placements of the same rows; their mean is the mean AUC."""
+        if len(several) == 1:
+            return several[0]
+        below = np.mean([one.below for one in several], axis=0)
+        return cls(below, np.mean([one.above for one in several], axis=0))
 
 
 def place_rows(

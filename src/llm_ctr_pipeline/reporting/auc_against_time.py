@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llm_ctr_pipeline.reporting.comparison import Comparison
-from llm_ctr_pipeline.reporting.comparison_table import HOUR, MINUTE, duration
+from llm_ctr_pipeline.reporting.comparison_table import HOUR, MINUTE, duration, with_std
 from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, add_notes, apply_style, styled
 
 _TICKS = (
@@ -37,7 +37,7 @@ def auc_against_time(comparison: Comparison) -> go.Figure:
                     "width": 6,
                 },
                 mode="markers",
-                name=f"{model.label}<br>{model.auc:.4f} in {time}",
+                name=f"{model.label}<br>{with_std(model.auc, model.auc_seed_std)} in {time}",
                 marker={"color": style.color, "symbol": style.symbol, "size": 13},
                 hovertemplate=f"AUC %{{y:.4f}} in {time}<extra>{model.label}</extra>",
             )

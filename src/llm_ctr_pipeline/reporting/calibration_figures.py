@@ -24,7 +24,7 @@ from llm_ctr_pipeline.reporting.plot_style import (
     styled,
     two_panels,
 )
-from llm_ctr_pipeline.reporting.results import ScoredModel
+from llm_ctr_pipeline.reporting.results import ScoredModel, by_model
 
 HISTOGRAM_BARS = 60
 
@@ -75,22 +75,27 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
 def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.Figure:
     """Draw observed against predicted click rates of all models, above where predictions lie.
 
+    Of a model with several seeds the first is drawn: bins of several trainings together would hold
+    each row several times.
+
     Returns:
         The figure: for each model its bins of equal mass with 95% Wilson intervals and the
         distribution of its predictions; and "Perfect calibration".
     """
-    probabilities = {model.report.name: model.probabilities_N for model in models}
+    drawn = {name: trainings[0] for name, trainings in by_model(models).items()}
     tables = {
-        model.report.name: calibration_table(model.labels_N, model.probabilities_N)
-        for model in models
+        name: calibration_table(model.labels_N, model.probabilities_N)
+        for name, model in drawn.items()
     }
     low, high = _shown_range([*tables.values()])
     figure = two_panels([0.75, 0.25])
     figure.add_trace(diagonal(low, high, "Perfect calibration"), row=1, col=1)
     for compared, style in styled(comparison):
-        name = f"{compared.label}, error {compared.expected_calibration_error:.4f}"
+        error = drawn[compared.name].report.evaluation.expected_calibration_error
+        seed = f" (seed {compared.seeds[0]})" if len(compared.seeds) > 1 else ""
+        name = f"{compared.label}{seed}, error {error:.4f}"
         figure.add_trace(_bins_trace(tables[compared.name], name, style), row=1, col=1)
-        probabilities_N = probabilities[compared.name]
+        probabilities_N = drawn[compared.name].probabilities_N
         centres_H, rows_H = _histogram(probabilities_N, low, high)
         distribution = go.Scatter(
             x=centres_H.tolist(),

@@ -5,22 +5,35 @@ Shapes: N rows of a split.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.metrics.comparison import Difference, differences_to_first
+from llm_ctr_pipeline.metrics.comparison import (
+    Difference,
+    MeasuredModel,
+    differences_to_first,
+    measure_model,
+)
 from llm_ctr_pipeline.metrics.delong import LEVEL, Placements, interval_of, place_rows
 from llm_ctr_pipeline.reporting.evaluation import now
-from llm_ctr_pipeline.reporting.results import ModelReport, NotComparableError, ScoredModel
+from llm_ctr_pipeline.reporting.results import (
+    ModelReport,
+    NotComparableError,
+    ScoredModel,
+    by_model,
+    model_names,
+)
 from llm_ctr_pipeline.training.history import TrainedOn
 from llm_ctr_pipeline.training.settings import TWO_PHASE_PATHS
 
 # What must be the same in the reports of two tests, or their rows differ.
 SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
-# What a comparison repeats of a model's reports.
-OF_EVALUATION = {
+# What a comparison repeats of a model's reports: means over its trainings, and what all share.
+OF_EVALUATION = (
     *("logloss", "accuracy", "expected_calibration_error", "calibration_ratio", "share_of_best"),
-}
-OF_TRAINING = {"seed", "rows_per_second", "parameters", "trained_parameters"}
+)
+OF_TRAINING = {"parameters", "trained_parameters"}
 
 TWO_PHASE_NOTE = (
     "Trained on x1 and x2 before x4. The three re-encode and re-split one and the same log: as "
@@ -30,17 +43,21 @@ MARK = "†"  # on every number of a model that has a note
 
 
 class ComparedModel(Frozen):
-    """What one of the compared models reached and what that took.
+    """What one of the compared models reached and what that took; means over its seeds.
 
     Attributes:
         name: Its path, with the run where that is needed.
         path: The training path.
-        run_id: The MLflow run that it comes from, if any.
+        run_ids: Of each seed the MLflow run that it comes from, if any.
         note: What must be known of its numbers, if anything.
-        auc: Area under the ROC curve; `auc_low` and `auc_high` are its 95% interval's ends.
+        auc: Area under the ROC curve; `auc_low` and `auc_high` are the ends of its 95% interval by
+            the rows.
+        auc_seed_std: Its standard deviation over the seeds; None for a single one.
         logloss: In nats a row; this and what follows to `share_of_best` as in `Evaluation`.
-        seed: Of the training.
-        training_seconds: Training time of all stages, validation not included.
+        logloss_seed_std: Its standard deviation over the seeds; None for a single one.
+        gauc: AUC within the values of the comparison's `group_by`; None where there is none.
+        seeds: Of the trainings.
+        training_seconds: Training time of all stages of one, validation not included.
         rows_per_second: Rows trained on a second.
         parameters: Weights of the whole model.
         trained_parameters: Those that some stage trained.
@@ -49,17 +66,20 @@ class ComparedModel(Frozen):
 
     name: str
     path: str
-    run_id: str | None
+    run_ids: tuple[str | None, ...]
     note: str | None
     auc: float
     auc_low: float
     auc_high: float
+    auc_seed_std: float | None
     logloss: float
+    logloss_seed_std: float | None
     accuracy: float
     expected_calibration_error: float
     calibration_ratio: float
     share_of_best: float | None
-    seed: int
+    gauc: float | None
+    seeds: tuple[int, ...]
     training_seconds: float
     rows_per_second: float
     parameters: int
@@ -83,6 +103,7 @@ class Comparison(Frozen):
         click_rate: Share of them that are clicks.
         source: Where they come from.
         best_possible_auc: The best AUC that any model can reach, where it is known.
+        group_by: The field by which all tests grouped the rows for gAUC; None where some did not.
         level: Confidence level of all intervals.
         baseline: The name of the model that the others are compared with.
         models: The baseline first.
@@ -98,6 +119,7 @@ class Comparison(Frozen):
     click_rate: float
     source: str
     best_possible_auc: float | None
+    group_by: str | None
     level: float
     baseline: str
     models: tuple[ComparedModel, ...]
@@ -164,7 +186,8 @@ def compare_models(
     """Compare models on the rows that all were tested on.
 
     Args:
-        models: At least two, all tested on the same rows.
+        models: Of at least two models, all tested on the same rows; those of one model with
+            several seeds are told by their settings, see `model_names`.
         baseline: Which of them the others are compared with; see `check_reports`.
         missing: The command that makes the results, for each path that has none.
 
@@ -178,20 +201,24 @@ def compare_models(
     reports = [model.report for model in models]
     name = check_reports(reports, baseline)
     _check_labels(models)
-    ordered = sorted(models, key=lambda model: model.report.name != name)
-    placed = [_place(model) for model in ordered]
-    differences = differences_to_first(
-        ordered[0].labels_N,
-        [model.probabilities_N for model in ordered],
-        placed,
-        [model.report.name for model in ordered],
-    )
-    test = ordered[0].report.evaluation
+    trainings = by_model(models)
+    ordered = sorted(trainings, key=lambda each: each != name)
+    measured = [_measure(trainings[each]) for each in ordered]
+    differences = differences_to_first(measured, ordered)
+    test = models[0].report.evaluation
+    groupings = {report.evaluation.group_by for report in reports}
+    group_by = groupings.pop() if len(groupings) == 1 else None
     return Comparison(
         **test.model_dump(include={*SAME_TEST, "click_rate", "source", "best_possible_auc"}),
+        group_by=group_by,
         level=LEVEL,
         baseline=name,
-        models=tuple(map(_compared, ordered, placed, [None, *differences])),
+        models=tuple(
+            _compared(each, trainings[each], numbers, difference, group_by)
+            for each, numbers, difference in zip(
+                ordered, measured, [None, *differences], strict=True
+            )
+        ),
         caveats=_caveats(reports),
         missing=dict(missing or {}),
         timestamp=now(),
@@ -200,13 +227,16 @@ def compare_models(
 
 def _baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
     """Find the name of the model that a name, a path or the id of an MLflow run stands for."""
-    names = [
-        report.name for report in reports if baseline in {report.name, report.path, report.run_id}
-    ]
-    if len(names) == 1:
-        return names[0]
+    models = model_names(reports)
+    found = {
+        models[report.name]
+        for report in reports
+        if baseline in {models[report.name], report.name, report.path, report.run_id}
+    }
+    if len(found) == 1:
+        return found.pop()
     choices = ", ".join(report.run_id or report.name for report in reports)
-    what = f"the path of {len(names)} of the runs" if names else "none of those compared"
+    what = f"the path of {len(found)} of the models" if found else "none of those compared"
     raise NotComparableError(
         f"compare.baseline is {baseline}, which is {what}: choose one of {choices}"
     )
@@ -231,6 +261,12 @@ def _check_labels(models: Sequence[ScoredModel]) -> None:
             )
 
 
+def _measure(trainings: Sequence[ScoredModel]) -> MeasuredModel:
+    """What a model's trainings reached, checked against their reports."""
+    probabilities = [training.probabilities_N for training in trainings]
+    return measure_model(trainings[0].labels_N, probabilities, [*map(_place, trainings)])
+
+
 def _place(model: ScoredModel) -> Placements:
     """Rank a model's rows, and check that its report is of these predictions."""
     name, reported = model.report.name, model.report.evaluation.auc
@@ -250,39 +286,58 @@ def _caveats(reports: Sequence[ModelReport]) -> tuple[str, ...]:
     That is where some met other training rows of a dataset, or the same with other ids, and where
     one starts from another training of the baseline than the one compared.
     """
+    names = model_names(reports)
     groups: dict[str, dict[TrainedOn, dict[str, None]]] = {}
     for report in reports:
         for stage in report.training.stages:
             alike = groups.setdefault(stage.dataset, {})
-            alike.setdefault(stage.trained_on, {})[report.name] = None
+            alike.setdefault(stage.trained_on, {})[names[report.name]] = None
     caveats = [
         f"Not trained on the same data: the training rows of {dataset}, or their ids, are others "
-        f"for {' than for '.join(', '.join(names) for names in alike.values())}."
+        f"for {' than for '.join(', '.join(those) for those in alike.values())}."
         for dataset, alike in groups.items()
         if len(alike) > 1
     ]
     baselines = [report.evaluation.trained for report in reports if report.path == "deepfm"]
-    for report in reports:
-        origin = report.evaluation.trained.origin
-        if origin and baselines and origin not in baselines:
-            caveats.append(f"{report.name} starts from another training of deepfm than this one.")
+    others = {
+        names[report.name]: None
+        for report in reports
+        if (origin := report.evaluation.trained.origin) and baselines and origin not in baselines
+    }
+    these = "this one" if len(baselines) == 1 else "these"
+    caveats += [f"{name} starts from another training of deepfm than {these}." for name in others]
     return tuple(caveats)
 
 
 def _compared(
-    model: ScoredModel, placements: Placements, difference: Difference | None
+    name: str,
+    trainings: Sequence[ScoredModel],
+    measured: MeasuredModel,
+    difference: Difference | None,
+    group_by: str | None,
 ) -> ComparedModel:
-    report, interval = model.report, interval_of(placements)
+    reports = [training.report for training in trainings]
+    path, interval = reports[0].path, interval_of(measured.placements)
     return ComparedModel(
-        name=report.name,
-        path=report.path,
-        run_id=report.run_id,
-        note=TWO_PHASE_NOTE if report.path in TWO_PHASE_PATHS else None,
+        name=name,
+        path=path,
+        run_ids=tuple(report.run_id for report in reports),
+        note=TWO_PHASE_NOTE if path in TWO_PHASE_PATHS else None,
         auc=interval.value,
         auc_low=interval.low,
         auc_high=interval.high,
-        **report.evaluation.model_dump(include=OF_EVALUATION),
-        **report.training.model_dump(include=OF_TRAINING),
-        training_seconds=report.training.seconds,
+        auc_seed_std=measured.aucs.std,
+        logloss_seed_std=measured.loglosses.std,
+        **{key: _mean([getattr(one.evaluation, key) for one in reports]) for key in OF_EVALUATION},
+        gauc=_mean([one.evaluation.gauc for one in reports]) if group_by else None,
+        **reports[0].training.model_dump(include=OF_TRAINING),
+        seeds=tuple(report.training.seed for report in reports),
+        training_seconds=fmean(report.training.seconds for report in reports),
+        rows_per_second=fmean(report.training.rows_per_second for report in reports),
         difference=difference,
     )
+
+
+def _mean(values: Sequence[float | None]) -> Any:
+    """The mean; None where a value is missing."""
+    return None if None in values else fmean(values)  # type: ignore[arg-type]

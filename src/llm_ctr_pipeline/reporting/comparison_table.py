@@ -29,14 +29,16 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
     """Put a comparison into three narrow tables: the ranking, the probabilities, the cost."""
     base = comparison.baseline
     ranking: dict[str, Callable[[ComparedModel], str]] = {
-        "AUC [95%]": lambda m: f"{m.auc:.4f} [{m.auc_low:.4f}, {m.auc_high:.4f}]",
+        "AUC [95%]": lambda m: (
+            f"{with_std(m.auc, m.auc_seed_std)} [{m.auc_low:.4f}, {m.auc_high:.4f}]"
+        ),
         f"AUC − {base} [95%]": _of_difference(lambda d: _signed(d.auc, d.auc_low, d.auc_high)),
         "p, Holm": _of_difference(lambda d: _p_value(d.p_value_holm)),
     }
     if comparison.best_possible_auc is not None:
         ranking["of best"] = lambda m: f"{m.share_of_best:.1%}".replace("-", "−")
-    probabilities: Columns = {
-        "log loss": lambda m: f"{m.logloss:.4f}",
+    probabilities: dict[str, Callable[[ComparedModel], str]] = {
+        "log loss": lambda m: with_std(m.logloss, m.logloss_seed_std),
         f"log loss − {base} [95%]": _of_difference(
             lambda d: _signed(d.logloss, d.logloss_low, d.logloss_high)
         ),
@@ -44,12 +46,16 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
         "calib. error": lambda m: f"{m.expected_calibration_error:.4f}",
         "pred. / obs.": lambda m: f"{m.calibration_ratio:.3f}",
     }
+    if comparison.group_by is not None:
+        probabilities["gAUC"] = lambda m: "–" if m.gauc is None else f"{m.gauc:.4f}"
     cost: Columns = {
         "training": lambda m: duration(m.training_seconds),
         "rows/s": lambda m: f"{m.rows_per_second:,.0f}",
         "parameters": lambda m: _count(m.parameters),
         "trained": lambda m: _count(m.trained_parameters),
     }
+    if _have_seeds(comparison):
+        cost = {"seeds": lambda m: str(len(m.seeds)), **cost}
     return _table(comparison, ranking), _table(comparison, probabilities), _table(comparison, cost)
 
 
@@ -62,14 +68,17 @@ def legend_of(comparison: Comparison) -> list[str]:
         *comparison.caveats,
         *comparison.notes,
         f"AUC − {base}, log loss − {base}: paired on the same rows, the former by DeLong's method; "
-        f"p: DeLong's test of no difference, {corrected}.",
-        "The intervals say what other test rows would change, not what another training seed "
-        "would: each number is of one training.",
+        f"p: {_test_of(comparison)} of no difference, {corrected}.",
+        *_sources_of_error(comparison),
     ]
     if comparison.best_possible_auc is not None:
         lines.append(
             f"Of best: share of the way from AUC 0.5 to {comparison.best_possible_auc:.4f}, the "
             "best that any model can reach on this generated log."
+        )
+    if comparison.group_by is not None:
+        lines.append(
+            f"gAUC: AUC within each value of {comparison.group_by}, weighted by the value's rows."
         )
     without = f"; for {MARK} without the deepfm that it starts from" if comparison.notes else ""
     return [
@@ -88,6 +97,11 @@ def markdown_of(comparison: Comparison) -> str:
     return "\n\n".join([f"**{comparison.title}**", *tables, *legend_of(comparison)]) + "\n"
 
 
+def with_std(mean: float, std: float | None) -> str:
+    """Write a number, with its standard deviation over seeds if it is a mean over some."""
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
+
+
 def duration(seconds: float) -> str:
     """Write a time in the unit that fits it: `8.1 s`, `12 min` or `3.4 h`."""
     # From two minutes and two hours on.
@@ -95,6 +109,35 @@ def duration(seconds: float) -> str:
     unit, name = next((one for one in units if seconds >= 2 * one[0]), (1, "s"))
     value = seconds / unit
     return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"  # noqa: PLR2004
+
+
+def _have_seeds(comparison: Comparison) -> bool:
+    return any(len(model.seeds) > 1 for model in comparison.models)
+
+
+def _test_of(comparison: Comparison) -> str:
+    return "Student's t test" if _have_seeds(comparison) else "DeLong's test"
+
+
+def _sources_of_error(comparison: Comparison) -> list[str]:
+    """Say which chance the intervals count: other test rows, other seeds."""
+    if not _have_seeds(comparison):
+        return [
+            "The intervals say what other test rows would change, not what another training seed "
+            "would: each number is of one training."
+        ]
+    lines = [
+        "A model's numbers are means over its seeds; behind ± stand standard deviations over them. "
+        "The interval of an AUC says what other test rows would change; that of a difference, and "
+        "p, also what other seeds would."
+    ]
+    single = [model.name for model in comparison.models if len(model.seeds) == 1]
+    if single:
+        lines.append(
+            f"Of {', '.join(single)} there is one training alone: what another seed of it would "
+            "change is not counted."
+        )
+    return lines
 
 
 def _table(comparison: Comparison, columns: Columns) -> Table:

@@ -29,6 +29,10 @@ class Evaluation(ClassificationMetrics, _Test):
         best_possible_auc: The best AUC that any model can reach; None for a log that was not
             generated.
         share_of_best: The share of the way from AUC 0.5 to there; None likewise.
+        group_by: The field whose values the rows are grouped by for gAUC; None for no gAUC.
+        gauc: Mean AUC of these groups, weighted by their rows, over groups of both classes without
+            the unknown values; None as well where there is no such group.
+        gauc_rows: Rows of these groups; None without `group_by`.
         source: Where the rows come from.
         data_fingerprint: The raw split's.
         feature_map_fingerprint: The checkpoint's feature map's.
@@ -40,6 +44,9 @@ class Evaluation(ClassificationMetrics, _Test):
 
     best_possible_auc: float | None
     share_of_best: float | None
+    group_by: str | None
+    gauc: float | None
+    gauc_rows: int | None
     source: str
     data_fingerprint: str
     feature_map_fingerprint: str

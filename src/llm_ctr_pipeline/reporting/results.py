@@ -5,7 +5,8 @@ Shapes: N rows of a split.
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,10 @@ class NotComparableError(RefusedError, ValueError):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What the reports say of one model's training and test.
+    """What the reports say of one training and its test.
 
     Attributes:
-        name: What tables and figures call the model: its path, with the run where that is needed.
+        name: Its own among those compared: its path, with the run where that is needed.
         evaluation: The test's report.
         training: The training's.
         run_id: The MLflow run that it comes from, if any.
@@ -51,10 +52,10 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model's reports and its predictions.
+    """A training's reports and its predictions.
 
     Attributes:
-        report: What its reports say.
+        report: What the reports say.
         labels_N: [N], 0 or 1.
         probabilities_N: [N], predicted click probabilities, in the split's order of rows.
     """
@@ -64,8 +65,42 @@ class ScoredModel:
     probabilities_N: npt.NDArray[np.floating]
 
 
-# A model's reports, and what reads its predictions' file, None if there is none.
+# A training's reports, and what reads its predictions' file, None if there is none.
 FoundModel = tuple[ModelReport, Callable[[], bytes | None]]
+
+
+def model_names(reports: Sequence[ModelReport]) -> dict[str, str]:
+    """Say which trainings are of one model: those of a path with the same settings.
+
+    Where a seed comes twice among them each training is a model of its own: one of the two would
+    have to be left out.
+
+    Returns:
+        For each training's name that of its model: the path, or where there are several models of
+        it the first training's.
+    """
+    alike: dict[tuple[str, str], list[ModelReport]] = {}
+    for report in reports:
+        alike.setdefault((report.path, report.training.settings), []).append(report)
+    models: list[list[ModelReport]] = []
+    for trainings in alike.values():
+        seeds = {report.training.seed for report in trainings}
+        models += [trainings] if len(seeds) == len(trainings) else [[one] for one in trainings]
+    of_path = Counter(trainings[0].path for trainings in models)
+    return {
+        report.name: report.path if of_path[report.path] == 1 else trainings[0].name
+        for trainings in models
+        for report in trainings
+    }
+
+
+def by_model(trainings: Sequence[ScoredModel]) -> dict[str, list[ScoredModel]]:
+    """Put the trainings of each model together, under its name; see `model_names`."""
+    names = model_names([training.report for training in trainings])
+    models: dict[str, list[ScoredModel]] = {name: [] for name in names.values()}
+    for training in trainings:
+        models[names[training.report.name]].append(training)
+    return models
 
 
 def pipeline_of(path: str) -> str:

@@ -23,7 +23,7 @@ from llm_ctr_pipeline.reporting.plot_style import (
     styled,
     two_panels,
 )
-from llm_ctr_pipeline.reporting.results import ScoredModel
+from llm_ctr_pipeline.reporting.results import ScoredModel, by_model
 
 CURVE_POINTS = 500
 GRID_POINTS = 201
@@ -67,19 +67,24 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
     """Draw the ROC curves of all models, above how far each lies over the baseline's.
 
     Good curves of one log lie close together; the lower panel shows what parts them: the true
-    positive rate less the baseline's at the same false positive rate.
+    positive rate less the baseline's at the same false positive rate. Of a model with several
+    seeds the curve is their vertical average (Fawcett 2006, "An introduction to ROC analysis",
+    section 8.1), whose area is the mean AUC.
 
     Returns:
         The figure: for each model a curve and, but for the baseline, a difference; and "Chance".
     """
     figure = two_panels([0.7, 0.3])
-    by_name = {model.report.name: model for model in models}
+    trainings = by_model(models)
     grid_G = np.linspace(0, 1, GRID_POINTS)
     baseline_G = None
     for compared, style in styled(comparison):
-        model = by_name[compared.name]
-        curve = roc_curve(model.labels_N, model.probabilities_N)
-        figure.add_trace(_roc_trace(curve, compared.label, compared, style), row=1, col=1)
+        curve = _averaged(
+            [roc_curve(one.labels_N, one.probabilities_N) for one in trainings[compared.name]]
+        )
+        seeds = f", {len(compared.seeds)} seeds" if len(compared.seeds) > 1 else ""
+        trace = _roc_trace(curve, compared.label + seeds, compared, style)
+        figure.add_trace(trace, row=1, col=1)
         # Where the curve rises straight up, its highest point counts.
         tpr_G = np.interp(grid_G, curve[0], curve[1])
         baseline_G = tpr_G if baseline_G is None else baseline_G  # the baseline comes first
@@ -124,6 +129,16 @@ def _roc_trace(
             f"<extra>{name}</extra>"
         ),
     )
+
+
+def _averaged(curves: Sequence[Curve]) -> Curve:
+    """The mean of curves at the same false positive rates; of one curve, itself."""
+    if len(curves) == 1:
+        return curves[0]
+    fpr_C = np.linspace(0, 1, CURVE_POINTS)
+    tpr_C = np.mean([np.interp(fpr_C, fpr, tpr) for fpr, tpr, _ in curves], axis=0)
+    thresholds = [np.interp(fpr_C, fpr, np.minimum(threshold, 1.0)) for fpr, _, threshold in curves]
+    return fpr_C, tpr_C, np.mean(thresholds, axis=0)
 
 
 def _thin(fpr_C: FloatArray, tpr_C: FloatArray) -> npt.NDArray[np.intp]:

@@ -160,6 +160,8 @@ class TrainingResults(Frozen):
         dataset: The dataset trained on last.
         source: Where its rows come from.
         seed: Of the training.
+        settings: Digest of all that it depends on but the seed and the weights it starts from:
+            trainings with the same one differ by chance alone.
         stopped_early: Whether patience ended the last stage.
         best: The last stage's best validation.
         seconds: Training time of all stages, validation not included.
@@ -174,6 +176,7 @@ class TrainingResults(Frozen):
     dataset: str
     source: str
     seed: int
+    settings: str
     stopped_early: bool
     best: ValidationRecord
     seconds: float

@@ -39,6 +39,8 @@ LIMITS = ("epochs", "patience")
 # `precision`, whose `auto` depends on the machine, the state says what they came to.
 KEEPING = {"keep_state_every", "keep_state_every_steps", "keep_state_every_minutes"}
 NOT_IN_RESUME_KEY = {*KEEPING, *LIMITS, "resume", "rows_in"} | Execution.model_fields.keys()
+# Settings that trainings which differ by chance alone need not share.
+NOT_IN_SETTINGS = NOT_IN_RESUME_KEY - {*LIMITS} | {"seed"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class TrainingPath:
         )
         left = [result for result in done if result.fit.best_weights]
         checkpoints = [self._checkpoint(result, training) for result in left]
-        return checkpoints, self._results(done, training)
+        return checkpoints, self._results(done, stages, training)
 
     def _checkpoint(self, left: StageResult, training: TrainingSettings) -> Checkpoint:
         """The checkpoint that a stage left, with what the stage itself came to."""
@@ -147,7 +149,7 @@ class TrainingPath:
         )
 
     def _results(
-        self, done: list[StageResult], training: TrainingSettings
+        self, done: list[StageResult], stages: Stages, training: TrainingSettings
     ) -> history.TrainingResults:
         last, parts = done[-1], [result.components for result in done]
         trained = None if None in parts else {name for names in parts for name in names or ()}
@@ -159,6 +161,7 @@ class TrainingPath:
             dataset=last.run.dataset,
             source=self.datasets[last.run.dataset].summary.source,
             seed=training.seed,
+            settings=self._chain(stages, training, NOT_IN_SETTINGS)[-1],
             stopped_early=last.fit.stopped_early,
             best=last.fit.best,
             seconds=seconds,
@@ -212,14 +215,24 @@ class TrainingPath:
 
     def _keys(self, stages: Stages, training: TrainingSettings) -> tuple[str, ...]:
         """Of each dataset of each stage a key: what it and all before it are made of."""
-        groups = [group.model_dump(mode="json") for group in self.settings]
         origin = None if self.origin is None else self.origin.to_json()
+        return self._chain(stages, training, NOT_IN_RESUME_KEY, origin)
+
+    def _chain(
+        self,
+        stages: Stages,
+        training: TrainingSettings,
+        left_out: set[str],
+        origin: dict[str, Any] | None = None,
+    ) -> tuple[str, ...]:
+        """Of each dataset of each stage a digest that holds the one before."""
+        groups = [group.model_dump(mode="json") for group in self.settings]
         key = _digest([__version__, self.name, origin, self.feature_map.fingerprint, groups])
         keys = []
         for name, stage in stages.root.items():
             own = training.of(stage)
             # A schedule that ends with the epochs is another one where there are more.
-            apart = NOT_IN_RESUME_KEY - ({"epochs"} if "warmup" in own.lr_schedule else set())
+            apart = left_out - ({"epochs"} if "warmup" in own.lr_schedule else set())
             settings = own.model_dump(exclude=apart)
             settings |= {"components": stage.components, "start": stage.start}
             for dataset in stage.datasets:

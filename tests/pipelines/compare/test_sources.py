@@ -82,6 +82,15 @@ def test_missing_predictions_are_missing_results(results: Callable[..., Path]) -
         find_models(data / "07_model_output", data / "08_reporting", CompareParams(**DEFAULTS))
 
 
+def test_other_seeds_are_those_of_what_training_tests(results: Callable[..., Path]) -> None:
+    data = results("deepfm", "single_phase") / "data"
+    for file in [*data.rglob("*x4_test*")]:
+        shutil.copy(file, file.with_name(file.name.replace("test", "valid")))
+    chosen = CompareParams(**DEFAULTS | {"split": "valid", "seeds": 2})
+    with pytest.raises(NotComparableError, match="of the log's test split, not of x4 valid"):
+        find_models(data / "07_model_output", data / "08_reporting", chosen)
+
+
 def test_the_training_pipelines_of_the_paths_are_known() -> None:
     for path in PATHS:
         package = import_module(f"llm_ctr_pipeline.pipelines.{pipeline_of(path)}")

@@ -28,8 +28,13 @@ def track(comparison: Comparison) -> dict[str, Any]:
     tracked = {}
     for model in comparison.models:
         numbers = {"auc": model.auc, "logloss": model.logloss}
+        if model.auc_seed_std is not None:
+            spread = model.model_dump(include={"auc_seed_std", "logloss_seed_std"})
+            numbers |= spread | {"seeds": len(model.seeds)}
+        if model.gauc is not None:
+            numbers["gauc"] = model.gauc
         if model.difference:
-            differences = model.difference.model_dump(exclude={"z"})
+            differences = model.difference.model_dump(exclude={"z"}, exclude_none=True)
             numbers |= {f"difference_{key}": value for key, value in differences.items()}
         for key, value in numbers.items():
             tracked[f"{key}/{model.name}"] = {"value": value, "step": 0}

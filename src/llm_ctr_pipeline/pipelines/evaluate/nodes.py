@@ -10,6 +10,7 @@ from llm_ctr_pipeline.data.features.feature_map import check_ids
 from llm_ctr_pipeline.data.input.batches import with_known_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.metrics.classification import classification_metrics
+from llm_ctr_pipeline.metrics.grouped_auc import grouped_auc
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
@@ -29,16 +30,20 @@ def predict(
     llm: LlmSettings,
     training: TrainingSettings,
 ) -> pd.DataFrame:
-    """Score the rows with the checkpoint's model, in their order."""
+    """Score the rows with the checkpoint's model, in their order; with their groups, if asked."""
     known = checkpoint.feature_map
     check_ids(known, summary.fingerprint, summary.extends)
+    group = evaluation.group_position(known.names)
     split = rows.read(known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
         model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
     probability = score_split(model, split, training)
-    return pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
+    table = pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
+    if group is not None:
+        table["group"] = split.ids_NF[:, group].numpy()
+    return table
 
 
 def measure(
@@ -50,6 +55,13 @@ def measure(
     """Compute the metrics over the whole split: the report, and its numbers for MLflow."""
     name = f"{evaluation.dataset} {evaluation.split}"
     metrics = classification_metrics(predictions["label"], predictions["probability"], name)
+    grouped = (
+        None
+        if evaluation.group_by is None
+        else grouped_auc(
+            predictions["label"], predictions["probability"], predictions["group"], name
+        )
+    )
     best_possible = (summary.best_auc or {}).get(evaluation.split)
     report = Evaluation(
         **evaluation.model_dump(),
@@ -57,6 +69,8 @@ def measure(
         loss=metrics.logloss,
         best_possible_auc=best_possible,
         share_of_best=share_of_best(metrics.auc, best_possible),
+        gauc=grouped and grouped.value,
+        gauc_rows=grouped and grouped.rows,
         source=summary.source,
         data_fingerprint=summary.splits[evaluation.split].raw_fingerprint,
         feature_map_fingerprint=checkpoint.feature_map.fingerprint,
