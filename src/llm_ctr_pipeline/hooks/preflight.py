@@ -27,7 +27,8 @@ from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
 from llm_ctr_pipeline.given_params import PLACES, RUNTIME_ONLY, below, tree_of
-from llm_ctr_pipeline.training.settings import LLM_CTR_COMPONENTS, Stages
+from llm_ctr_pipeline.models.settings import BASELINES
+from llm_ctr_pipeline.training.settings import BASELINE_PATHS, LLM_CTR_COMPONENTS, Stages
 
 # MLflow's database takes 1 MB before anything is logged.
 LEAST_ROOM = 10_000_000
@@ -107,8 +108,8 @@ def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:
     training = catalog.load("params:training")
     devices.resolve_precision(training.precision, devices.resolve_device(training.device))
     tested = {catalog.load(name).path for name in inputs if name.endswith("evaluation")}
-    # Testing takes the language model's settings, and the baseline has none.
-    if "params:llm" in inputs and tested != {"deepfm"}:
+    # Testing takes the language model's settings, and a baseline has none.
+    if "params:llm" in inputs and not (tested and tested <= {*BASELINE_PATHS}):
         llm = catalog.load("params:llm")
         devices.choose_kernel(llm.attention, training, llm.architecture)
 
@@ -267,7 +268,8 @@ def _check_llm(groups: dict[str, Any]) -> None:
 
 def _fault(group: str, details: ErrorDetails) -> str:
     """One fault of a group: `training.epochs is -1: it should be greater than or equal to 1`."""
-    name = ".".join((group, *(str(key) for key in details["loc"])))
+    # Which of a union's models it is stands there too, and is no part of the name.
+    name = ".".join((group, *(str(key) for key in details["loc"] if key not in BASELINES)))
     if details["type"] == "extra_forbidden":
         return f"{name} is no parameter"
     given = details["input"]

@@ -124,6 +124,30 @@ class Projector(nn.Module):
         return tokens_BFH
 
 
+def xavier_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer whose weights start from Glorot's normal distribution, its bias from zero."""
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.xavier_normal_(linear.weight)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 where it has fewer bits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def linear_float32(inputs_BK: Tensor, output: nn.Linear) -> Tensor:
+    """Apply a layer of one output to float `[B, K]`; gives `[B]`, float32 under autocast too.
+
+    bfloat16 has steps of 1/128 at the size of a click's log-odds.
+    """
+    with torch.autocast(inputs_BK.device.type, enabled=False):
+        log_odds_B: Tensor = output(at_least_float32(inputs_BK))[:, 0]
+        return log_odds_B
+
+
 class RowDropout(nn.Module):
     """Drops a share of each row's values in training: y = x · m / (1 − p), m from Bernoulli(1 − p).
 
@@ -215,10 +239,7 @@ class Mlp(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in zip((input_dim, *hidden_sizes), hidden_sizes, strict=False):
-            linear = nn.Linear(inputs, outputs)
-            nn.init.xavier_normal_(linear.weight)
-            nn.init.zeros_(linear.bias)
-            layers.append(linear)
+            layers.append(xavier_linear(inputs, outputs))
             if batch_norm:
                 layers.append(BatchNorm(outputs))
             # In place: the backward pass of ReLU needs its output alone.

@@ -1,20 +1,33 @@
 """Settings of the models. Reading them must not import torch, which takes seconds."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from llm_ctr_pipeline.bounds import Layers, Real, Share, Size, Text
 from llm_ctr_pipeline.frozen import Frozen
 
+BASELINES = ("deepfm", "logistic_regression", "dcnv2", "finalmlp")
 
-class EncoderSettings(Frozen):
-    """The parts that all models have: embedding and GEN encoder."""
+
+class EmbeddingSettings(Frozen):
+    """The part that all models but logistic regression have."""
 
     embedding_dim: Size = Field(description="Embedding size D.")
     embedding_init_std: Real = Field(
         gt=0, le=10, description="Standard deviation embeddings start with."
     )
+
+    @classmethod
+    def join(cls, shared: "EncoderSettings", network: Frozen) -> Self:
+        """Put together what a model has of the parts that all share, and its own."""
+        parts = shared.model_dump(include=set(cls.model_fields))
+        return cls(**parts, **network.model_dump())
+
+
+class EncoderSettings(EmbeddingSettings):
+    """Embedding and GEN encoder."""
+
     gen_gamma: Real = Field(gt=0, le=1000, description="Scale of the GEN encoder's features.")
 
 
@@ -68,20 +81,86 @@ class LlmSettings(Frozen):
         return self
 
 
-class DeepFmNetworkSettings(Frozen):
-    """DeepFM's own parts."""
+class MlpSettings(Frozen):
+    """A deep network's hidden layers."""
 
-    gen: bool = Field(description="Whether its FM term takes generated features.")
     hidden_sizes: tuple[Size, ...] = Field(min_length=1, description="Widths of the MLP's layers.")
     dropout: Share = Field(description="Share of hidden activations dropped.")
     batch_norm: bool = Field(description="Whether hidden layers are normalised over the batch.")
 
 
+class DeepFmNetworkSettings(MlpSettings):
+    """DeepFM's own parts."""
+
+    model: Literal["deepfm"] = "deepfm"
+    gen: bool = Field(description="Whether its FM term takes generated features.")
+
+
+class LogisticRegressionSettings(Frozen):
+    """Logistic regression: one weight an id, so nothing to choose."""
+
+    model: Literal["logistic_regression"] = "logistic_regression"
+
+
+class DcnV2NetworkSettings(MlpSettings):
+    """DCNv2's own parts."""
+
+    model: Literal["dcnv2"] = "dcnv2"
+    structure: Literal["parallel", "stacked"] = Field(
+        description="Whether the MLP stands beside the cross layers or takes what they give."
+    )
+    cross_layers: Layers = Field(description="Number of cross layers.")
+
+
+class FinalMlpNetworkSettings(MlpSettings):
+    """FinalMLP's own parts; `hidden_sizes` and `dropout` are the first stream's."""
+
+    model: Literal["finalmlp"] = "finalmlp"
+    second_hidden_sizes: tuple[Size, ...] = Field(min_length=1, description="The second stream's.")
+    second_dropout: Share = Field(description="The second stream's.")
+    gating: bool = Field(description="Whether each stream has a gate before it.")
+    gate_hidden_sizes: tuple[Size, ...] = Field(description="Widths of a gate's hidden layers.")
+    heads: Size = Field(description="Parts of the streams that are fused apart.")
+
+    @model_validator(mode="after")
+    def _heads_share_evenly(self) -> Self:
+        widths = self.hidden_sizes[-1], self.second_hidden_sizes[-1]
+        if any(width % self.heads for width in widths):
+            raise ValueError(
+                f"heads is {self.heads}, which should divide the streams' last widths, "
+                f"{widths[0]} and {widths[1]}"
+            )
+        return self
+
+
+BaselineNetwork = (
+    DeepFmNetworkSettings
+    | LogisticRegressionSettings
+    | DcnV2NetworkSettings
+    | FinalMlpNetworkSettings
+)
+
+
+class BaselineNetworkSettings(RootModel[Annotated[BaselineNetwork, Field(discriminator="model")]]):
+    """A baseline's own parts; their `model` says whose."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_known_model(cls, network: Any) -> Any:
+        if isinstance(network, dict) and network.get("model") not in BASELINES:
+            raise ValueError(f"its model should be one of {', '.join(BASELINES)}")
+        return network
+
+
 class DeepFmSettings(DeepFmNetworkSettings, EncoderSettings):
     """All of DeepFM's parts; `gen_gamma` is unused where `gen` is false."""
 
-    @classmethod
-    def join(cls, encoder: EncoderSettings, network: DeepFmNetworkSettings) -> Self:
-        """Put together what all models share and DeepFM's own parts."""
-        shared = encoder.model_dump(include=set(EncoderSettings.model_fields))
-        return cls(**shared, **network.model_dump())
+
+class DcnV2Settings(DcnV2NetworkSettings, EmbeddingSettings):
+    """All of DCNv2's parts."""
+
+
+class FinalMlpSettings(FinalMlpNetworkSettings, EmbeddingSettings):
+    """All of FinalMLP's parts."""

@@ -43,7 +43,11 @@ class ModelStyle:
 ONE_MODEL = ModelStyle(BLUE, "solid", "circle")
 _OF_PATHS = (
     ModelStyle(VERMILLION, "solid", "diamond"),
+    ModelStyle(GREY, "dot", "diamond-open"),
+    ModelStyle(ORANGE, "longdash", "pentagon"),
+    ModelStyle(SKY, "longdashdot", "hexagram"),
     ONE_MODEL,
+    ModelStyle("#000000", "dash", "circle-open"),
     ModelStyle(GREEN, "dash", "square"),
     ModelStyle(PURPLE, "dashdot", "triangle-up"),
 )

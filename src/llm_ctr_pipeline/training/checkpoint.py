@@ -27,18 +27,18 @@ from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, RecordT, from_text, to_text
 from llm_ctr_pipeline.data.storage.store_path import digest_of_files
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.baselines.deepfm import DeepFm, DeepFmDescription
+from llm_ctr_pipeline.models.baselines.description import Baseline, BaselineDescription
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.training.history import Provenance
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, "feature_map.json", "vocabulary.parquet")
 
 # The models that a checkpoint can hold; a description's `kind` says which it is of.
-CtrModel = LlmCtr | DeepFm
-Description = Annotated[LlmCtrDescription | DeepFmDescription, Field(discriminator="kind")]
+CtrModel = LlmCtr | Baseline
+Description = Annotated[LlmCtrDescription | BaselineDescription, Field(discriminator="kind")]
 
 
 class Config(Frozen):

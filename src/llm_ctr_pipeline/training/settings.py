@@ -25,12 +25,27 @@ from llm_ctr_pipeline.bounds import (
 )
 from llm_ctr_pipeline.frozen import Frozen
 
-PathName = Literal["deepfm", "single_phase", "two_phase", "two_phase_finetuned"]
+PathName = Literal[
+    "deepfm",
+    "logistic_regression",
+    "dcnv2",
+    "finalmlp",
+    "single_phase",
+    "hybrid",
+    "two_phase",
+    "two_phase_finetuned",
+]
 PATHS: tuple[str, ...] = get_args(PathName)
+# Those without a language model.
+BASELINE_PATHS = PATHS[:4]
 # Those that train on x1 and x2 before the log itself.
-TWO_PHASE_PATHS = PATHS[2:]
+TWO_PHASE_PATHS = ("two_phase", "two_phase_finetuned")
 LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
-DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
+# Of all baselines: which of them a path's model has is known when it is made.
+BASELINE_COMPONENTS = (
+    *("embedding", "gen", "linear", "cross", "gate", "second_gate"),
+    *("mlp", "second_mlp", "output"),
+)
 LrSchedule = Literal["constant", "plateau", "warmup_cosine", "warmup_linear"]
 StoppingMetric = Literal["auc", "logloss"]
 
@@ -233,10 +248,10 @@ class Stages(RootModel[dict[str, Stage]]):
         return self
 
 
-class DeepFmStages(Stages):
-    """The stages of `deepfm`."""
+class BaselineStages(Stages):
+    """The stages of a baseline's path."""
 
-    COMPONENTS = DEEPFM_COMPONENTS
+    COMPONENTS = BASELINE_COMPONENTS
 
 
 class TwoPhaseStages(Stages):

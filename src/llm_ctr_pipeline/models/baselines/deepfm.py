@@ -13,11 +13,17 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Mlp
+from llm_ctr_pipeline.models.layers import (
+    FieldEmbedding,
+    GenEncoder,
+    Mlp,
+    at_least_float32,
+    linear_float32,
+    xavier_linear,
+)
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 
 
@@ -48,9 +54,7 @@ class DeepFm(nn.Module):
             batch_norm=settings.batch_norm,
         )
         # Its bias is the linear part's too: the two would only be added.
-        self.output = nn.Linear(settings.hidden_sizes[-1], 1)
-        nn.init.xavier_normal_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = xavier_linear(settings.hidden_sizes[-1], 1)
 
     @classmethod
     def create(cls, settings: DeepFmSettings, field_sizes: Sequence[int], seed: int) -> Self:
@@ -77,14 +81,12 @@ class DeepFm(nn.Module):
         linear_B = self.linear(ids_BF).sum(dim=(1, 2))
         # Outside autocast: bfloat16 has steps of 1/128 at the size of a click's log-odds.
         with torch.autocast(ids_BF.device.type, enabled=False):
-            embedded_BFD = _at_least_float32(embedded_BFD)
+            embedded_BFD = at_least_float32(embedded_BFD)
             if generated_BFD is None:
                 pairs_B = pairwise_products(embedded_BFD)
             else:
-                pairs_B = ordered_products(_at_least_float32(generated_BFD), embedded_BFD)
-            weight, bias = self.output.weight, self.output.bias
-            deep_B = F.linear(_at_least_float32(hidden_BK), weight, bias)[:, 0]
-            log_odds_B: Tensor = linear_B + pairs_B + deep_B
+                pairs_B = ordered_products(at_least_float32(generated_BFD), embedded_BFD)
+            log_odds_B: Tensor = linear_B + pairs_B + linear_float32(hidden_BK, self.output)
             return log_odds_B
 
 
@@ -123,7 +125,3 @@ def ordered_products(left_BFD: Tensor, right_BFD: Tensor) -> Tensor:
     """
     before_BFD = left_BFD[:, :-1].cumsum(dim=1)
     return (before_BFD * right_BFD[:, 1:]).sum(dim=(1, 2))
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

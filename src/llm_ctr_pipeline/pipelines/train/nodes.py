@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 import mlflow
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
@@ -14,10 +15,10 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.description import describe_baseline
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import (
-    DeepFmNetworkSettings,
-    DeepFmSettings,
+    BaselineNetworkSettings,
     LlmCtrSettings,
     LlmSettings,
 )
@@ -28,12 +29,12 @@ from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.machine.model_memory import (
     check_memory,
-    weights_of_deepfm,
+    weights_of_baseline,
     weights_of_llm_ctr,
 )
 from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
 from llm_ctr_pipeline.training.settings import (
-    DeepFmStages,
+    BaselineStages,
     Stages,
     TrainingSettings,
     TwoPhaseStages,
@@ -67,7 +68,7 @@ def train_single_phase(
     return checkpoints[-1], results
 
 
-def train_deepfm(
+def train_baseline(
     train: EncodedFile,
     valid: EncodedFile,
     vocabulary: ir.Table,
@@ -75,20 +76,27 @@ def train_deepfm(
     raw_log: RawLog,
     summary: DatasetSummary,
     state_folder: Path,
-    stages: DeepFmStages,
+    stages: BaselineStages,
     training: TrainingSettings,
     model: LlmCtrSettings,
-    network: DeepFmNetworkSettings,
+    network: BaselineNetworkSettings,
+    evaluation: EvaluationParams,
 ) -> tuple[Checkpoint, TrainingResults]:
-    """Train the baseline, DeepFM; keep the weights of the best validation."""
+    """Train a baseline, a model without a language model; keep the best validation's weights."""
     check_encoded(feature_map, summary, raw_log)
-    settings = DeepFmSettings.join(model, network)
-    check_memory(weights_of_deepfm(settings, feature_map.sizes), stages, training)
-    deepfm = DeepFm.create(settings, feature_map.sizes, training.seed)
+    description = describe_baseline(model, network.root, feature_map.sizes)
+    check_memory(weights_of_baseline(description), stages, training)
+    torch.manual_seed(training.seed)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
     values = read_vocabulary(vocabulary, feature_map)
     path = TrainingPath(
-        "deepfm", deepfm, None, feature_map, values, datasets, settings=(model, network)
+        evaluation.path,
+        description.build(),
+        None,
+        feature_map,
+        values,
+        datasets,
+        settings=(model, network),
     )
     checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results

@@ -13,6 +13,8 @@ ENCODED_LOG = [
 ]
 # What every training is told.
 SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
+# What a baseline's training reads and is told.
+BASELINE = [*ENCODED_LOG, *SETTINGS, "params:network", "params:evaluation"]
 
 
 def create_pipeline() -> Pipeline:

@@ -1,4 +1,4 @@
-"""Training of the baseline, DeepFM."""
+"""Training of a baseline, DeepFM."""
 
 from llm_ctr_pipeline.pipelines.train_deepfm.pipeline import create_pipeline
 

@@ -10,12 +10,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.memory import machine_memory
-from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.description import BaselineDescription
 from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
 from llm_ctr_pipeline.models.loading import ITS_CODE, configure, objections_to
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
-    DeepFmSettings,
     LlmCtrSettings,
     LlmSettings,
 )
@@ -32,7 +31,11 @@ CURES = {
     "gen": "model.embedding_dim",
     "projector": "model.projector_dim",
     "llm": "llm.architecture's sizes, or name a smaller model in llm.pretrained",
-    "mlp": "deepfm.network.hidden_sizes",
+    "cross": "model.embedding_dim",
+    "mlp": "network.hidden_sizes",
+    "second_mlp": "network.second_hidden_sizes",
+    "gate": "network.gate_hidden_sizes",
+    "second_gate": "network.gate_hidden_sizes",
 }
 
 
@@ -80,10 +83,10 @@ def weights_of_llm_ctr(
     return {name: _count(part) for name, part in parts.items()} | {"llm": llm}
 
 
-def weights_of_deepfm(settings: DeepFmSettings, field_sizes: Sequence[int]) -> dict[str, int]:
-    """Count the weights of a `DeepFm` by its parts."""
+def weights_of_baseline(description: BaselineDescription) -> dict[str, int]:
+    """Count the weights of a baseline by its parts."""
     with torch.device("meta"):
-        model = DeepFm(settings, field_sizes)
+        model = description.build()
     return {name: _count(part) for name, part in model.named_children()}
 
 

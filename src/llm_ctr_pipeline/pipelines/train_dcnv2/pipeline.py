@@ -1,0 +1,14 @@
+"""The train_dcnv2 pipeline: train DCNv2, then test its best checkpoint."""
+
+from kedro.pipeline import Node, Pipeline
+
+from llm_ctr_pipeline.pipelines.train.nodes import train_baseline
+from llm_ctr_pipeline.pipelines.train.pipeline import BASELINE, ENCODED_LOG, create_path_pipeline
+
+
+def create_pipeline() -> Pipeline:
+    """Return DCNv2's training and the test of its best checkpoint."""
+    training = Node(
+        train_baseline, BASELINE, ["best_model", "training_results"], name="train_dcnv2"
+    )
+    return create_path_pipeline("dcnv2", training, ENCODED_LOG)
