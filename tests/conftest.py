@@ -32,7 +32,7 @@ from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.settings import LlmCtrSettings
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, TermsSettings
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, share_of_best
 from llm_ctr_pipeline.reporting.results import ModelReport, ScoredModel, digest_of_predictions
 from llm_ctr_pipeline.training.history import (
@@ -126,6 +126,8 @@ def make_model(make_causal_lm: Callable[..., PreTrainedModel]) -> Callable[..., 
         causal_lm: PreTrainedModel | None = None,
         tokens: PromptTokens = TOKENS,
         field_sizes: tuple[int, ...] = FIELD_SIZES,
+        terms: TermsSettings | None = None,
+        **model: Any,
     ) -> LlmCtr:
         decoder = LlmDecoder.from_causal_lm(causal_lm or make_causal_lm(), tokens)
         settings = LlmCtrSettings(
@@ -135,9 +137,10 @@ def make_model(make_causal_lm: Callable[..., PreTrainedModel]) -> Callable[..., 
             projector_dim=8,
             prompt="a prompt",
             prompt_suffix="",
+            **model,
         )
         torch.manual_seed(1)
-        return LlmCtr(settings, field_sizes, decoder)
+        return LlmCtr(settings, field_sizes, decoder, terms)
 
     return make
 

@@ -125,6 +125,7 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "preprocess_all",
         "train",
         "train_deepfm",
+        "train_hybrid",
         "train_two_phase",
         "train_two_phase_finetuned",
         "evaluate",

@@ -39,7 +39,7 @@ def test_gen_is_gamma_times_relu_of_one_matrix_over_all_fields() -> None:
 
 
 def test_the_projector_treats_every_field_alike() -> None:
-    projector = Projector(2, 8, 32)
+    projector = Projector(3, 2, 8, 32)
     features_BFD = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
     tokens_BFH = projector(features_BFD)
     assert tokens_BFH.shape == (4, 3, 32)

@@ -16,7 +16,7 @@ from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.record_text import from_text
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
+from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings, TermsSettings
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
@@ -63,6 +63,7 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
             "single_phase.state_folder": state_folder,
             "params:single_phase.evaluation": evaluation,
             "params:single_phase.stages": Stages(parameters["single_phase"]["stages"]),
+            "params:single_phase.terms": TermsSettings(**parameters["single_phase"]["terms"]),
             "params:evaluation": evaluation,
             **{f"params:{name}": value for name, value in typed.items()},
         }

@@ -11,7 +11,9 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import freeze_all_but
 from llm_ctr_pipeline.training.settings import Execution, TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint
+from llm_ctr_pipeline.training.step import TrainingStep
 from tests.training.runs import Train
+from tests.training.steps import ROWS, Found, KeepsGradients, RunStep
 
 EXECUTION = {
     "device": "cpu",
@@ -62,6 +64,34 @@ def make_settings() -> Callable[..., TrainingSettings]:
         return TrainingSettings(**(EXECUTION | settings | changes))
 
     return make
+
+
+@pytest.fixture
+def run_step(make_execution: Callable[..., Execution]) -> RunStep:
+    def run(
+        model: LlmCtr,
+        batch: EncodedSplit,
+        rows: int,
+        again: bool = False,
+        **execution: Any,
+    ) -> Found:
+        """One step's mean loss, right answers and gradients."""
+        settings = make_execution(
+            micro_batch_size=rows, activation_checkpointing="on" if again else "off", **execution
+        )
+        optimizer = KeepsGradients(model)
+        step = TrainingStep(model, optimizer, len(batch), settings, sample=batch)
+        on_device = batch.to(step.device)
+        step(on_device.ids_NF, on_device.labels_N)
+        gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
+        return step.loss_sum.item() / len(batch), int(step.correct.item()), gradients
+
+    return run
+
+
+@pytest.fixture
+def batch(make_split: Callable[..., EncodedSplit]) -> EncodedSplit:
+    return make_split(ROWS, 1, noise=0.3)
 
 
 @pytest.fixture(scope="module")

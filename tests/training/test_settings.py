@@ -25,6 +25,7 @@ from llm_ctr_pipeline.training.settings import (
     TrainingSettings,
     TwoPhaseStages,
 )
+from tests.decoders import DEEPFM_TERMS
 
 
 def stage(start: str = "new", **changes: Any) -> dict[str, Any]:
@@ -32,8 +33,9 @@ def stage(start: str = "new", **changes: Any) -> dict[str, Any]:
 
 
 def test_the_names_of_the_components_are_the_models(make_model: Any) -> None:
-    llm_ctr: LlmCtr = make_model()
-    assert tuple(name for name, _ in llm_ctr.named_children()) == LLM_CTR_COMPONENTS
+    llm_ctr: LlmCtr = make_model(terms=DEEPFM_TERMS)
+    parts = [name for name, part in llm_ctr.named_children() if list(part.parameters())]
+    assert tuple(parts) == LLM_CTR_COMPONENTS
     settings = DeepFmSettings(
         embedding_dim=4,
         embedding_init_std=0.1,
@@ -68,7 +70,8 @@ def test_names_may_be_one_string() -> None:
         (
             Stages,
             {"a": stage(components=["llm", "mlp"])},
-            "a trains mlp: the components of this path's model are embedding, gen, projector, llm",
+            "a trains mlp: the components of this path's model are embedding, gen, projector, llm, "
+            "terms",
         ),
         (
             DeepFmStages,
@@ -123,12 +126,14 @@ def test_what_a_stage_leaves_out_is_the_trainings(
 
 STAGES = {
     "single_phase": Stages,
+    "hybrid": Stages,
     "deepfm": DeepFmStages,
     "two_phase": TwoPhaseStages,
     "two_phase_finetuned": TwoPhaseStages,
 }
 TRAINED = {
-    "single_phase": [(("x4",), LLM_CTR_COMPONENTS, 100, 256, 1e-4, 1e-3)],
+    "single_phase": [(("x4",), None, 100, 256, 1e-4, 1e-3)],
+    "hybrid": [(("x4",), None, 100, 256, 1e-4, 1e-3)],
     "deepfm": [(("x4",), None, 100, 10_000, 1e-3, 1e-3)],
     "two_phase": [
         (("x1", "x2"), ("projector",), 1, 256, 1e-3, 1e-3),

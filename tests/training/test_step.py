@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,81 +21,14 @@ from llm_ctr_pipeline.training.machine.memory import (
 )
 from llm_ctr_pipeline.training.settings import Execution, TrainingSettings
 from llm_ctr_pipeline.training.step import TrainingStep
+from tests.training.steps import ROWS, KeepsGradients, RunStep, assert_same, plain_step
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
 MakeSettings = Callable[..., TrainingSettings]
-Found = tuple[float, int, dict[str, Tensor]]
-RunStep = Callable[..., Found]
 
-ROWS = 12
 KERNELS = ["sdpa", "flash_attention_2", "flex_attention"]
 MODES = ["off", "default", "reduce-overhead"]
-
-
-class KeepsGradients(torch.optim.SGD):
-    """Takes no step, and notes the gradients that it was asked to take one with."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model.parameters(), lr=0.0)
-        self.named = dict(model.named_parameters())
-
-    def step(self, closure: Any = None) -> None:
-        self.noted = {
-            name: weight.grad.clone()
-            for name, weight in self.named.items()
-            if weight.grad is not None
-        }
-
-
-@pytest.fixture
-def run_step(make_execution: Callable[..., Execution]) -> RunStep:
-    def run(
-        model: LlmCtr,
-        batch: EncodedSplit,
-        rows: int,
-        again: bool = False,
-        **execution: Any,
-    ) -> Found:
-        """One step's mean loss, right answers and gradients."""
-        settings = make_execution(
-            micro_batch_size=rows, activation_checkpointing="on" if again else "off", **execution
-        )
-        optimizer = KeepsGradients(model)
-        step = TrainingStep(model, optimizer, len(batch), settings, sample=batch)
-        on_device = batch.to(step.device)
-        step(on_device.ids_NF, on_device.labels_N)
-        gradients = {name: gradient.cpu() for name, gradient in optimizer.noted.items()}
-        return step.loss_sum.item() / len(batch), int(step.correct.item()), gradients
-
-    return run
-
-
-def assert_same(found: Found, expected: Found, tolerance: float = 1e-5) -> None:
-    assert found[0] == pytest.approx(expected[0], rel=tolerance)
-    assert found[1] == expected[1]
-    assert found[2].keys() == expected[2].keys()
-    for name, gradient in expected[2].items():
-        scale = gradient.abs().max().item()
-        assert scale > 0, name
-        torch.testing.assert_close(
-            found[2][name], gradient, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: n + m
-        )
-
-
-@pytest.fixture
-def batch(make_split: MakeSplit) -> EncodedSplit:
-    return make_split(ROWS, 1, noise=0.3)
-
-
-def plain_step(model: LlmCtr, batch: EncodedSplit) -> Found:
-    """The same without any of what is tested here."""
-    log_odds_B = model(batch.ids_NF)
-    loss = F.binary_cross_entropy_with_logits(log_odds_B, batch.labels_N)
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
-    names = [name for name, _ in model.named_parameters()]
-    right = ((log_odds_B > 0) == (batch.labels_N > 0)).sum()
-    return loss.item(), int(right), dict(zip(names, gradients, strict=True))
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 11, ROWS, 100])

@@ -254,13 +254,15 @@ def _check_llm(groups: dict[str, Any]) -> None:
     """Raise where the language model to train is none, or larger than the memory by itself."""
     from llm_ctr_pipeline.training.machine import model_memory
 
-    architecture, training = groups["llm"].architecture, groups["training"]
-    if architecture is None:
-        return
+    llm, training = groups["llm"], groups["training"]
     try:
-        weights = {"llm": model_memory.weights_of_architecture(architecture)}
-        for stages in groups.values():
-            if isinstance(stages, Stages) and stages.COMPONENTS == LLM_CTR_COMPONENTS:
+        of_paths = [each for each in groups.values() if isinstance(each, Stages)]
+        trained = [each for each in of_paths if each.COMPONENTS == LLM_CTR_COMPONENTS]
+        if llm.freeze:
+            trained = [stages.without("llm", LLM_CTR_COMPONENTS) for stages in trained]
+        if llm.architecture is not None:
+            weights = {"llm": model_memory.weights_of_architecture(llm.architecture)}
+            for stages in trained:
                 model_memory.check_memory(weights, stages, training)
     except RefusedError as error:
         raise PreflightError(message_of(error, None)) from error

@@ -1,10 +1,11 @@
 """The layers that the models are made of.
 
 Shape legend: B rows, F fields, D embedding size, H the language model's hidden size, I inputs,
-K width of the last hidden layer.
+K width of the last hidden layer, O outputs, P width of the projector's layer between.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -92,36 +93,92 @@ class GenEncoder(nn.Module):
         return self.gamma * torch.relu(generated_BFD)
 
 
-class Projector(nn.Module):
-    """Maps each field's features into the language model's space, with the same weights for all.
+class FieldLinear(nn.Module):
+    """A linear layer of its own for each field: y_f = W_f · x_f + b_f.
 
-    t_f = LayerNorm(W₂ · gelu(W₁ · h_f + b₁) + b₂).
+    Each starts as `nn.Linear` does. All fields are one batched matrix product.
 
     Args:
-        embedding_dim: Input size D.
-        hidden_dim: Width of the layer between.
-        output_dim: The language model's hidden size H.
+        fields: Number of fields F.
+        input_dim: Number of inputs I.
+        output_dim: Number of outputs O.
 
     Example::
 
-        >>> projector = Projector(embedding_dim=4, hidden_dim=8, output_dim=32)
+        >>> linear = FieldLinear(fields=2, input_dim=4, output_dim=8)
+        >>> linear(torch.randn(3, 2, 4)).shape
+        torch.Size([3, 2, 8])
+    """
+
+    def __init__(self, fields: int, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        bound = input_dim**-0.5
+        self.weight = nn.Parameter(
+            torch.empty(fields, input_dim, output_dim).uniform_(-bound, bound)
+        )
+        self.bias = nn.Parameter(torch.empty(fields, output_dim).uniform_(-bound, bound))
+
+    def forward(self, inputs_BFI: Tensor) -> Tensor:
+        """Compute outputs, float `[B, F, O]`, from inputs, float `[B, F, I]`."""
+        outputs_FBO = torch.baddbmm(self.bias[:, None], inputs_BFI.transpose(0, 1), self.weight)
+        return outputs_FBO.transpose(0, 1)
+
+
+class Projector(nn.Module):
+    """Maps each field's features into the language model's space.
+
+    t_f = dropout(LayerNorm(W₂ · dropout(gelu(W₁ · x_f + b₁)) + b₂)) + v_f, with the same weights
+    for all fields, or with weights of each field's own ("per-token" networks: RankMixer, arXiv
+    2507.15551). The vectors v_f start at zero, where they change nothing, and come after the norm,
+    which would take their size away; so a token that was dropped is its field's vector.
+
+    Args:
+        fields: Number of fields F.
+        input_dim: Input size I: D, or 2·D with the embeddings beside the generated features.
+        hidden_dim: Width P of the layer between.
+        output_dim: The language model's hidden size H.
+        per_field: Whether the weights W, b are each field's own.
+        vectors: Whether there are vectors v_f.
+        dropout: Share of the layer between dropped in training.
+        token_dropout: Share of whole tokens dropped in training.
+
+    Example::
+
+        >>> projector = Projector(fields=2, input_dim=4, hidden_dim=8, output_dim=32)
         >>> projector(torch.randn(3, 2, 4)).shape
         torch.Size([3, 2, 32])
     """
 
-    def __init__(self, embedding_dim: int, hidden_dim: int, output_dim: int) -> None:
+    def __init__(
+        self,
+        fields: int,
+        input_dim: int,
+        hidden_dim: int,
+        output_dim: int,
+        *,
+        per_field: bool = False,
+        vectors: bool = False,
+        dropout: float = 0.0,
+        token_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        linear = partial(FieldLinear, fields) if per_field else nn.Linear
         self.layers = nn.Sequential(
-            nn.Linear(embedding_dim, hidden_dim),
+            linear(input_dim, hidden_dim),
             nn.GELU(),
-            nn.Linear(hidden_dim, output_dim),
+            *([RowDropout(dropout, (fields, hidden_dim))] if dropout > 0 else []),
+            linear(hidden_dim, output_dim),
             nn.LayerNorm(output_dim),
         )
+        self.token_dropout = RowDropout(token_dropout, (fields, 1))
+        # A table, so that it does not decay; its start is given, so that nothing is drawn for it.
+        start_FH = torch.zeros(fields, output_dim)
+        self.vectors = nn.Embedding(fields, output_dim, _weight=start_FH) if vectors else None
 
-    def forward(self, features_BFD: Tensor) -> Tensor:
-        """Project features, float `[B, F, D]`, to feature tokens, float `[B, F, H]`."""
-        tokens_BFH: Tensor = self.layers(features_BFD)
-        return tokens_BFH
+    def forward(self, features_BFI: Tensor) -> Tensor:
+        """Project features, float `[B, F, I]`, to feature tokens, float `[B, F, H]`."""
+        tokens_BFH: Tensor = self.token_dropout(self.layers(features_BFI))
+        return tokens_BFH if self.vectors is None else tokens_BFH + self.vectors.weight
 
 
 def xavier_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

@@ -32,9 +32,15 @@ class EncoderSettings(EmbeddingSettings):
 
 
 class LlmCtrSettings(EncoderSettings):
-    """The parts before the language model, and the prompt."""
+    """The parts before the language model, and the prompt; no dropout is in what they embed."""
 
     projector_dim: Size = Field(description="Width of the projector's layer between.")
+    projector_per_field: bool = Field(False, description="Whether each field has one of its own.")
+    field_vectors: bool = Field(False, description="Whether a field's token gets its own vector.")
+    embedding_beside_gen: bool = Field(False, description="Whether a projector reads both.")
+    embedding_dropout: Share = Field(0.0, description="Share of the embeddings' values dropped.")
+    projector_dropout: Share = Field(0.0, description="Share of the layer between dropped.")
+    token_dropout: Share = Field(0.0, description="Share of whole feature tokens dropped.")
     prompt: Text = Field(min_length=1, description="Text before the feature tokens.")
     prompt_suffix: Text = Field(description="Text after the feature tokens.")
 
@@ -70,6 +76,7 @@ class LlmSettings(Frozen):
     pretrained: str | None = Field(min_length=1, description="Name on the hub, or a folder.")
     architecture: ArchitectureSettings | None = Field(description="Or: random weights.")
     attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
+    freeze: bool = Field(False, description="Whether its weights stay as they start.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -152,6 +159,15 @@ class BaselineNetworkSettings(RootModel[Annotated[BaselineNetwork, Field(discrim
         if isinstance(network, dict) and network.get("model") not in BASELINES:
             raise ValueError(f"its model should be one of {', '.join(BASELINES)}")
         return network
+
+
+class TermsSettings(DeepFmNetworkSettings):
+    """Terms over the embeddings that are added to the language model's log-odds.
+
+    `fm` are linear and pairwise terms, `deepfm` these and an MLP, which has the other settings.
+    """
+
+    kind: Literal["none", "fm", "deepfm"]
 
 
 class DeepFmSettings(DeepFmNetworkSettings, EncoderSettings):

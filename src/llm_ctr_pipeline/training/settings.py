@@ -4,6 +4,7 @@ Without torch, so that reading parameters does not import it.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
@@ -23,6 +24,7 @@ from llm_ctr_pipeline.bounds import (
     Threads,
     TrueShare,
 )
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.frozen import Frozen
 
 PathName = Literal[
@@ -40,7 +42,7 @@ PATHS: tuple[str, ...] = get_args(PathName)
 BASELINE_PATHS = PATHS[:4]
 # Those that train on x1 and x2 before the log itself.
 TWO_PHASE_PATHS = ("two_phase", "two_phase_finetuned")
-LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
+LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm", "terms")
 # Of all baselines: which of them a path's model has is known when it is made.
 BASELINE_COMPONENTS = (
     *("embedding", "gen", "linear", "cross", "gate", "second_gate"),
@@ -246,6 +248,27 @@ class Stages(RootModel[dict[str, Stage]]):
                     f"{', '.join(self.COMPONENTS)}"
                 )
         return self
+
+    def without(self, frozen: str, parts: Iterable[str]) -> Self:
+        """The same stages, with a component of the model that none of them trains.
+
+        Args:
+            frozen: The component.
+            parts: All components of the model.
+
+        Raises:
+            SettingsError: A stage trains nothing else.
+        """
+        stages = {}
+        for name, stage in self.root.items():
+            left = tuple(part for part in stage.components or parts if part != frozen)
+            if not left:
+                raise SettingsError(
+                    f"stage {name} trains {frozen} alone, and {frozen}.freeze is true: set it to "
+                    f"false, or name other components in this stage"
+                )
+            stages[name] = stage.model_copy(update={"components": left})
+        return type(self)(stages)
 
 
 class BaselineStages(Stages):

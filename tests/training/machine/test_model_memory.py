@@ -11,6 +11,7 @@ from llm_ctr_pipeline.models.settings import (
     DeepFmSettings,
     LlmCtrSettings,
     LlmSettings,
+    TermsSettings,
 )
 from llm_ctr_pipeline.training.machine import model_memory
 from llm_ctr_pipeline.training.machine.model_memory import (
@@ -25,6 +26,11 @@ from llm_ctr_pipeline.training.settings import Execution, Stages
 SIZES = (7, 30, 5)
 ENCODER = {"embedding_dim": 4, "embedding_init_std": 0.01, "gen_gamma": 6.0}
 MODEL = LlmCtrSettings(**ENCODER, projector_dim=16, prompt="Say 0 or 1:", prompt_suffix="")
+WIDER = {"projector_per_field": True, "field_vectors": True, "embedding_beside_gen": True}
+TERMS = [
+    TermsSettings(kind=kind, gen=gen, hidden_sizes=(8,), dropout=0.0, batch_norm=False)
+    for kind, gen in (("fm", False), ("deepfm", True))
+]
 ARCHITECTURE: dict[str, Any] = {
     **{"model_type": "qwen3", "vocab_size": 300, "hidden_size": 16, "intermediate_size": 24},
     **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8},
@@ -50,15 +56,22 @@ def stages(*components: list[str] | None) -> Stages:
     )
 
 
-def test_the_weights_are_those_of_the_model_made() -> None:
-    model, _ = LlmCtr.create(MODEL, SIZES, llm(), seed=0)
+@pytest.mark.parametrize("terms", [None, *TERMS])
+@pytest.mark.parametrize("changes", [{}, WIDER])
+def test_the_weights_are_those_of_the_model_made(
+    changes: dict[str, Any], terms: TermsSettings | None
+) -> None:
+    settings = MODEL.model_copy(update=changes)
+    model, _ = LlmCtr.create(settings, SIZES, llm(), 0, terms)
     made = {
         name: sum(weight.numel() for weight in part.parameters())
         for name, part in model.named_children()
+        if list(part.parameters())
     }
     vocabulary = (len(model.llm.tokens.used) + 2) * 16  # input rows in use, two answer rows
     made["llm"] -= vocabulary
-    assert weights_of_llm_ctr(MODEL, SIZES, llm()) == made
+    assert weights_of_llm_ctr(settings, SIZES, llm(), terms) == made
+    assert ("terms" in made) == (terms is not None)
 
 
 def test_the_weights_of_deepfm_are_those_of_the_model_made() -> None:

@@ -1,4 +1,4 @@
-"""The baseline: DeepFM, with generated features in its factorisation machine.
+"""The baseline: DeepFM, with generated features in its factorisation machine, and its terms.
 
 logit = LR(x) + FM(x) + MLP(flat(e)) (Guo et al., arXiv 1703.04247), where the FM term is
 
@@ -24,7 +24,12 @@ from llm_ctr_pipeline.models.layers import (
     linear_float32,
     xavier_linear,
 )
-from llm_ctr_pipeline.models.settings import DeepFmSettings
+from llm_ctr_pipeline.models.settings import (
+    DeepFmNetworkSettings,
+    DeepFmSettings,
+    EncoderSettings,
+    TermsSettings,
+)
 
 
 class DeepFm(nn.Module):
@@ -47,14 +52,7 @@ class DeepFm(nn.Module):
         self.gen = GenEncoder(fields, width, settings.gen_gamma) if settings.gen else None
         # One weight an id; zero says nothing about an id that training never meets.
         self.linear = FieldEmbedding(field_sizes, 1, init_std=0.0)
-        self.mlp = Mlp(
-            fields * width,
-            settings.hidden_sizes,
-            settings.dropout,
-            batch_norm=settings.batch_norm,
-        )
-        # Its bias is the linear part's too: the two would only be added.
-        self.output = xavier_linear(settings.hidden_sizes[-1], 1)
+        self.mlp, self.output = _deep_part(fields * width, settings)
 
     @classmethod
     def create(cls, settings: DeepFmSettings, field_sizes: Sequence[int], seed: int) -> Self:
@@ -75,19 +73,7 @@ class DeepFm(nn.Module):
         Returns:
             LR + FM + MLP, float32, `[B]`.
         """
-        embedded_BFD = self.embedding(ids_BF)
-        generated_BFD = None if self.gen is None else self.gen(embedded_BFD)
-        hidden_BK = self.mlp(embedded_BFD.flatten(1))
-        linear_B = self.linear(ids_BF).sum(dim=(1, 2))
-        # Outside autocast: bfloat16 has steps of 1/128 at the size of a click's log-odds.
-        with torch.autocast(ids_BF.device.type, enabled=False):
-            embedded_BFD = at_least_float32(embedded_BFD)
-            if generated_BFD is None:
-                pairs_B = pairwise_products(embedded_BFD)
-            else:
-                pairs_B = ordered_products(at_least_float32(generated_BFD), embedded_BFD)
-            log_odds_B: Tensor = linear_B + pairs_B + linear_float32(hidden_BK, self.output)
-            return log_odds_B
+        return _add_up(self, ids_BF, self.embedding(ids_BF))
 
 
 class DeepFmDescription(Frozen):
@@ -106,6 +92,62 @@ class DeepFmDescription(Frozen):
     def build(self) -> DeepFm:
         """Build the model's frame, with random weights."""
         return DeepFm(self.config, self.field_sizes)
+
+
+class Terms(nn.Module):
+    """DeepFM's terms over the embeddings of another model, whose log-odds they are added to.
+
+    What a linear and a pairwise model can say they say, so that the other one learns the rest
+    ("Wide & Deep", arXiv 1606.07792; DeepFM). GEN encoder and weights are their own.
+
+    Args:
+        settings: Which terms; `kind` is not `none`.
+        encoder: Says what the embeddings are.
+        field_sizes: Number of ids of each of the F fields, id 0 ("unknown") included.
+    """
+
+    def __init__(
+        self, settings: TermsSettings, encoder: EncoderSettings, field_sizes: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        fields, width = len(field_sizes), encoder.embedding_dim
+        self.gen = GenEncoder(fields, width, encoder.gen_gamma) if settings.gen else None
+        self.linear = FieldEmbedding(field_sizes, 1, init_std=0.0)
+        self.mlp: Mlp | None = None
+        self.output: nn.Linear | None = None
+        if settings.kind == "deepfm":
+            self.mlp, self.output = _deep_part(fields * width, settings)
+
+    def forward(self, ids_BF: Tensor, embedded_BFD: Tensor) -> Tensor:
+        """Compute log-odds to add, float32 `[B]`, from ids, int `[B, F]`, and their embeddings."""
+        return _add_up(self, ids_BF, embedded_BFD)
+
+
+def _deep_part(inputs: int, settings: DeepFmNetworkSettings) -> tuple[Mlp, nn.Linear]:
+    """Make the MLP and its output layer."""
+    sizes = settings.hidden_sizes
+    mlp = Mlp(inputs, sizes, settings.dropout, batch_norm=settings.batch_norm)
+    # Its bias is the linear part's too: the two would only be added.
+    return mlp, xavier_linear(sizes[-1], 1)
+
+
+def _add_up(parts: DeepFm | Terms, ids_BF: Tensor, embedded_BFD: Tensor) -> Tensor:
+    """Compute LR + FM + MLP, float32 `[B]`; without an MLP LR + FM."""
+    generated_BFD = None if parts.gen is None else parts.gen(embedded_BFD)
+    hidden_BK = None if parts.mlp is None else parts.mlp(embedded_BFD.flatten(1))
+    linear_B = parts.linear(ids_BF).sum(dim=(1, 2))
+    # Outside autocast: bfloat16 has steps of 1/128 at the size of a click's log-odds.
+    with torch.autocast(ids_BF.device.type, enabled=False):
+        embedded_BFD = at_least_float32(embedded_BFD)
+        if generated_BFD is None:
+            pairs_B = pairwise_products(embedded_BFD)
+        else:
+            pairs_B = ordered_products(at_least_float32(generated_BFD), embedded_BFD)
+        log_odds_B: Tensor = linear_B + pairs_B
+        if parts.output is not None and hidden_BK is not None:
+            log_odds_B = log_odds_B + linear_float32(hidden_BK, parts.output)
+        return log_odds_B
 
 
 def pairwise_products(embedded_BFD: Tensor) -> Tensor:

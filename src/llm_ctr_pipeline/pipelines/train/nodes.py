@@ -21,6 +21,7 @@ from llm_ctr_pipeline.models.settings import (
     BaselineNetworkSettings,
     LlmCtrSettings,
     LlmSettings,
+    TermsSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.tracking.continued import continue_run
@@ -54,16 +55,16 @@ def train_single_phase(
     training: TrainingSettings,
     model: LlmCtrSettings,
     llm: LlmSettings,
+    terms: TermsSettings,
+    evaluation: EvaluationParams,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train all components together, end to end; keep the weights of the best validation."""
     check_encoded(feature_map, summary, raw_log)
-    check_memory(weights_of_llm_ctr(model, feature_map.sizes, llm), stages, training)
-    network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
+    stages, network, tokenizer = create_llm_ctr(feature_map, stages, training, model, llm, terms)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
-    values = read_vocabulary(vocabulary, feature_map)
-    path = TrainingPath(
-        "single_phase", network, tokenizer, feature_map, values, datasets, settings=(model, llm)
-    )
+    name, values = evaluation.path, read_vocabulary(vocabulary, feature_map)
+    settings = (model, llm, terms)
+    path = TrainingPath(name, network, tokenizer, feature_map, values, datasets, settings)
     checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
 
@@ -130,8 +131,7 @@ def train_two_phase(
     }
     for dataset in datasets.values():
         check_encoded(feature_map, dataset.summary)
-    check_memory(weights_of_llm_ctr(model, feature_map.sizes, llm), stages, training)
-    network, tokenizer = create_llm_ctr(feature_map, model, llm, training)
+    trained, network, tokenizer = create_llm_ctr(feature_map, stages, training, model, llm)
     origin = None
     if next(iter(stages.root.values())).start == "deepfm":
         origin, deepfm = baseline.training, baseline.build()
@@ -143,17 +143,26 @@ def train_two_phase(
     path = TrainingPath(
         name, network, tokenizer, feature_map, values, datasets, (model, llm), origin
     )
-    checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
+    checkpoints, results = path.train(trained, training, state_folder, *told(state_folder))
     return checkpoints[0], checkpoints[-1], results
 
 
 def create_llm_ctr(
-    feature_map: FeatureMap, model: LlmCtrSettings, llm: LlmSettings, training: TrainingSettings
-) -> tuple[LlmCtr, PreTrainedTokenizerBase]:
-    """Make the model to train, and its language model's tokenizer."""
-    network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed)
+    feature_map: FeatureMap,
+    stages: Stages,
+    training: TrainingSettings,
+    model: LlmCtrSettings,
+    llm: LlmSettings,
+    terms: TermsSettings | None = None,
+) -> tuple[Stages, LlmCtr, PreTrainedTokenizerBase]:
+    """Make the model to train and its tokenizer; say which of its parts each stage trains."""
+    weights = weights_of_llm_ctr(model, feature_map.sizes, llm, terms)
+    if llm.freeze:
+        stages = stages.without("llm", weights)
+    check_memory(weights, stages, training)
+    network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed, terms)
     network.llm.kernel = choose_kernel(llm.attention, training, network.llm.backbone.config)
-    return network, tokenizer
+    return stages, network, tokenizer
 
 
 def told(state_folder: Path) -> tuple[OnValidation, OnStart]:

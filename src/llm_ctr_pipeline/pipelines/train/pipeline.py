@@ -15,13 +15,15 @@ ENCODED_LOG = [
 SETTINGS = ["state_folder", "params:stages", "params:training", "params:model"]
 # What a baseline's training reads and is told.
 BASELINE = [*ENCODED_LOG, *SETTINGS, "params:network", "params:evaluation"]
+# What training end to end is told besides.
+OF_SINGLE_PHASE = ["params:llm", "params:terms", "params:evaluation"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the main job: single-phase training and the test of its best checkpoint."""
     training = Node(
         train_single_phase,
-        [*ENCODED_LOG, *SETTINGS, "params:llm"],
+        [*ENCODED_LOG, *SETTINGS, *OF_SINGLE_PHASE],
         ["best_model", "training_results"],
         name="train_single_phase",
     )

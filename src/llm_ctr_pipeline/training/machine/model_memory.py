@@ -11,12 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.memory import machine_memory
 from llm_ctr_pipeline.models.baselines.description import BaselineDescription
-from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
+from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder
+from llm_ctr_pipeline.models.llm_ctr import make_projector, make_terms
 from llm_ctr_pipeline.models.loading import ITS_CODE, configure, objections_to
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
     LlmCtrSettings,
     LlmSettings,
+    TermsSettings,
 )
 from llm_ctr_pipeline.training.machine.devices import resolve_device
 from llm_ctr_pipeline.training.settings import Execution, Stages
@@ -36,6 +38,7 @@ CURES = {
     "second_mlp": "network.second_hidden_sizes",
     "gate": "network.gate_hidden_sizes",
     "second_gate": "network.gate_hidden_sizes",
+    "terms": "the path's terms.hidden_sizes",
 }
 
 
@@ -56,7 +59,10 @@ def weights_of_architecture(architecture: ArchitectureSettings) -> int:
 
 
 def weights_of_llm_ctr(
-    settings: LlmCtrSettings, field_sizes: Sequence[int], source: LlmSettings
+    settings: LlmCtrSettings,
+    field_sizes: Sequence[int],
+    source: LlmSettings,
+    terms: TermsSettings | None = None,
 ) -> dict[str, int]:
     """Count the weights of an `LlmCtr` by its parts, without the language model's vocabulary.
 
@@ -78,9 +84,11 @@ def weights_of_llm_ctr(
         parts = {
             "embedding": FieldEmbedding(field_sizes, width, settings.embedding_init_std),
             "gen": GenEncoder(fields, width, settings.gen_gamma),
-            "projector": Projector(width, settings.projector_dim, hidden),
+            "projector": make_projector(settings, fields, hidden),
+            "terms": make_terms(terms, settings, field_sizes),
         }
-    return {name: _count(part) for name, part in parts.items()} | {"llm": llm}
+    counted = {name: _count(part) for name, part in parts.items() if part is not None}
+    return counted | {"llm": llm}
 
 
 def weights_of_baseline(description: BaselineDescription) -> dict[str, int]:
