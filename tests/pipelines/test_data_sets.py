@@ -1,5 +1,6 @@
 """Logs other than Avazu: by configuration alone they are preprocessed, trained on and tested."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -39,6 +40,11 @@ TRAINING: dict[str, Any] = {
 PAGE = Path(__file__).parents[2] / "docs" / "data_sets.md"
 CLUBS_GLOBALS, CLUBS_PARAMETERS = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 CLUBS: dict[str, Any] = yaml.safe_load(CLUBS_PARAMETERS)["log"]
+# What the page says to make MovieLens-100K's rows with.
+(MAKE_MOVIELENS_100K,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+USERS = {1: "02139", 2: "N4T1A", 3: "99999"}
 
 
 def write_criteo(folder: Path, rng: np.random.Generator) -> None:
@@ -73,6 +79,31 @@ def write_movielens(folder: Path, rng: np.random.Generator) -> None:
     write_splits(folder, rng, ["user_id", "item_id", "tag_id"])
 
 
+def write_movielens_100k(folder: Path, rng: np.random.Generator) -> None:
+    """Write files as GroupLens has them, and make rows of them as the page says."""
+    flags = np.eye(19, dtype=int)
+    genres = ["unknown", "Action", *(f"Genre{number}" for number in range(2, 19))]
+    lines = {
+        "u.genre": [f"{genre}|{number}" for number, genre in enumerate(genres)],
+        "u.user": [f"{user}|{20 + user}|F|writer|{code}" for user, code in USERS.items()],
+        "u.item": [
+            f"{film}|Été (1995)|0{film}-Jan-199{film}||http://x|"
+            + "|".join(map(str, flags[film] + flags[1]))
+            for film in range(2, 8)
+        ],
+        "u.data": [
+            "\t".join(
+                (*map(str, (rng.integers(1, 4), rng.integers(2, 8), rng.integers(1, 6))), when)
+            )
+            for when in map(str, 881_250_949 + rng.integers(10**7, size=500))
+        ],
+    }
+    for name, written in lines.items():
+        (folder / name).write_text("\n".join(written) + "\n", encoding="latin-1")
+    with contextlib.chdir(folder):
+        exec(MAKE_MOVIELENS_100K, {})  # noqa: S102 - a page of this project
+
+
 def write_clubs(folder: Path, rng: np.random.Generator) -> None:
     rows = 500
     cells = {
@@ -89,11 +120,12 @@ WRITERS = {
     "criteo": write_criteo,
     "frappe": write_frappe,
     "movielens": write_movielens,
+    "movielens_100k": write_movielens_100k,
     "clubs": write_clubs,
 }
-FIELDS = {"criteo": 39, "frappe": 10, "movielens": 3, "clubs": 4}
+FIELDS = {"criteo": 39, "frappe": 10, "movielens": 3, "movielens_100k": 10, "clubs": 4}
 ROWS = {"criteo": (480, 60, 60), "frappe": (400, 100, 100), "movielens": (400, 100, 100)}
-ROWS["clubs"] = (350, 50, 100)
+ROWS |= {"movielens_100k": (400, 50, 50), "clubs": (350, 50, 100)}
 
 
 def prepare(project: Path, env: str) -> Path:
@@ -169,3 +201,35 @@ def test_a_log_is_trained_on_and_tested(
     config = read(project, "06_models/single_phase/best_model/config.json")
     own = yaml.safe_load((project / "conf" / env / "parameters.yml").read_text())
     assert own.get("model", {}).get("prompt", "") in json.dumps(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["logistic_regression", "deepfm", "dcnv2", "finalmlp"])
+@pytest.mark.parametrize("env", ["criteo", "frappe", "movielens"])
+def test_a_baseline_learns_with_the_published_settings(
+    project: Path, run_here: Callable[..., None], env: str, path: str
+) -> None:
+    raw = {"raw_dir": str(prepare(project, env))}
+    run_here(project, "preprocess", env=env, params=raw)
+    run_here(project, f"train_{path}", env=env, params={**raw, "training": {"epochs": 2}})
+    report = read(project, f"08_reporting/{path}/evaluation_{env}_test.json")
+    assert 0 < report["auc"] < 1
+
+
+def test_the_rows_of_movielens_100k(project: Path) -> None:
+    raw = prepare(project, "movielens_100k")
+    splits = [pd.read_csv(raw / f"{split}.csv", dtype=str) for split in ("train", "valid", "test")]
+    found = pd.concat(splits).sort_values(["timestamp", "user", "item"], ignore_index=True)
+    given = pd.read_csv(raw / "u.data", sep="\t", dtype=str, header=None)
+    given = given.sort_values([3, 0, 1], ignore_index=True)
+    assert (
+        found[["user", "item", "timestamp"]].to_numpy().tolist()
+        == given[[0, 1, 3]].to_numpy().tolist()
+    )
+    assert found["label"].tolist() == [str(int(rating > "3")) for rating in given[2]]
+    assert found["zip3"].tolist() == [USERS[int(user)][:3] for user in given[0]]
+    assert found["genres"].tolist() == [f"Action|Genre{film}" for film in given[1]]
+    assert found["year"].tolist() == [f"199{film}" for film in given[1]]
+    when = pd.to_datetime(given[3].astype(int), unit="s")
+    assert found["hour"].astype(int).tolist() == when.dt.hour.tolist()
+    assert found["weekday"].astype(int).tolist() == [each.weekday() for each in when]
