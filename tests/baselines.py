@@ -37,9 +37,9 @@ def describe(
     return describe_baseline(shared, network.root, field_sizes)
 
 
-def move_weights(model: nn.Module, seed: int = 0) -> None:
-    """Move every weight and statistic off what it starts from, so that each one matters."""
-    generator = torch.Generator().manual_seed(seed)
+def move_weights(model: nn.Module, by: float = 0.3) -> None:
+    """Move every weight off what it starts from, so that each one matters."""
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
