@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
 from benchmarks.measure import SideBySide, report, seconds, side_by_side, timing_cells
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.training.machine.devices import keep_freed_memory, resolve_device
 from llm_ctr_pipeline.training.optimizer import build_optimizer
@@ -50,6 +50,7 @@ SETTINGS = DeepFmSettings(
     gen_gamma=6.0,
     hidden_sizes=(2000, 2000, 2000, 2000),
     dropout=0.0,
+    batch_norm=False,
 )
 
 

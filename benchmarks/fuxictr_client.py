@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 
 logger = logging.getLogger(__name__)
 

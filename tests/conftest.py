@@ -163,7 +163,7 @@ def make_split() -> Callable[..., EncodedSplit]:
 VALIDATION: dict[str, Any] = {
     **{"epoch": 1.0, "step": 469, "train_loss": 0.4, "train_accuracy": 83.0, "valid_loss": 0.39},
     **{"valid_accuracy": 83.1, "valid_auc": 0.7, "valid_logloss": 0.39, "seconds": 10.0},
-    **{"rows_per_second": 3000.0, "improved": True},
+    **{"lr": 5e-4, "rows_per_second": 3000.0, "improved": True},
 }
 
 

@@ -37,6 +37,11 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1), _NO_BOOLEAN]
 Threads = Annotated[int, Field(ge=1, le=1024), _NO_BOOLEAN]
 
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]
+LeastRate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]
+# A penalty's weight in the loss.
+Penalty = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False), _NO_BOOLEAN]
+# What a gradient's norm may be; none is meant by null.
+Norm = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _NO_BOOLEAN]
 # A share of something: of weights, rows or activations.
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]
 TrueShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _NO_BOOLEAN]

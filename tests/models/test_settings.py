@@ -23,7 +23,7 @@ ARCHITECTURE = {
     "head_dim": 8,
     "tie_word_embeddings": True,
 }
-NETWORK = {"gen": True, "hidden_sizes": [8, 6], "dropout": 0.1}
+NETWORK = {"gen": True, "hidden_sizes": [8, 6], "dropout": 0.1, "batch_norm": True}
 
 
 def test_reading_them_imports_no_torch() -> None:

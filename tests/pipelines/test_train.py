@@ -36,6 +36,7 @@ PER_EPOCH = {
     "valid_accuracy": float,
     "valid_auc": float,
     "valid_logloss": float,
+    "lr": float,
     "seconds": float,
     "rows_per_second": float,
     "improved": bool,

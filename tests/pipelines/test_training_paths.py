@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.pipelines.train import nodes
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint

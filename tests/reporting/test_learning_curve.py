@@ -25,6 +25,7 @@ def _validation(epoch: float, auc_: float, **changes: Any) -> dict[str, Any]:
         "valid_accuracy": 83.1,
         "valid_auc": auc_,
         "valid_logloss": 0.39,
+        "lr": 5e-4,
         "seconds": 60.0,
         "rows_per_second": 12_000.0,
         "improved": False,

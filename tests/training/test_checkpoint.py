@@ -65,6 +65,7 @@ PROVENANCE = Provenance(
         valid_accuracy=84.4,
         valid_auc=0.1 + 0.2,
         valid_logloss=0.37,
+        lr=5e-4,
         seconds=21.6,
         rows_per_second=2768.25,
         improved=True,

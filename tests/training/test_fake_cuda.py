@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models import shared_prefix
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.training.optimizer import build_optimizer
@@ -229,6 +229,7 @@ def test_a_step_of_deepfm_runs_on_a_gpu(
         gen=gen,
         hidden_sizes=(8,),
         dropout=0.1,
+        batch_norm=False,  # which takes no passes
     )
     execution = make_execution(**ON_CUDA, precision=precision, compile="off")
     step_and_validation(DeepFm(settings, (3, 5, 4)), execution)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings, LlmCtrSettings, LlmSettings
 from llm_ctr_pipeline.training.checkpoint import CtrModel
@@ -60,6 +60,7 @@ def deepfm() -> CtrModel:
         gen=True,
         hidden_sizes=(32, 16),
         dropout=0.0,
+        batch_norm=False,
     )
     return DeepFm.create(settings, FIELD_SIZES, seed=42)
 

@@ -24,6 +24,7 @@ VALIDATION = ValidationRecord(
     valid_accuracy=84.4,
     valid_auc=0.78,
     valid_logloss=0.37,
+    lr=5e-4,
     seconds=21.6,
     rows_per_second=2768.25,
     improved=True,

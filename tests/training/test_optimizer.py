@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -25,20 +26,41 @@ MakeSettings = Callable[..., TrainingSettings]
 
 def test_each_learning_rate_reaches_its_components(make_model: MakeModel) -> None:
     model = make_model()
-    encoder, rest = build_optimizer(model, lr=1e-4, encoder_lr=1e-3, weight_decay=0.1).param_groups
-    assert (encoder["lr"], rest["lr"]) == (1e-3, 1e-4)
-    assert (encoder["weight_decay"], rest["weight_decay"]) == (0.1, 0.1)
+    groups = build_optimizer(model, lr=1e-4, encoder_lr=1e-3, weight_decay=0.1).param_groups
     names = {id(parameter): name.split(".")[0] for name, parameter in model.named_parameters()}
-    assert {names[id(parameter)] for parameter in encoder["params"]} == {"embedding", "gen"}
-    assert {names[id(parameter)] for parameter in rest["params"]} == {"projector", "llm"}
-    assert len(encoder["params"]) + len(rest["params"]) == len(names)
+    reached: dict[float, set[str]] = {}
+    for group in groups:
+        reached.setdefault(group["lr"], set()).update(names[id(w)] for w in group["params"])
+    assert reached == {1e-3: {"embedding", "gen"}, 1e-4: {"projector", "llm"}}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2", "gemma"])
+def test_matrices_alone_decay(
+    make_causal_lm: Callable[..., PreTrainedModel], make_model: MakeModel, architecture: str
+) -> None:
+    """Norms, biases, embeddings, vocabulary and answer rows stay where no gradient moves them."""
+    model = make_model(make_causal_lm(architecture, tie_word_embeddings=False))
+    assert model.llm.answer_rows is not None
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer(model, lr=0.1, encoder_lr=0.1, weight_decay=0.5)
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for name, weight in model.state_dict().items():
+        a_table = name.startswith(("embedding", "llm.answer")) or "embed" in name or "wpe" in name
+        a_table |= "wte" in name
+        decays = weight.ndim > 1 and not a_table
+        expected = before[name] * (1 - 0.1 * 0.5 * decays)
+        torch.testing.assert_close(weight, expected, msg=lambda m, n=name: n + m)
 
 
 def test_frozen_parameters_are_left_out_of_the_optimiser(make_model: MakeModel) -> None:
     model = make_model()
     model.gen.requires_grad_(False)
-    encoder, _ = build_optimizer(model, 1e-4, 1e-3, 0.0).param_groups
-    assert [id(parameter) for parameter in encoder["params"]] == [id(model.embedding.table.weight)]
+    groups = build_optimizer(model, 1e-4, 1e-3, 0.0).param_groups
+    (encoder,) = (group["params"] for group in groups if group["lr"] == 1e-3)
+    assert [id(parameter) for parameter in encoder] == [id(model.embedding.table.weight)]
 
 
 def test_a_component_without_a_learning_rate_does_not_move(

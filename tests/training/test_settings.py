@@ -10,7 +10,7 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
@@ -41,6 +41,7 @@ def test_the_names_of_the_components_are_the_models(make_model: Any) -> None:
         gen_gamma=6.0,
         hidden_sizes=(8,),
         dropout=0.0,
+        batch_norm=False,
     )
     deepfm = DeepFm(settings, (3, 5))
     assert tuple(name for name, _ in deepfm.named_children()) == DEEPFM_COMPONENTS

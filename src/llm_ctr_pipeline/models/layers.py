@@ -7,6 +7,7 @@ K width of the last hidden layer.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -34,10 +35,17 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.sizes = tuple(field_sizes)
         ends = torch.tensor(field_sizes).cumsum(0)
+        self.init_std = init_std
         self.table = nn.Embedding(sum(field_sizes), embedding_dim)
-        nn.init.normal_(self.table.weight, std=init_std)
+        self.draw_rows()
         # Rebuilt from the field sizes, so it has no place in a checkpoint.
         self.register_buffer("offsets_F", ends - torch.tensor(field_sizes), persistent=False)
+
+    def draw_rows(self, generator: torch.Generator | None = None) -> None:
+        """Draw all rows anew, with a generator on the CPU; None for PyTorch's own."""
+        rows = torch.empty(self.table.weight.shape).normal_(std=self.init_std, generator=generator)
+        with torch.no_grad():
+            self.table.weight.copy_(rows)
 
     def take_over(self, smaller: "FieldEmbedding") -> None:
         """Copy the rows of a table whose ids are the first ids of each field here."""
@@ -116,16 +124,78 @@ class Projector(nn.Module):
         return tokens_BFH
 
 
+class RowDropout(nn.Module):
+    """Drops a share of each row's values in training: y = x · m / (1 − p), m from Bernoulli(1 − p).
+
+    Masks are drawn for a whole batch before it is cut into passes, and outside of what is compiled,
+    so that neither changes them (`draw` and `take`). Called without, it draws as it goes.
+
+    Args:
+        share: Share p of the values dropped (Srivastava et al. 2014).
+        shape: Shape of a row's mask; it is broadcast, so `(F, 1)` drops whole tokens.
+
+    Example::
+
+        >>> dropout = RowDropout(0.5, (3, 1))
+        >>> dropout(torch.ones(2, 3, 4)).shape
+        torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, share: float, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.share = share
+        self.shape = tuple(shape)
+        # Attributes, not buffers: a mask has no place in a checkpoint.
+        self.drawn: Tensor | None = None
+        self.kept: Tensor | None = None
+
+    def draw(self, rows: int, device: torch.device) -> None:
+        """Draw the masks of a batch's rows from PyTorch's generator of the device."""
+        if self.drawn is None or len(self.drawn) < rows or self.drawn.device != device:
+            self.drawn = torch.empty(rows, *self.shape, dtype=torch.bool, device=device)
+        # In place: what runs as a CUDA graph reads the masks where they lay when it was recorded.
+        self.drawn[:rows].bernoulli_(1 - self.share)
+
+    def take(self, start: int, rows: int) -> None:
+        """Use the masks of so many rows of the batch in the next pass."""
+        self.kept = None if self.drawn is None else self.drawn[start : start + rows]
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop values, float `[B, ...]`; all are kept outside training and with a share of 0."""
+        if not self.training or self.share == 0:
+            return values
+        kept = self.kept
+        if kept is None:
+            shape = (len(values), *self.shape)
+            kept = torch.empty(shape, dtype=torch.bool, device=values.device)
+            kept = kept.bernoulli_(1 - self.share)
+        return values * kept * (1 / (1 - self.share))
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation (arXiv 1502.03167) that takes a batch of one row as evaluation would."""
+
+    def forward(self, inputs_BK: Tensor) -> Tensor:
+        """Normalise float `[B, K]`; one row has no variance, so it takes the running statistics."""
+        if self.training and len(inputs_BK) == 1:
+            mean, variance = self.running_mean, self.running_var
+            weight, bias, eps = self.weight, self.bias, self.eps
+            return F.batch_norm(inputs_BK, mean, variance, weight, bias, training=False, eps=eps)
+        normalised_BK: Tensor = super().forward(inputs_BK)
+        return normalised_BK
+
+
 class Mlp(nn.Module):
     """Computes a deep network's hidden layers; the output layer is the caller's.
 
-    a_l = dropout(relu(W_l · a_{l−1} + b_l)), W_l from Glorot's normal distribution, b_l from zero
-    (the deep part of DeepFM, arXiv 1703.04247).
+    a_l = dropout(relu(norm(W_l · a_{l−1} + b_l))), W_l from Glorot's normal distribution, b_l from
+    zero (the deep part of DeepFM, arXiv 1703.04247; the order of its parts is FuxiCTR's).
 
     Args:
         input_dim: Number of inputs I.
         hidden_sizes: Widths of the hidden layers, the last of them K.
         dropout: Share of activations dropped in training.
+        batch_norm: Whether norm is batch normalisation; else it is nothing.
 
     Example::
 
@@ -134,17 +204,27 @@ class Mlp(nn.Module):
         torch.Size([3, 6])
     """
 
-    def __init__(self, input_dim: int, hidden_sizes: Sequence[int], dropout: float) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_sizes: Sequence[int],
+        dropout: float,
+        *,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in zip((input_dim, *hidden_sizes), hidden_sizes, strict=False):
             linear = nn.Linear(inputs, outputs)
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
+            layers.append(linear)
+            if batch_norm:
+                layers.append(BatchNorm(outputs))
             # In place: the backward pass of ReLU needs its output alone.
-            layers += [linear, nn.ReLU(inplace=True)]
+            layers.append(nn.ReLU(inplace=True))
             if dropout > 0:
-                layers.append(nn.Dropout(dropout))
+                layers.append(RowDropout(dropout, (outputs,)))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs_BI: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder, LlmDescription
 from llm_ctr_pipeline.models.loading import load_llm

@@ -74,6 +74,7 @@ class DeepFmNetworkSettings(Frozen):
     gen: bool = Field(description="Whether its FM term takes generated features.")
     hidden_sizes: tuple[Size, ...] = Field(min_length=1, description="Widths of the MLP's layers.")
     dropout: Share = Field(description="Share of hidden activations dropped.")
+    batch_norm: bool = Field(description="Whether hidden layers are normalised over the batch.")
 
 
 class DeepFmSettings(DeepFmNetworkSettings, EncoderSettings):

@@ -27,7 +27,7 @@ from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, RecordT, from_text, to_text
 from llm_ctr_pipeline.data.storage.store_path import digest_of_files
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.models.deepfm import DeepFm, DeepFmDescription
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm, DeepFmDescription
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.training.history import Provenance
 

@@ -25,7 +25,11 @@ from llm_ctr_pipeline.training.machine.devices import (
     resolve_device,
 )
 from llm_ctr_pipeline.training.machine.memory import on_device_if_it_fits
-from llm_ctr_pipeline.training.optimizer import build_optimizer
+from llm_ctr_pipeline.training.optimizer import (
+    build_optimizer,
+    redraw_embeddings,
+    set_learning_rates,
+)
 from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
@@ -45,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 # Reading the loss makes the host wait for the device, so it is read once in so many steps.
 STEPS_BETWEEN_LOSS_CHECKS = 100
+# Of a validation, what is better when it is larger: its sign and its name.
+BETTER = {"auc": (1, "valid_auc"), "logloss": (-1, "valid_logloss")}
 
 
 class NonFiniteLossError(RefusedError, ArithmeticError):
@@ -57,7 +63,7 @@ class FitResult:
 
     Attributes:
         history: One record a validation, in order.
-        best: The record of the best validation AUC.
+        best: The record of the best validation.
         best_weights: The model's state at `best`, on the CPU.
         stopped_early: Whether patience ended training.
         ran: How it ran.
@@ -85,7 +91,7 @@ def fit(
         model: Ids int `[B, F]` to log-odds float `[B]`. Those of its weights that require gradients
             are changed in place.
         train: Rows to train on.
-        valid: Rows whose AUC decides which weights are best.
+        valid: Rows whose AUC or log loss decides which weights are best.
         settings: How to train.
         on_validation: Called with each record as it comes.
         resume: Where to keep the training state; None to keep none.
@@ -104,7 +110,7 @@ def fit(
     optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
     # Before the step plans with the memory that is left.
     train = on_device_if_it_fits(train, model, resolve_device(settings.device))
-    step = TrainingStep(model, optimizer, settings.batch_size, settings, sample=valid)
+    step = TrainingStep(model, optimizer, settings.batch_size, settings, valid, settings)
     steps_an_epoch = math.ceil(len(train) / settings.batch_size)
     state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream", ran=step.ran)
     if resume is not None:
@@ -126,7 +132,7 @@ def fit(
         state=state,
     )
     stopped_early = loop.run()
-    best = max(state.history, key=lambda record: record.valid_auc)
+    best = [record for record in state.history if record.improved][-1]
     best_weights = {**_on_cpu(split_state(model)[0]), **state.best_weights}
     return FitResult(state.history, best, best_weights, stopped_early, step.ran)
 
@@ -153,6 +159,7 @@ class _Loop:
 
     # State
     state: TrainingState
+    lr: float = math.nan
 
     def run(self) -> bool:
         """Train; True if the patience ended it."""
@@ -167,9 +174,12 @@ class _Loop:
                 done = state.step - epoch * steps
                 label = f"epoch {epoch + 1} of at most {settings.epochs}"
                 progress.reset(bar, total=steps, completed=done, description=label)
+                if settings.redraw_embeddings and epoch > 0 and done == 0:
+                    redraw_embeddings(self.model, self.step.plain_optimizer, settings.seed + epoch)
                 for ids_BF, labels_B in self.train.batches(
                     settings.batch_size, settings.seed, epoch, self.step.device, done
                 ):
+                    self.set_learning_rate()
                     self.step(ids_BF, labels_B)
                     state.step += 1
                     state.rows += len(labels_B)
@@ -189,6 +199,14 @@ class _Loop:
                     if self.out_of_patience:
                         return True
         return False
+
+    def set_learning_rate(self) -> None:
+        """Set the next step's learning rates."""
+        last_step = self.settings.epochs * self.steps_an_epoch
+        drops = sum(not record.improved for record in self.state.history)
+        self.lr = set_learning_rates(
+            self.step.optimizer, self.settings, self.state.step, last_step, drops
+        )
 
     @property
     def out_of_patience(self) -> bool:
@@ -254,7 +272,8 @@ class _Loop:
             labels_N.numpy(), probabilities(log_odds_N), "the validation split"
         )
         loss = F.binary_cross_entropy_with_logits(log_odds_N.double(), labels_N.double())
-        before = max((record.valid_auc for record in state.history), default=-math.inf)
+        sign, name = BETTER[self.settings.early_stopping_metric]
+        before = max((sign * getattr(record, name) for record in state.history), default=-math.inf)
         return ValidationRecord(
             epoch=state.step / self.steps_an_epoch,
             step=state.step,
@@ -264,9 +283,10 @@ class _Loop:
             valid_accuracy=metrics.accuracy,
             valid_auc=metrics.auc,
             valid_logloss=metrics.logloss,
+            lr=self.lr,
             seconds=state.seconds,
             rows_per_second=state.rows / state.seconds,
-            improved=metrics.auc > before,
+            improved=sign * getattr(metrics, name.removeprefix("valid_")) > before,
         )
 
     def collect(self) -> None:

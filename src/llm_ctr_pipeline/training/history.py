@@ -13,15 +13,17 @@ class ValidationRecord(Frozen):
     Attributes:
         epoch: Epochs completed, a fraction within an epoch.
         step: Optimiser steps completed.
-        train_loss: Mean cross-entropy of the rows trained on, in nats a row, as they were met.
+        train_loss: Mean cross-entropy of the rows trained on, in nats a row, as they were met, with
+            the labels as smoothed as they were.
         train_accuracy: Percent of those rows on the right side of 0.5.
         valid_loss: Mean cross-entropy over the validation split.
         valid_accuracy: Percent.
         valid_auc: Area under the ROC curve over the whole validation split.
         valid_logloss: Log loss of the predicted probabilities.
+        lr: Learning rate of the last step, of all components but the encoder.
         seconds: Training time, validation not included.
         rows_per_second: Rows trained on a second.
-        improved: Whether the validation AUC is the best so far.
+        improved: Whether it is the best so far, by `early_stopping_metric`.
     """
 
     epoch: float
@@ -32,6 +34,7 @@ class ValidationRecord(Frozen):
     valid_accuracy: float
     valid_auc: float
     valid_logloss: float
+    lr: float
     seconds: float
     rows_per_second: float
     improved: bool

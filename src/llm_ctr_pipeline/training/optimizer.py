@@ -1,11 +1,14 @@
-"""Which weights train, and AdamW with one learning rate for the encoder and one for the rest."""
+"""Which weights train, by AdamW, at which learning rates, and what keeps them small."""
 
+import math
 from collections.abc import Collection
 
 import torch
 from torch import nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.models.layers import FieldEmbedding
+from llm_ctr_pipeline.training.settings import TrainingSettings
 
 ENCODER = ("embedding", "gen")
 
@@ -53,17 +56,93 @@ def build_optimizer(
 ) -> torch.optim.AdamW:
     """Optimise the encoder's weights and all others, each with its learning rate.
 
+    Matrices alone decay. Norms, biases and vectors do not, nor do tables of which a step meets some
+    rows (embeddings, the vocabulary, the answers): all other rows would shrink without a gradient.
+
     Args:
         model: Its direct children named in `ENCODER` are the encoder. Frozen weights are left out.
         lr: Learning rate of all other components.
         encoder_lr: Learning rate of the encoder.
         weight_decay: Decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101).
     """
-    encoder: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            (encoder if name.split(".")[0] in ENCODER else rest).append(weight)
-    groups = [{"params": encoder, "lr": encoder_lr}, {"params": rest, "lr": lr}]
-    # Fused: one kernel for all parameters, and no host synchronisation with loss scaling.
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+            is_matrix = weight.ndim > 1 and not name.endswith(("bias", "answer_rows"))
+            decay = weight_decay if is_matrix and id(weight) not in tables else 0.0
+            rate = encoder_lr if name.split(".")[0] in ENCODER else lr
+            groups.setdefault((rate, decay), []).append(weight)
+    return torch.optim.AdamW(
+        [
+            {"params": weights, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for (rate, decay), weights in groups.items()
+        ],
+        # One kernel for all parameters, and no host synchronisation with loss scaling.
+        fused=True,
+    )
+
+
+def learning_rate(
+    initial: float, settings: TrainingSettings, step: int, last_step: int, drops: int
+) -> float:
+    """The learning rate of a step.
+
+    - `constant`: the initial one;
+    - `plateau`: the initial one times `lr_factor` for each validation without a gain;
+    - `warmup_cosine`, `warmup_linear`: up in a line over `lr_warmup_steps`, then down by half a
+      cosine (Loshchilov & Hutter, arXiv 1608.03983) or in a line to 0 at the end of all epochs.
+
+    All that it depends on is in the training state already, so it needs none of its own.
+
+    Args:
+        initial: The rate that the settings name.
+        settings: Name the schedule; none goes below their `lr_min`, but for a lower `initial`.
+        step: Steps taken before this one.
+        last_step: Steps of all epochs.
+        drops: Validations without a gain so far.
+    """
+    schedule, warmup = settings.lr_schedule, settings.lr_warmup_steps
+    share = 1.0
+    if schedule == "plateau":
+        share = settings.lr_factor**drops
+    elif schedule != "constant" and step < warmup:
+        share = (step + 1) / warmup
+    elif schedule != "constant":
+        done = (step - warmup) / max(1, last_step - warmup)
+        share = 0.5 * (1 + math.cos(math.pi * done)) if schedule == "warmup_cosine" else 1 - done
+    return min(initial, max(settings.lr_min, initial * share))
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    step: int,
+    last_step: int,
+    drops: int,
+) -> float:
+    """Set what `learning_rate` says for each group; return that of all but the encoder."""
+    for group in optimizer.param_groups:
+        initial = group["initial_lr"]
+        group["lr"] = learning_rate(initial, settings, step, last_step, drops)
+    return learning_rate(settings.lr, settings, step, last_step, drops)
+
+
+def trained_tables(model: nn.Module) -> list[FieldEmbedding]:
+    """The tables of embeddings and of linear weights that train."""
+    tables = (module for module in model.modules() if isinstance(module, FieldEmbedding))
+    return [module for module in tables if module.table.weight.requires_grad]
+
+
+def redraw_embeddings(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    """Let the tables that train start anew, and the optimiser know nothing of what they were.
+
+    Args:
+        model: On any device; the random rows are drawn on the CPU.
+        optimizer: Of its weights.
+        seed: Fixes the random rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for embedding in trained_tables(model):
+        embedding.draw_rows(generator)
+        optimizer.state.pop(embedding.table.weight, None)

@@ -230,7 +230,10 @@ class TrainingPath:
         key = _digest([__version__, self.name, origin, self.feature_map.fingerprint, groups])
         keys = []
         for name, stage in stages.root.items():
-            settings = training.of(stage).model_dump(exclude=left_out)
+            own = training.of(stage)
+            # A schedule that ends with the epochs is another one where there are more.
+            apart = left_out - ({"epochs"} if "warmup" in own.lr_schedule else set())
+            settings = own.model_dump(exclude=apart)
             settings |= {"components": stage.components, "start": stage.start}
             for dataset in stage.datasets:
                 counted = self.datasets[dataset].summary.to_json()

@@ -13,11 +13,15 @@ from llm_ctr_pipeline.bounds import (
     Count,
     CountFromZero,
     LearningRate,
+    LeastRate,
     Minutes,
     Name,
+    Norm,
+    Penalty,
     Seed,
     Share,
     Threads,
+    TrueShare,
 )
 from llm_ctr_pipeline.frozen import Frozen
 
@@ -27,6 +31,8 @@ PATHS: tuple[str, ...] = get_args(PathName)
 TWO_PHASE_PATHS = PATHS[2:]
 LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm")
 DEEPFM_COMPONENTS = ("embedding", "gen", "linear", "mlp", "output")
+LrSchedule = Literal["constant", "plateau", "warmup_cosine", "warmup_linear"]
+StoppingMetric = Literal["auc", "logloss"]
 
 
 class Execution(Frozen):
@@ -94,8 +100,18 @@ class Stage(Frozen):
     batch_size: BatchRows | None = None
     lr: LearningRate | None = None
     encoder_lr: LearningRate | None = None
+    lr_schedule: LrSchedule | None = None
+    lr_factor: TrueShare | None = None
+    lr_warmup_steps: CountFromZero | None = None
+    lr_min: LeastRate | None = None
     weight_decay: Share | None = None
+    embedding_l2: Penalty | None = None
+    gradient_clip_norm: Norm | None = None
+    label_smoothing: Share | None = None
+    id_dropout: Share | None = None
+    redraw_embeddings: bool | None = None
     patience: Count | None = None
+    early_stopping_metric: StoppingMetric | None = None
     validate_every_steps: Count | None = None
 
     @field_validator("datasets", "components", mode="before")
@@ -104,7 +120,28 @@ class Stage(Frozen):
         return tuple(names.split()) if isinstance(names, str) else names
 
 
-class TrainingSettings(Execution):
+class Regularisation(Frozen):
+    """What a step does so that the model does not learn its rows by heart.
+
+    Attributes:
+        embedding_l2: Weight λ of ½·λ·‖E‖² in the loss of each step, over all rows of the tables of
+            embeddings and linear weights that train, met in the batch or not.
+        gradient_clip_norm: Norm that the gradient of all weights together is scaled down to before
+            a step; None for no limit.
+        label_smoothing: Share ε by which labels y train as (1 − ε)·y + ε/2.
+        id_dropout: Share of ids that train as id 0, "unknown"; drawn anew each step.
+    """
+
+    embedding_l2: Penalty = 0.0
+    gradient_clip_norm: Norm | None = None
+    label_smoothing: Share = 0.0
+    id_dropout: Share = 0.0
+
+
+NO_REGULARISATION = Regularisation()
+
+
+class TrainingSettings(Regularisation, Execution):
     """`params:training`: how models are trained, unless a stage says otherwise, and where.
 
     Attributes:
@@ -112,8 +149,16 @@ class TrainingSettings(Execution):
         batch_size: Rows B a step.
         lr: Learning rate of all components but the encoder.
         encoder_lr: Learning rate of the encoder: the embedding and GEN.
-        weight_decay: Decoupled weight decay of all parameters.
-        patience: Validations without a better AUC after which training stops.
+        lr_schedule: How both fall from these values; see `optimizer.learning_rate`.
+        lr_factor: What `plateau` multiplies them by after each validation without a gain.
+        lr_warmup_steps: Steps in which `warmup_cosine` and `warmup_linear` rise to them.
+        lr_min: What no schedule goes below.
+        weight_decay: Decoupled weight decay of matrices; see `optimizer.build_optimizer`.
+        redraw_embeddings: Whether embeddings and linear weights start anew, as random as at first,
+            with each epoch (MEDA, arXiv 2305.19531).
+        patience: Validations without a better one after which training stops.
+        early_stopping_metric: What is better: a higher AUC or a lower log loss of the validation
+            rows; also chooses the weights that are kept.
         validate_every_steps: Steps between validations within an epoch; None for none. The end of
             an epoch always validates.
         seed: Fixes random weights and the order of the rows.
@@ -130,8 +175,14 @@ class TrainingSettings(Execution):
     batch_size: BatchRows
     lr: LearningRate
     encoder_lr: LearningRate
+    lr_schedule: LrSchedule
+    lr_factor: TrueShare
+    lr_warmup_steps: CountFromZero
+    lr_min: LeastRate
     weight_decay: Share
+    redraw_embeddings: bool
     patience: Count
+    early_stopping_metric: StoppingMetric
     validate_every_steps: Count | None
     seed: Seed
     resume: bool

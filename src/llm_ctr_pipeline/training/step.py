@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
+from llm_ctr_pipeline.models.layers import BatchNorm, RowDropout
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.history import Ran
 from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
@@ -25,7 +27,8 @@ from llm_ctr_pipeline.training.machine.memory import (
     naming_the_setting,
     plan_memory,
 )
-from llm_ctr_pipeline.training.settings import Execution
+from llm_ctr_pipeline.training.optimizer import trained_tables
+from llm_ctr_pipeline.training.settings import NO_REGULARISATION, Execution, Regularisation
 from llm_ctr_pipeline.training.state import random_states, set_random_states
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class TrainingStep:
         batch_size: Rows of all batches but the last of an epoch.
         execution: How to run.
         sample: The rows to validate on, with which the device's memory is tried; at least one.
+        regularisation: What keeps the model from learning its rows by heart.
 
     Attributes:
         ran: What the settings came to.
@@ -50,6 +54,7 @@ class TrainingStep:
     Raises:
         DeviceError: The device or precision is not to be had.
         DeviceMemoryError: Not even one row fits into the device's memory, or no validation.
+        SettingsError: Batch normalisation meets a batch that is cut into passes.
     """
 
     def __init__(
@@ -59,10 +64,15 @@ class TrainingStep:
         batch_size: int,
         execution: Execution,
         sample: EncodedSplit,
+        regularisation: Regularisation = NO_REGULARISATION,
     ) -> None:
         self.fabric, self.scaler = make_fabric(execution, model)
         self.device: torch.device = self.fabric.device
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        self.regularisation, self.plain_optimizer = regularisation, optimizer
+        self.tables = [embedding.table.weight for embedding in trained_tables(model)]
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.dropouts = [m for m in model.modules() if isinstance(m, RowDropout) and m.share > 0]
 
         def forward_backward(rows: int) -> None:
             ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
@@ -74,6 +84,7 @@ class TrainingStep:
                 self.model(sample.ids_NF[:rows].to(self.device))
 
         before = random_states(self.device)
+        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         memory, at_once = memory_of(self.device), resolve_compile(execution.compile, self.device)
         self.plan = plan_memory(
             model.train(),
@@ -85,8 +96,16 @@ class TrainingStep:
         )
         check_validation(model, execution.eval_batch_size, memory, score)
         set_random_states(before, self.device)
+        for buffer, was in buffers:
+            buffer.copy_(was)
         parts = self._parts(torch.empty(batch_size))
         self.usual_sizes = {len(part) for part in parts}
+        if len(parts) > 1 and any(isinstance(module, BatchNorm) for module in model.modules()):
+            raise SettingsError(
+                f"a batch of {batch_size} rows is cut into passes of {max(self.usual_sizes)}, and "
+                "batch normalisation needs all of a batch at once: lower training.batch_size, "
+                "leave training.micro_batch_size at null, or set batch_norm to false"
+            )
         mode = resolve_compile(execution.compile, self.device, passes=len(parts))
         self.forward = both_ways(self.fabric, model, self.model, mode)
         self.ran = Ran(
@@ -112,23 +131,49 @@ class TrainingStep:
         Raises:
             DeviceMemoryError: The device's memory does not hold a pass.
         """
+        # All that is random is drawn for the batch, so that passes and compiling do not change it.
+        if self.regularisation.id_dropout > 0:
+            drawn_BF = torch.rand(ids_BF.shape, device=ids_BF.device)
+            ids_BF = ids_BF.masked_fill(drawn_BF < self.regularisation.id_dropout, 0)
+        for dropout in self.dropouts:
+            dropout.draw(len(ids_BF), ids_BF.device)
         with naming_the_setting(
             f"lower training.micro_batch_size (now {self.plan.micro_batch_size}) or set "
             "training.activation_checkpointing to on"
         ):
+            begun = 0
             for ids, labels in zip(self._parts(ids_BF), self._parts(labels_B), strict=True):
+                for dropout in self.dropouts:
+                    dropout.take(begun, len(labels))
                 self.forward_backward(ids, labels, len(labels_B))
+                begun += len(labels)
+            self._restrain()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
     def forward_backward(self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int) -> None:
         """Pass rows of a batch of `batch_rows` forward and backward."""
         log_odds_B = self.forward(ids_BF, often=len(labels_B) in self.usual_sizes)
-        loss = F.binary_cross_entropy_with_logits(log_odds_B, labels_B)
+        smoothing = self.regularisation.label_smoothing
+        targets_B = labels_B if smoothing == 0 else (1 - smoothing) * labels_B + smoothing / 2
+        loss = F.binary_cross_entropy_with_logits(log_odds_B, targets_B)
         share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
         self.fabric.backward(share)
         self.loss_sum += loss.detach() * len(labels_B)
         self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
+
+    def _restrain(self) -> None:
+        """Add the penalty's gradient, and scale down what is too large then."""
+        weight, norm = self.regularisation.embedding_l2, self.regularisation.gradient_clip_norm
+        if weight == 0 and norm is None:
+            return
+        self.scaler.unscale_(self.plain_optimizer)
+        for table in self.tables if weight > 0 else ():
+            # ∇ ½·λ·‖E‖² = λ·E, without a pass of its own over the table.
+            if table.grad is not None:
+                table.grad.add_(table.detach(), alpha=weight)
+        if norm is not None:
+            nn.utils.clip_grad_norm_(self.weights, norm)
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
         return rows.tensor_split(-(-len(rows) // self.plan.micro_batch_size))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.training.machine import memory as machine_memory
@@ -217,6 +217,7 @@ def test_a_model_without_layers_to_compute_again_is_planned_as_it_is(
         gen=True,
         hidden_sizes=(8,),
         dropout=0.0,
+        batch_norm=False,
     )
     model = DeepFm(settings, (3, 5, 4))
     planned = Planned(model, make_split(512, 1), make_execution)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
@@ -62,7 +62,9 @@ def test_the_weights_are_those_of_the_model_made() -> None:
 
 
 def test_the_weights_of_deepfm_are_those_of_the_model_made() -> None:
-    settings = DeepFmSettings(**ENCODER, gen=True, hidden_sizes=(8, 6), dropout=0.0)
+    settings = DeepFmSettings(
+        **ENCODER, gen=True, hidden_sizes=(8, 6), dropout=0.0, batch_norm=False
+    )
     made = DeepFm.create(settings, SIZES, seed=0)
     total = sum(weight.numel() for weight in made.parameters())
     assert sum(weights_of_deepfm(settings, SIZES).values()) == total

@@ -13,7 +13,7 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import (
     DeepFmNetworkSettings,

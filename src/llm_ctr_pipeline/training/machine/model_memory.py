@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.memory import machine_memory
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.layers import FieldEmbedding, GenEncoder, Projector
 from llm_ctr_pipeline.models.loading import ITS_CODE, configure, objections_to
 from llm_ctr_pipeline.models.settings import (

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llm_ctr_pipeline.models.deepfm import (
+from llm_ctr_pipeline.models.baselines.deepfm import (
     DeepFm,
     DeepFmDescription,
     ordered_products,
@@ -21,6 +21,7 @@ WITH_GEN = DeepFmSettings(
     gen_gamma=6.0,
     hidden_sizes=(8, 6),
     dropout=0.0,
+    batch_norm=False,
 )
 STANDARD = WITH_GEN.model_copy(update={"gen": False})
 IDS_BF = torch.tensor([[0, 1, 2], [2, 4, 3], [1, 0, 0], [2, 2, 1]])

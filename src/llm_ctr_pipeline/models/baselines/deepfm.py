@@ -41,7 +41,12 @@ class DeepFm(nn.Module):
         self.gen = GenEncoder(fields, width, settings.gen_gamma) if settings.gen else None
         # One weight an id; zero says nothing about an id that training never meets.
         self.linear = FieldEmbedding(field_sizes, 1, init_std=0.0)
-        self.mlp = Mlp(fields * width, settings.hidden_sizes, settings.dropout)
+        self.mlp = Mlp(
+            fields * width,
+            settings.hidden_sizes,
+            settings.dropout,
+            batch_norm=settings.batch_norm,
+        )
         # Its bias is the linear part's too: the two would only be added.
         self.output = nn.Linear(settings.hidden_sizes[-1], 1)
         nn.init.xavier_normal_(self.output.weight)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from benchmarks.fuxictr_client import FuxiCtr, FuxiCtrMissingError, fuxictr_python
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
-from llm_ctr_pipeline.models.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 
 FIELD_SIZES = (7, 30, 1000, 2, 11)
@@ -20,6 +20,7 @@ SETTINGS = DeepFmSettings(
     gen_gamma=6.0,
     hidden_sizes=(64, 32),
     dropout=0.0,
+    batch_norm=False,
 )
 
 

@@ -1,0 +1,1 @@
+"""Plain CTR models that a decoder is compared with."""
