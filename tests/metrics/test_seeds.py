@@ -59,7 +59,7 @@ def test_a_case_by_hand() -> None:
     assert (A.std, A.freedom, ONE.std) == (pytest.approx(0.02), 2, None)
     assert A.by_seeds == pytest.approx(4e-4 / 3)
     assert B.by_seeds == pytest.approx(1e-4)
-    assert (A.by_rows_alone, B.by_rows_alone) == (pytest.approx(5e-5), pytest.approx(5e-5))
+    assert (A.counted_twice, B.counted_twice) == (pytest.approx(5e-5), pytest.approx(5e-5))
     found = with_seeds(ROWS, A, B, split="x4 test")
     variance = (3e-4 - 5e-5 - 5e-5) + 4e-4 / 3 + 1e-4
     assert found.value == 0.03

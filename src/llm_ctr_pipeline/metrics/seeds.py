@@ -31,11 +31,6 @@ class OverSeeds:
     variance_of_mean: float
 
     @property
-    def mean(self) -> float:
-        """The mean over the trainings."""
-        return float(np.mean(self.values))
-
-    @property
     def std(self) -> float | None:
         """The standard deviation over the trainings; None for a single one, which shows none."""
         return float(np.std(self.values, ddof=1)) if self.freedom else None
@@ -54,11 +49,11 @@ class OverSeeds:
         return float(np.var(self.values, ddof=1)) / len(self.values) if self.freedom else 0.0
 
     @property
-    def by_rows_alone(self) -> float:
-        """What of `variance_of_mean` is due to rows that each do something to one training alone.
+    def counted_twice(self) -> float:
+        """What `variance_of_mean` and `by_seeds` both hold: what rows do to one training alone.
 
-        The covariance of two trainings by the rows, C, is what rows do to all of them. Of S
-        trainings with the variance V each, the mean has the variance C + (V - C) / S.
+        What rows do to all trainings is the covariance C of two of them. Of S trainings with the
+        variance V each the mean has the variance C + (V - C) / S, of which this is (V - C) / S.
         """
         return (self.variance - self.variance_of_mean) / self.freedom if self.freedom else 0.0
 
@@ -88,7 +83,7 @@ def with_seeds(
     """
     if not (a.freedom or b.freedom):
         return rows
-    common = max(0.0, rows.standard_error**2 - a.by_rows_alone - b.by_rows_alone)
+    common = max(0.0, rows.standard_error**2 - a.counted_twice - b.counted_twice)
     variance = common + a.by_seeds + b.by_seeds
     if variance == 0 and rows.value != 0:
         raise TooFewRowsError(
