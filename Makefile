@@ -8,7 +8,8 @@ INSTALLED := $(VENV)/.installed
 ROUNDS ?= 20
 # What `make compare` trains, in this order (the two-phase paths start from deepfm), with how many
 # seeds each: 42 comes last, so that the folders hold it.
-TRAINED := train_deepfm train train_two_phase train_two_phase_finetuned
+TRAINED := train_deepfm train_logistic_regression train_dcnv2 train_finalmlp train train_hybrid \
+  train_two_phase train_two_phase_finetuned
 SEEDS ?= 1
 SEVERAL := $(filter-out 1,$(SEEDS))
 WORKERS := --numprocesses auto --maxprocesses 4
