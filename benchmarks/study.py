@@ -53,11 +53,14 @@ TODAY: Params = {
     "training.id_dropout": "0",
     "training.redraw_embeddings": "false",
 }
-PLATEAU: Params = {
-    "training.lr_schedule": "plateau",
+RECIPE: Params = {
     "training.gradient_clip_norm": "10",
     "training.weight_decay": "0",
+    "training.lr": "1e-3",
+    "training.encoder_lr": "1e-3",
 }
+PLATEAU: Params = {**RECIPE, "training.lr_schedule": "plateau"}
+COSINE: Params = {**RECIPE, "training.lr_schedule": "warmup_cosine", "training.epochs": "3"}
 FIELDS: Params = {
     "model.field_vectors": "true",
     "model.projector_per_field": "true",
@@ -66,6 +69,7 @@ FIELDS: Params = {
 DROPOUT: Params = {
     "model.embedding_dropout": "0.1",
     "model.projector_dropout": "0.1",
+    "model.token_dropout": "0.05",
 }
 STRUCTURED = "\n".join(
     [
@@ -89,59 +93,58 @@ class Log:
     Attributes:
         env: The Kedro environment.
         dataset: The data set's name.
-        recipe: What all rows train with, today's included: batches and learning rates.
-        l2: The weight of the penalty, chosen by DeepFM's validation.
+        batch_size: Rows a step with the recipe.
+        l2: The weight of the penalty.
     """
 
     env: str
     dataset: str
-    recipe: Params
+    batch_size: int
     l2: str
 
 
 LOGS = {
-    "movielens_100k": Log(
-        "movielens_100k", "movielens_100k", {"training.batch_size": "512"}, "0.005"
-    ),
-    "avazu_x4": Log("base", "x4", {"training.batch_size": "512"}, "0.001"),
+    "movielens_100k": Log("movielens_100k", "movielens_100k", 512, "0.001"),
+    "avazu_x4": Log("base", "x4", 128, "0.001"),
 }
 
 
 def rows_of(log: Log) -> dict[str, tuple[str, Params]]:
     """Of each row of the table the path and its settings."""
-    today = {**TODAY, **log.recipe}
-    plateau = today | PLATEAU
-    l2 = plateau | {"training.embedding_l2": log.l2}
-    fields = l2 | FIELDS
-    dropout = fields | DROPOUT
-
-    def one(setting: str, value: str, of: Mapping[str, str] = dropout) -> tuple[str, Params]:
-        return "single_phase", {**of, setting: value}
-
+    batch = {"training.batch_size": str(log.batch_size)}
+    penalty = {"training.embedding_l2": log.l2}
+    plateau, cosine = TODAY | PLATEAU | batch, TODAY | COSINE | batch
+    recipe = cosine | penalty
     layers = "llm.architecture.num_hidden_layers"
+
+    def one(changes: Params, path: str = "single_phase") -> tuple[str, Params]:
+        return path, recipe | changes
+
     return {
-        BASELINE: ("deepfm", l2),
-        "logistic regression": ("logistic_regression", l2),
-        "DCNv2": ("dcnv2", l2),
-        "FinalMLP": ("finalmlp", l2),
-        "today": ("single_phase", today),
-        "+ plateau": ("single_phase", plateau),
-        "+ L2": ("single_phase", l2),
-        "+ L2, a vector each field": one("model.field_vectors", "true", l2),
-        "+ L2, a projector each field": one("model.projector_per_field", "true", l2),
-        "+ L2, embedding beside GEN": one("model.embedding_beside_gen", "true", l2),
-        "+ field identity": ("single_phase", fields),
-        "+ dropout": ("single_phase", dropout),
-        "+ hybrid": ("hybrid", dropout),
-        "+ dropout, 1 layer": one(layers, "1"),
-        "+ dropout, 4 layers": one(layers, "4"),
-        "+ dropout, frozen decoder": one("llm.freeze", "true"),
-        "+ dropout, random prompt": one("model.prompt", RANDOM),
-        "+ dropout, structured prompt": one("model.prompt", STRUCTURED),
-        "+ dropout, dropped tokens": one("model.token_dropout", "0.1"),
-        "+ dropout, dropped ids": one("training.id_dropout", "0.1"),
-        "+ dropout, label smoothing": one("training.label_smoothing", "0.05"),
-        "+ dropout, embeddings redrawn": one("training.redraw_embeddings", "true"),
+        BASELINE: ("deepfm", plateau | penalty),
+        "logistic regression": ("logistic_regression", plateau | penalty),
+        "DCNv2": ("dcnv2", plateau | penalty),
+        "FinalMLP": ("finalmlp", plateau | penalty),
+        "today": ("single_phase", TODAY),
+        "plateau": ("single_phase", plateau),
+        "plateau + L2": ("single_phase", plateau | penalty),
+        "cosine": ("single_phase", cosine),
+        "cosine + L2 = recipe": one({}),
+        "recipe + a vector each field": one({"model.field_vectors": "true"}),
+        "recipe + a projector each field": one({"model.projector_per_field": "true"}),
+        "recipe + embedding beside GEN": one({"model.embedding_beside_gen": "true"}),
+        "recipe + all three": one(FIELDS),
+        "recipe + all three + dropout": one(FIELDS | DROPOUT),
+        "recipe + ids dropped": one({"training.id_dropout": "0.1"}),
+        "recipe + embeddings redrawn": one({"training.redraw_embeddings": "true"}),
+        "recipe, 1 layer": one({layers: "1"}),
+        "recipe, 4 layers": one({layers: "4"}),
+        "recipe, frozen decoder": one({"llm.freeze": "true"}),
+        "recipe, random prompt": one({"model.prompt": RANDOM}),
+        "recipe, structured prompt": one({"model.prompt": STRUCTURED}),
+        "hybrid": one({}, "hybrid"),
+        "hybrid + all three + dropout": one(FIELDS | DROPOUT, "hybrid"),
+        "hybrid, plateau": ("hybrid", plateau | penalty),
     }
 
 
