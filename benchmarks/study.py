@@ -69,7 +69,6 @@ FIELDS: Params = {
 DROPOUT: Params = {
     "model.embedding_dropout": "0.1",
     "model.projector_dropout": "0.1",
-    "model.token_dropout": "0.05",
 }
 STRUCTURED = "\n".join(
     [
@@ -111,40 +110,36 @@ LOGS = {
 
 def rows_of(log: Log) -> dict[str, tuple[str, Params]]:
     """Of each row of the table the path and its settings."""
-    batch = {"training.batch_size": str(log.batch_size)}
-    penalty = {"training.embedding_l2": log.l2}
+    batch = {"training.batch_size": str(log.batch_size), "training.embedding_l2": log.l2}
     plateau, cosine = TODAY | PLATEAU | batch, TODAY | COSINE | batch
-    recipe = cosine | penalty
+    without_l2 = plateau | {"training.embedding_l2": "0"}
     layers = "llm.architecture.num_hidden_layers"
 
-    def one(changes: Params, path: str = "single_phase") -> tuple[str, Params]:
-        return path, recipe | changes
+    def one(name: str, value: str) -> tuple[str, Params]:
+        return "single_phase", {**cosine, name: value}
 
     return {
-        BASELINE: ("deepfm", plateau | penalty),
-        "logistic regression": ("logistic_regression", plateau | penalty),
-        "DCNv2": ("dcnv2", plateau | penalty),
-        "FinalMLP": ("finalmlp", plateau | penalty),
+        BASELINE: ("deepfm", plateau),
+        "logistic regression": ("logistic_regression", plateau),
+        "DCNv2": ("dcnv2", plateau),
+        "FinalMLP": ("finalmlp", plateau),
         "today": ("single_phase", TODAY),
-        "plateau": ("single_phase", plateau),
-        "plateau + L2": ("single_phase", plateau | penalty),
-        "cosine": ("single_phase", cosine),
-        "cosine + L2 = recipe": one({}),
-        "recipe + a vector each field": one({"model.field_vectors": "true"}),
-        "recipe + a projector each field": one({"model.projector_per_field": "true"}),
-        "recipe + embedding beside GEN": one({"model.embedding_beside_gen": "true"}),
-        "recipe + all three": one(FIELDS),
-        "recipe + all three + dropout": one(FIELDS | DROPOUT),
-        "recipe + ids dropped": one({"training.id_dropout": "0.1"}),
-        "recipe + embeddings redrawn": one({"training.redraw_embeddings": "true"}),
-        "recipe, 1 layer": one({layers: "1"}),
-        "recipe, 4 layers": one({layers: "4"}),
-        "recipe, frozen decoder": one({"llm.freeze": "true"}),
-        "recipe, random prompt": one({"model.prompt": RANDOM}),
-        "recipe, structured prompt": one({"model.prompt": STRUCTURED}),
-        "hybrid": one({}, "hybrid"),
-        "hybrid + all three + dropout": one(FIELDS | DROPOUT, "hybrid"),
-        "hybrid, plateau": ("hybrid", plateau | penalty),
+        "plateau": ("single_phase", without_l2),
+        "plateau, L2": ("single_phase", plateau),
+        "plateau, L2, field identity": ("single_phase", plateau | FIELDS),
+        "plateau, L2, field identity, dropout": ("single_phase", plateau | FIELDS | DROPOUT),
+        "the same, hybrid": ("hybrid", plateau | FIELDS | DROPOUT),
+        "cosine, L2": ("single_phase", cosine),
+        "cosine, L2, a vector each field": one("model.field_vectors", "true"),
+        "cosine, L2, a projector each field": one("model.projector_per_field", "true"),
+        "cosine, L2, embedding beside GEN": one("model.embedding_beside_gen", "true"),
+        "cosine, L2, ids dropped": one("training.id_dropout", "0.1"),
+        "cosine, L2, embeddings redrawn": one("training.redraw_embeddings", "true"),
+        "cosine, L2, 1 layer": one(layers, "1"),
+        "cosine, L2, 4 layers": one(layers, "4"),
+        "cosine, L2, frozen decoder": one("llm.freeze", "true"),
+        "cosine, L2, random prompt": one("model.prompt", RANDOM),
+        "cosine, L2, structured prompt": one("model.prompt", STRUCTURED),
     }
 
 
