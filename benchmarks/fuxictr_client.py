@@ -1,4 +1,4 @@
-"""FuxiCTR's DeepFM as an opponent and a reference, in an environment of its own.
+"""FuxiCTR's models as opponents and references, in an environment of its own.
 
 Shape legend: N rows, F fields.
 """
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.description import Baseline
+from llm_ctr_pipeline.models.baselines.finalmlp import FinalMlp
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +79,12 @@ def fuxictr_python(folder: Path | None = None) -> Path:
 
 
 class FuxiCtr:
-    """FuxiCTR's DeepFM with the weights of one of ours, in a process of its own.
+    """FuxiCTR's model with the weights of one of ours, in a process of its own.
 
     Args:
         python: From `fuxictr_python`.
         folder: For the files that hand weights and rows over.
-        model: The standard DeepFM (no GEN, no dropout) whose weights it takes over.
+        model: The baseline (no GEN) whose weights it takes over.
         rows: What it trains on; the first `batch_size` of them are the ready batch.
         batch_size: Rows of a batch.
         lr: Adam's learning rate.
@@ -93,7 +95,7 @@ class FuxiCtr:
         self,
         python: Path,
         folder: Path,
-        model: DeepFm,
+        model: Baseline,
         rows: EncodedSplit,
         batch_size: int,
         lr: float = 1e-3,
@@ -115,8 +117,7 @@ class FuxiCtr:
             "build",
             folder=str(folder),
             field_sizes=model.field_sizes,
-            embedding_dim=model.settings.embedding_dim,
-            hidden_sizes=model.settings.hidden_sizes,
+            settings=model.settings.to_json(),
             batch_size=batch_size,
             lr=lr,
             device=device,
@@ -137,6 +138,10 @@ class FuxiCtr:
     def logits(self) -> Tensor:
         """Log-odds of the ready batch, float32 `[N]`."""
         return torch.tensor(self._ask("logits"))
+
+    def training_logits(self) -> Tensor:
+        """Log-odds of the ready batch by its own statistics, float32 `[N]`."""
+        return torch.tensor(self._ask("training_logits"))
 
     def loss(self) -> float:
         """Loss of the ready batch."""
@@ -162,23 +167,37 @@ class FuxiCtr:
         return json.loads(line)["result"]
 
 
-def fuxictr_weights(model: DeepFm) -> Mapping[str, Tensor]:
-    """Our standard DeepFM's weights under FuxiCTR's names: a table for each field, two biases."""
-    if model.gen is not None:
+def fuxictr_weights(model: Baseline) -> Mapping[str, Tensor]:
+    """Our model's weights and statistics under FuxiCTR's names: a table for each field.
+
+    An MLP's layers have the same numbers there, so that another order of them does not fit.
+    """
+    if isinstance(model, DeepFm) and model.gen is not None:
         raise ValueError("FuxiCTR's DeepFM has no GEN: compare with a model without it")
     weights: dict[str, Tensor] = {}
-    for prefix, ours in (
-        ("embedding_layer", model.embedding),
-        ("fm.lr_layer.embedding_layer", model.linear),
-    ):
-        tables = torch.split(ours.table.weight.detach(), list(model.field_sizes))
-        for number, table in enumerate(tables):
-            name = f"{prefix}.embedding_layer.embedding_layers.field_{number}.weight"
-            weights[name] = table.clone()
-    linears = [layer for layer in model.mlp.layers if isinstance(layer, torch.nn.Linear)]
-    for number, linear in enumerate([*linears, model.output]):
-        # A ReLU stands between two of them.
-        weights[f"mlp.mlp.{2 * number}.weight"] = linear.weight.detach().clone()
-        weights[f"mlp.mlp.{2 * number}.bias"] = linear.bias.detach().clone()
-    weights["fm.lr_layer.bias"] = torch.zeros(1)
+    lr_layer = "fm.lr_layer" if isinstance(model, DeepFm) else "lr_layer"
+    tables = {"embedding": "embedding_layer", "linear": f"{lr_layer}.embedding_layer"}
+    # By the beginning of ours, what FuxiCTR has there; of MLPs with their output layer, theirs.
+    names = {"bias": "lr_layer.bias", "cross.layers": "cross.cross_layers"}
+    if isinstance(model, DeepFm):
+        weights["fm.lr_layer.bias"] = torch.zeros(1)
+        names["output"] = f"mlp.mlp.{len(model.mlp.layers)}"
+    if isinstance(model, FinalMlp):
+        last = 2 * len(model.settings.gate_hidden_sizes)
+        for gate in ("second_gate", "gate"):
+            names[f"{gate}.mlp.layers"] = f"gates.{gate}.mlp"
+            names[f"{gate}.output"] = f"gates.{gate}.mlp.{last}"
+            names[f"{gate}.context"] = f"contexts.{gate}"
+        names |= {"output.": ""}
+    names |= {"mlp.layers": "mlp.mlp", "second_mlp.layers": "second_mlp.mlp"}
+    for name, weight in model.state_dict().items():
+        part, is_table, _ = name.partition(".table.weight")
+        if is_table:
+            for number, table in enumerate(torch.split(weight, list(model.field_sizes))):
+                field = f"embedding_layer.embedding_layers.field_{number}.weight"
+                weights[f"{tables[part]}.{field}"] = table.clone()
+            continue
+        ours = next((beginning for beginning in names if name.startswith(beginning)), "")
+        theirs = names.get(ours, "") + name.removeprefix(ours)
+        weights[theirs] = weight.reshape(1) if theirs == "lr_layer.bias" else weight.clone()
     return weights

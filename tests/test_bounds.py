@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from llm_ctr_pipeline.cli import types_of_settings
 from llm_ctr_pipeline.given_params import below
 from llm_ctr_pipeline.hooks.preflight import _fault
+from llm_ctr_pipeline.models.settings import BaselineNetworkSettings
 
 PROJECT = Path(__file__).parents[1]
 EXTREMES: dict[str, Any] = {
@@ -79,9 +80,18 @@ TAKEN = {
     "model.prompt_suffix": "empty",
     "model.token_dropout": "0",
     "network.batch_norm": "0 true",
+    "network.cross_layers": "",
     "network.dropout": "0",
+    "network.gate_hidden_sizes": "list",  # a linear gate
+    "network.gating": "0 true",
     "network.gen": "0 true",
+    "network.heads": "",
     "network.hidden_sizes": "",
+    "network.model": "",
+    "network.second_batch_norm": "0 true",
+    "network.second_dropout": "0",
+    "network.second_hidden_sizes": "",
+    "network.structure": "",
     "preprocess.every_nth_row": "1e9",  # the first row alone
     "preprocess.min_count": "1e9",  # all values are rare
     "raw.source": "",
@@ -172,7 +182,9 @@ def groups() -> dict[str, tuple[Any, Any]]:
         content = files["parameters"]
         for part in group.split("."):
             content = content[part]
-        found[group] = (type_, content)
+        # Of several models' settings a path's network has those of one.
+        one = type(type_.model_validate(content).root) if type_ is BaselineNetworkSettings else None
+        found[group] = (one or type_, content)
     return found
 
 

@@ -45,7 +45,7 @@ def test_a_folder_that_is_not_below_the_raw_data_is_refused(folder: str) -> None
         ({"paths": "deepfm"}, "it should name two or more"),
         ({"paths": ""}, "it should name two or more"),
         ({"paths": "deepfm deepfm"}, "it should name two or more, each once"),
-        ({"paths": "deepfm lstm"}, "it should be all, or names out of deepfm, single_phase"),
+        ({"paths": "deepfm lstm"}, "it should be all, or names out of deepfm, logistic_regression"),
         ({"runs": "1234"}, "it should name two or more"),
         ({"runs": "12 34", "paths": "deepfm two_phase"}, "compare names both paths and runs"),
         ({"split": "holdout"}, "should be 'train', 'valid' or 'test'"),

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from llm_ctr_pipeline.models.settings import (
+    BaselineNetworkSettings,
     DeepFmNetworkSettings,
     DeepFmSettings,
     LlmCtrSettings,
@@ -23,7 +24,13 @@ ARCHITECTURE = {
     "head_dim": 8,
     "tie_word_embeddings": True,
 }
-NETWORK = {"gen": True, "hidden_sizes": [8, 6], "dropout": 0.1, "batch_norm": True}
+NETWORK = {
+    "model": "deepfm",
+    "gen": True,
+    "hidden_sizes": [8, 6],
+    "dropout": 0.1,
+    "batch_norm": True,
+}
 
 
 def test_reading_them_imports_no_torch() -> None:
@@ -58,3 +65,14 @@ def test_deepfm_takes_its_encoder_from_what_all_models_share() -> None:
 def test_what_no_network_can_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DeepFmNetworkSettings(**(NETWORK | change))
+
+
+@pytest.mark.parametrize("model", ["lstm", None, ["deepfm"]])
+def test_a_network_of_no_known_model_is_refused(model: Any) -> None:
+    with pytest.raises(ValidationError, match="its model should be one of deepfm, logistic_reg"):
+        BaselineNetworkSettings.model_validate(NETWORK | {"model": model})
+
+
+def test_settings_of_another_model_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"dcnv2\.structure\n  Field required"):
+        BaselineNetworkSettings.model_validate(NETWORK | {"model": "dcnv2"})

@@ -1,4 +1,4 @@
-"""The baseline and the two-phase paths, from raw log to tested checkpoint."""
+"""The baselines and the two-phase paths, from raw log to tested checkpoint."""
 
 import itertools
 import json
@@ -16,15 +16,24 @@ from torch import Tensor
 
 from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.hooks.preflight import PreflightError
+from llm_ctr_pipeline.models.baselines.dcnv2 import DcnV2
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
+from llm_ctr_pipeline.models.baselines.finalmlp import FinalMlp
+from llm_ctr_pipeline.models.baselines.logistic_regression import LogisticRegression
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.pipelines.train import nodes
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.stages import StageRun
 
-PATHS = ("deepfm", "two_phase", "two_phase_finetuned")
-TWO_PHASE = PATHS[1:]
+TWO_PHASE = ("two_phase", "two_phase_finetuned")
+BASELINES = {
+    "deepfm": DeepFm,
+    "logistic_regression": LogisticRegression,
+    "dcnv2": DcnV2,
+    "finalmlp": FinalMlp,
+}
+PATHS = (*BASELINES, *TWO_PHASE)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +83,14 @@ def embedding_of_first_ids(one: Checkpoint, sizes: tuple[int, ...]) -> list[Tens
     return [table[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
-def test_the_baseline_is_tested_as_every_path_is(all_paths: Path) -> None:
-    assert isinstance(checkpoint(all_paths, "deepfm").build(), DeepFm)
-    report = results(all_paths, "deepfm", "evaluation_x4_test")
-    assert (report["path"], report["dataset"], report["rows"]) == ("deepfm", "x4", 500)
-    files = {file.name for file in (all_paths / "data/08_reporting/deepfm").iterdir()}
+@pytest.mark.parametrize("path", BASELINES)
+def test_a_baseline_is_tested_as_every_path_is(all_paths: Path, path: str) -> None:
+    trained = checkpoint(all_paths, path)
+    assert isinstance(trained.build(), BASELINES[path])
+    assert trained.training.path == path
+    report = results(all_paths, path, "evaluation_x4_test")
+    assert (report["path"], report["dataset"], report["rows"]) == (path, "x4", 500)
+    files = {file.name for file in (all_paths / "data/08_reporting" / path).iterdir()}
     assert files >= {"roc_x4_test.html", "calibration_x4_test.html", "learning_curve.html"}
 
 

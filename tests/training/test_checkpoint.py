@@ -252,8 +252,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_another_format_is_refused(folder: Path) -> None:
-    rewrite(folder / "manifest.json", lambda content: content.update(format_version=4))
-    with pytest.raises(CheckpointError, match=r"checkpoint format 4, .* reads format 3$"):
+    rewrite(folder / "manifest.json", lambda content: content.update(format_version=3))
+    with pytest.raises(CheckpointError, match=r"checkpoint format 3, .* reads format 4$"):
         load_checkpoint(folder)
     (folder / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no manifest\.json: an earlier version .* wrote it"):

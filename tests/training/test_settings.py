@@ -10,15 +10,13 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
-from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 from llm_ctr_pipeline.training.settings import (
-    DEEPFM_COMPONENTS,
+    BASELINE_PATHS,
     LLM_CTR_COMPONENTS,
     TWO_PHASE_PATHS,
-    DeepFmStages,
+    BaselineStages,
     Execution,
     Stage,
     Stages,
@@ -36,17 +34,6 @@ def test_the_names_of_the_components_are_the_models(make_model: Any) -> None:
     llm_ctr: LlmCtr = make_model(terms=DEEPFM_TERMS)
     parts = [name for name, part in llm_ctr.named_children() if list(part.parameters())]
     assert tuple(parts) == LLM_CTR_COMPONENTS
-    settings = DeepFmSettings(
-        embedding_dim=4,
-        embedding_init_std=0.1,
-        gen=True,
-        gen_gamma=6.0,
-        hidden_sizes=(8,),
-        dropout=0.0,
-        batch_norm=False,
-    )
-    deepfm = DeepFm(settings, (3, 5))
-    assert tuple(name for name, _ in deepfm.named_children()) == DEEPFM_COMPONENTS
 
 
 def test_names_may_be_one_string() -> None:
@@ -63,7 +50,7 @@ def test_names_may_be_one_string() -> None:
     [
         (Stages, {}, "this path needs stages, 1 or more"),
         (Stages, {"a": stage("deepfm")}, "start is deepfm: this path's first stage starts"),
-        (DeepFmStages, {"a": stage("deepfm")}, "first stage starts from new, all others"),
+        (BaselineStages, {"a": stage("deepfm")}, "first stage starts from new, all others"),
         (Stages, {"a": stage("previous")}, "start is previous: "),
         (Stages, {"a": stage(), "b": stage()}, "start is new, new: "),
         (TwoPhaseStages, {"a": stage("deepfm")}, "this path needs stages, 2 or more"),
@@ -74,9 +61,9 @@ def test_names_may_be_one_string() -> None:
             "terms",
         ),
         (
-            DeepFmStages,
+            BaselineStages,
             {"a": stage(components=["llm"])},
-            "a trains llm: the components of this path's model are embedding, gen, linear, mlp",
+            "a trains llm: the components of this path's model are embedding, gen, linear, cross",
         ),
     ],
 )
@@ -127,14 +114,15 @@ def test_what_a_stage_leaves_out_is_the_trainings(
 STAGES = {
     "single_phase": Stages,
     "hybrid": Stages,
-    "deepfm": DeepFmStages,
+    **dict.fromkeys(BASELINE_PATHS, BaselineStages),
     "two_phase": TwoPhaseStages,
     "two_phase_finetuned": TwoPhaseStages,
 }
 TRAINED = {
     "single_phase": [(("x4",), None, 1, 256, 1e-4, 1e-3)],
     "hybrid": [(("x4",), None, 1, 256, 1e-4, 1e-3)],
-    "deepfm": [(("x4",), None, 1, 10_000, 1e-3, 1e-3)],
+    **{path: [(("x4",), None, 1, 10_000, 1e-3, 1e-3)] for path in BASELINE_PATHS},
+    "logistic_regression": [(("x4",), None, 100, 10_000, 1e-3, 1e-3)],
     "two_phase": [
         (("x1", "x2"), ("projector",), 1, 256, 1e-3, 1e-3),
         (("x4",), ("projector", "llm"), 1, 32, 1e-4, 1e-3),
@@ -161,5 +149,6 @@ def test_the_real_experiments_stages(project: Path, path: str) -> None:
     assert found == TRAINED[path]
 
 
-def test_the_two_phase_paths_are_told_from_the_others() -> None:
+def test_the_two_phase_paths_and_the_baselines_are_told_from_the_others() -> None:
+    assert BASELINE_PATHS == ("deepfm", "logistic_regression", "dcnv2", "finalmlp")
     assert TWO_PHASE_PATHS == ("two_phase", "two_phase_finetuned")

@@ -120,11 +120,12 @@ class DcnV2NetworkSettings(MlpSettings):
 
 
 class FinalMlpNetworkSettings(MlpSettings):
-    """FinalMLP's own parts; `hidden_sizes` and `dropout` are the first stream's."""
+    """FinalMLP's own parts; an MLP's settings without "second" are the first stream's."""
 
     model: Literal["finalmlp"] = "finalmlp"
     second_hidden_sizes: tuple[Size, ...] = Field(min_length=1, description="The second stream's.")
     second_dropout: Share = Field(description="The second stream's.")
+    second_batch_norm: bool = Field(description="The second stream's.")
     gating: bool = Field(description="Whether each stream has a gate before it.")
     gate_hidden_sizes: tuple[Size, ...] = Field(description="Widths of a gate's hidden layers.")
     heads: Size = Field(description="Parts of the streams that are fused apart.")

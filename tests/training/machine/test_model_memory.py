@@ -4,11 +4,9 @@ from typing import Any
 import pytest
 
 from llm_ctr_pipeline.data.errors import RefusedError
-from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import (
     ArchitectureSettings,
-    DeepFmSettings,
     LlmCtrSettings,
     LlmSettings,
     TermsSettings,
@@ -18,10 +16,11 @@ from llm_ctr_pipeline.training.machine.model_memory import (
     ModelMemoryError,
     check_memory,
     weights_of_architecture,
-    weights_of_deepfm,
+    weights_of_baseline,
     weights_of_llm_ctr,
 )
 from llm_ctr_pipeline.training.settings import Execution, Stages
+from tests.baselines import NETWORKS, describe
 
 SIZES = (7, 30, 5)
 ENCODER = {"embedding_dim": 4, "embedding_init_std": 0.01, "gen_gamma": 6.0}
@@ -74,13 +73,11 @@ def test_the_weights_are_those_of_the_model_made(
     assert ("terms" in made) == (terms is not None)
 
 
-def test_the_weights_of_deepfm_are_those_of_the_model_made() -> None:
-    settings = DeepFmSettings(
-        **ENCODER, gen=True, hidden_sizes=(8, 6), dropout=0.0, batch_norm=False
-    )
-    made = DeepFm.create(settings, SIZES, seed=0)
-    total = sum(weight.numel() for weight in made.parameters())
-    assert sum(weights_of_deepfm(settings, SIZES).values()) == total
+@pytest.mark.parametrize("name", NETWORKS.keys() - {"logistic_regression"})
+def test_the_weights_of_a_baseline_are_those_of_the_model_made(name: str) -> None:
+    description = describe(name, SIZES)
+    total = sum(weight.numel() for weight in description.build().parameters())
+    assert sum(weights_of_baseline(description).values()) == total
 
 
 def test_a_model_is_refused_by_what_learns_together(monkeypatch: pytest.MonkeyPatch) -> None:

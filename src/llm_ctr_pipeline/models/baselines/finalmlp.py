@@ -95,7 +95,7 @@ class FinalMlp(nn.Module):
         super().__init__()
         self.settings = settings
         self.field_sizes = tuple(field_sizes)
-        dim, norm = settings.embedding_dim, settings.batch_norm
+        dim = settings.embedding_dim
         width = len(field_sizes) * dim
         first, second = settings.hidden_sizes, settings.second_hidden_sizes
         self.embedding = FieldEmbedding(field_sizes, dim, settings.embedding_init_std)
@@ -104,8 +104,10 @@ class FinalMlp(nn.Module):
             for _ in range(2)
         ]
         self.gate, self.second_gate = gates
-        self.mlp = Mlp(width, first, settings.dropout, batch_norm=norm)
-        self.second_mlp = Mlp(width, second, settings.second_dropout, batch_norm=norm)
+        self.mlp = Mlp(width, first, settings.dropout, batch_norm=settings.batch_norm)
+        self.second_mlp = Mlp(
+            width, second, settings.second_dropout, batch_norm=settings.second_batch_norm
+        )
         self.output = BilinearFusion(first[-1], second[-1], settings.heads)
 
     @classmethod
