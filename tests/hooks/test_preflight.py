@@ -99,6 +99,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"llm": {"architecture": {"hidden_size": 2**20, "intermediate_size": 2**20}}},
         "lower llm.architecture",
     ),
+    "a frozen language model that a stage trains alone": (
+        "train",
+        {
+            "single_phase": {"stages": {"end_to_end": {"components": "llm"}}},
+            "llm": {"freeze": True},
+        },
+        "stage end_to_end trains llm alone, and llm.freeze is true: set it to false",
+    ),
     "out of bounds": (
         "train",
         {"training": {"epochs": -1}},

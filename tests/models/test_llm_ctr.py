@@ -7,9 +7,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from llm_ctr_pipeline.models.baselines.deepfm import DeepFm, pairwise_products
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.settings import LlmCtrSettings, LlmSettings
+from llm_ctr_pipeline.models.settings import (
+    DeepFmNetworkSettings,
+    DeepFmSettings,
+    LlmCtrSettings,
+    LlmSettings,
+)
+from tests.decoders import DEEPFM_TERMS, DROPOUTS, EVERYTHING, OF_FIELDS
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -139,3 +146,129 @@ def test_log_odds_are_the_difference_of_the_answers_logits(make_model: MakeModel
     over_answers = nn.functional.cross_entropy(logits_B2, labels_B)
     of_log_odds = nn.functional.binary_cross_entropy_with_logits(model(IDS_BF), labels_B.float())
     torch.testing.assert_close(of_log_odds, over_answers)
+
+
+@pytest.mark.parametrize("setting", [*OF_FIELDS, *DROPOUTS, "terms"])
+def test_a_setting_changes_what_it_says_and_nothing_else(
+    make_model: MakeModel, setting: str
+) -> None:
+    """All other weights start as they start without it, and with a share of 0 nothing is drawn."""
+    plain, model = make_model(), make_model(**{setting: EVERYTHING[setting]})
+    replaced = {"projector_per_field": ("projector.layers.0", "projector.layers.2")}
+    replaced["embedding_beside_gen"] = replaced["projector_per_field"]
+    renamed = {
+        "projector.layers.2": "projector.layers.3",
+        "projector.layers.3": "projector.layers.4",
+    }
+    for name, weight in plain.state_dict().items():
+        part = name.rpartition(".")[0]
+        if setting == "projector_dropout" and part in renamed:
+            name = name.replace(part, renamed[part])  # noqa: PLW2901
+        if part not in replaced.get(setting, ()):
+            assert torch.equal(model.state_dict()[name], weight), name
+    added = model.state_dict().keys() - plain.state_dict().keys()
+    parts = {"field_vectors": {"projector.vectors.weight"}}
+    if setting == "terms":
+        assert {name.split(".")[0] for name in added} == {"terms"}
+    elif setting != "projector_dropout":
+        assert added == parts.get(setting, set())
+    if setting in DROPOUTS:
+        assert not torch.equal(model(IDS_BF), model(IDS_BF))
+        assert torch.equal(model.eval()(IDS_BF), plain.eval()(IDS_BF))
+
+
+def test_the_projector_reads_generated_features_and_beside_them_the_embeddings(
+    make_model: MakeModel,
+) -> None:
+    model = make_model(embedding_beside_gen=True)
+    embedded_BFD = model.embedding(IDS_BF)
+    both_BFI = torch.cat([model.gen(embedded_BFD), embedded_BFD], dim=2)
+    assert both_BFI.shape == (4, 3, 8)
+    assert torch.equal(model.answer_logits(IDS_BF), model.llm(model.projector(both_BFI)))
+
+
+def test_dropout_of_embeddings_is_what_the_decoder_reads_and_not_the_terms(
+    make_model: MakeModel,
+) -> None:
+    terms = DEEPFM_TERMS.model_copy(update={"dropout": 0.0})
+    model = make_model(embedding_dropout=0.4, embedding_beside_gen=True, terms=terms)
+    assert model.terms is not None
+    dropout = model.embedding_dropout
+    dropout.draw(4, torch.device("cpu"))
+    dropout.take(0, 4)
+    embedded_BFD = model.embedding(IDS_BF)
+    read_BFD = embedded_BFD * dropout.drawn / 0.6
+    logits_B2 = model.llm(model.projector(torch.cat([model.gen(read_BFD), read_BFD], dim=2)))
+    expected_B = logits_B2[:, 1] - logits_B2[:, 0] + model.terms(IDS_BF, embedded_BFD)
+    torch.testing.assert_close(model(IDS_BF), expected_B)
+
+
+@pytest.mark.parametrize("gen", [True, False])
+def test_a_hybrids_log_odds_are_the_decoders_and_deepfms(make_model: MakeModel, gen: bool) -> None:
+    terms = DEEPFM_TERMS.model_copy(update={"dropout": 0.0, "gen": gen})
+    model = make_model(terms=terms)
+    settings = DeepFmSettings.join(
+        model.settings, DeepFmNetworkSettings(**terms.model_dump(exclude={"kind"}))
+    )
+    deepfm = DeepFm(settings, (3, 5, 4))
+    assert model.terms is not None
+    torch.nn.init.normal_(model.terms.linear.table.weight)
+    deepfm.load_state_dict(
+        model.terms.state_dict()
+        | {f"embedding.{name}": w for name, w in model.embedding.state_dict().items()}
+    )
+    logits_B2 = model.answer_logits(IDS_BF)
+    found_B = model(IDS_BF)
+    torch.testing.assert_close(found_B, logits_B2[:, 1] - logits_B2[:, 0] + deepfm(IDS_BF))
+    assert (found_B - deepfm(IDS_BF)).abs().max() > 1e-3
+    found_B.sum().backward()
+    assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in model.parameters())
+
+
+def test_linear_and_pairwise_terms_have_no_network(make_model: MakeModel) -> None:
+    terms = DEEPFM_TERMS.model_copy(update={"kind": "fm", "gen": False})
+    model = make_model(terms=terms)
+    assert model.terms is not None
+    assert [name for name, _ in model.terms.named_parameters()] == ["linear.table.weight"]
+    embedded_BFD = model.embedding(IDS_BF)
+    with torch.no_grad():
+        model.terms.linear.table.weight.copy_(torch.arange(12.0)[:, None])
+    linear_B = (IDS_BF + torch.tensor([0, 3, 8])).sum(dim=1)
+    pairs_B = pairwise_products(embedded_BFD)
+    torch.testing.assert_close(model.terms(IDS_BF, embedded_BFD), linear_B + pairs_B)
+    none = make_model(terms=terms.model_copy(update={"kind": "none"}))
+    assert none.terms is None
+    assert none.describe().terms is None
+
+
+def test_autocast_leaves_the_sum_with_the_terms_in_float32(make_model: MakeModel) -> None:
+    model = make_model(**EVERYTHING).eval()
+    assert model.terms is not None
+    assert model.terms.output is not None
+    with torch.no_grad():
+        exact_B = model(IDS_BF)
+        model.terms.output.bias += 1000
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded_B = model(IDS_BF)
+    assert rounded_B.dtype == torch.float32
+    # bfloat16 counts in steps of 4 at 1000
+    torch.testing.assert_close(rounded_B - 1000, exact_B, rtol=0.05, atol=0.2)
+
+
+def test_a_hybrid_may_start_from_a_baselines_encoder(make_model: MakeModel) -> None:
+    model = make_model(**EVERYTHING)
+    network = DeepFmNetworkSettings(gen=True, hidden_sizes=(8,), dropout=0.1, batch_norm=False)
+    deepfm = DeepFm(DeepFmSettings.join(model.settings, network), (3, 5, 4))
+    model.take_encoder(deepfm)
+    assert torch.equal(model.embedding.table.weight, deepfm.embedding.table.weight)
+    assert deepfm.gen is not None
+    assert torch.equal(model.gen.generate.weight, deepfm.gen.generate.weight)
+
+
+def test_a_description_says_all_settings(make_model: MakeModel) -> None:
+    model = make_model(**EVERYTHING).eval()
+    again = LlmCtrDescription.from_json(json.loads(json.dumps(model.describe().to_json()))).build()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(IDS_BF), model(IDS_BF))
+    assert again.describe().config == model.settings
+    assert again.describe().terms == DEEPFM_TERMS

@@ -26,6 +26,7 @@ from llm_ctr_pipeline.training.checkpoint import (
     save_checkpoint,
 )
 from llm_ctr_pipeline.training.history import Provenance, ValidationRecord
+from tests.decoders import EVERYTHING
 from tests.records import rewrite
 
 MakeLm = Callable[..., PreTrainedModel]
@@ -104,11 +105,18 @@ def folder(tmp_path: Path, checkpoint: Checkpoint) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "llama", "phi", "gpt2"])
+@pytest.mark.parametrize(
+    ("architecture", "parts"),
+    [("qwen3", {}), ("qwen3", EVERYTHING), ("llama", {}), ("phi", {}), ("gpt2", {})],
+)
 def test_a_checkpoint_comes_back_as_it_was_saved(
-    tmp_path: Path, make_causal_lm: MakeLm, make_model: MakeModel, architecture: str
+    tmp_path: Path,
+    make_causal_lm: MakeLm,
+    make_model: MakeModel,
+    architecture: str,
+    parts: dict[str, Any],
 ) -> None:
-    model = make_model(make_causal_lm(architecture)).eval()
+    model = make_model(make_causal_lm(architecture), **parts).eval()
     saved = make_checkpoint(model)
     files = save_checkpoint(tmp_path / "best_model", saved)
     loaded = load_checkpoint(tmp_path / "best_model")
@@ -122,7 +130,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(
     assert loaded.tokenizer(text)["input_ids"] == saved.tokenizer(text)["input_ids"]
     built = loaded.build()
     assert not built.training
-    assert torch.equal(built.answer_logits(IDS_BF), model.answer_logits(IDS_BF))
+    assert torch.equal(built(IDS_BF), model(IDS_BF))
 
 
 def test_the_folder_holds_what_is_documented_and_no_pickle(folder: Path) -> None:

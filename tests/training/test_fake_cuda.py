@@ -24,6 +24,7 @@ from llm_ctr_pipeline.training.score import predict_log_odds
 from llm_ctr_pipeline.training.settings import Execution
 from llm_ctr_pipeline.training.step import TrainingStep
 from tests.conftest import TOKENS
+from tests.decoders import DEEPFM_TERMS, EVERYTHING
 from tests.fake_cuda import CUDA, NoTransfers, fake_cuda, on_fake_cuda
 
 MakeModel = Callable[..., LlmCtr]
@@ -99,10 +100,12 @@ def with_kernel(
 ) -> Callable[..., LlmCtr]:
     """Make a model that attends by a kernel, whose part on the GPU a stand-in takes."""
 
-    def make(kernel: str, precision: str, suffix: bool = False, tied: bool = True) -> LlmCtr:
+    def make(
+        kernel: str, precision: str, suffix: bool = False, tied: bool = True, **parts: Any
+    ) -> LlmCtr:
         name, _, of_sdpa = kernel.partition("-")
         tokens = replace(TOKENS, suffix=(3, 5)) if suffix else TOKENS
-        model = make_model(make_causal_lm("qwen3", tie_word_embeddings=tied), tokens)
+        model = make_model(make_causal_lm("qwen3", tie_word_embeddings=tied), tokens, **parts)
         model.llm.kernel = name
 
         def checked(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -179,17 +182,36 @@ def test_a_step_of_the_language_model_runs_on_a_gpu(
     step_and_validation(with_kernel(kernel, precision, suffix, tied), execution)
 
 
+@pytest.mark.parametrize("kind", ["fm", "deepfm"])
+@pytest.mark.parametrize("precision", DTYPES)
+def test_a_step_with_all_parts_and_dropouts_runs_on_a_gpu(
+    with_kernel: Callable[..., LlmCtr], make_execution: MakeExecution, precision: str, kind: str
+) -> None:
+    parts = EVERYTHING | {"terms": DEEPFM_TERMS.model_copy(update={"kind": kind})}
+    execution = make_execution(**ON_CUDA, precision=precision, compile="off")
+    step_and_validation(with_kernel("sdpa-math", precision, **parts), execution)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", ["off", "on"])
-@pytest.mark.parametrize("kernel", ["sdpa-math", "flash_attention_2", "flex_attention"])
+@pytest.mark.parametrize(
+    ("kernel", "parts"),
+    [
+        ("sdpa-math", {}),
+        ("sdpa-math", EVERYTHING),
+        ("flash_attention_2", {}),
+        ("flex_attention", {}),
+    ],
+)
 def test_a_step_on_a_gpu_compiles_into_one_graph(
     with_kernel: Callable[..., LlmCtr],
     make_execution: MakeExecution,
     monkeypatch: pytest.MonkeyPatch,
     kernel: str,
+    parts: dict[str, Any],
     again: str,
 ) -> None:
-    model = with_kernel(kernel, "bf16-mixed")
+    model = with_kernel(kernel, "bf16-mixed", **parts)
     monkeypatch.setattr(shared_prefix, "flex_attention", flex_attention)
     monkeypatch.setattr(
         torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True)

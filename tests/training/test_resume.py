@@ -23,6 +23,7 @@ from llm_ctr_pipeline.training.machine import devices
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, StateMismatchError
 from tests.data.logs import counted
+from tests.decoders import DEEPFM_TERMS, EVERYTHING, OF_FIELDS
 from tests.training.runs import (
     STEPS,
     VALIDATIONS,
@@ -125,6 +126,31 @@ def test_a_run_of_a_model_with_dropout_goes_on(
     with pytest.raises(KeyboardInterrupt):
         train(point, interrupted)
     assert_equal_runs(train(point, new_model()), whole)
+
+
+@pytest.mark.parametrize(("killed_in", "kept"), [(5, 4), (16, 15)])
+def test_a_run_with_all_dropouts_in_passes_goes_on_from_what_was_kept(
+    make_model: MakeModel, train: Train, point: ResumePoint, killed_in: int, kept: int
+) -> None:
+    def run(point: ResumePoint | None, killed_in: int = 0) -> FitResult:
+        model = make_model(**EVERYTHING)
+        # A pass is a forward call, and a batch of 16 takes two; the last of an epoch one.
+        fail_in_step(model, killed_in)
+        every = {"keep_state_every": 9, "keep_state_every_steps": kept}
+        return train(point, model, **every, id_dropout=0.1, micro_batch_size=8)
+
+    whole = run(None)
+    assert without_timing(whole) != without_timing(run_without_dropout(make_model, train))
+    passes = 2 * killed_in - (killed_in > 7) - (killed_in > 14)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(point, passes)
+    assert point.load()[0].step == kept
+    assert_equal_runs(run(point), whole)
+
+
+def run_without_dropout(make_model: MakeModel, train: Train) -> FitResult:
+    terms = DEEPFM_TERMS.model_copy(update={"dropout": 0.0})
+    return train(model=make_model(**OF_FIELDS, terms=terms), micro_batch_size=8)
 
 
 def test_a_run_in_float16_goes_on_with_its_loss_scale(

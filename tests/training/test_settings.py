@@ -10,6 +10,7 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 from llm_ctr_pipeline.training.settings import (
@@ -72,6 +73,23 @@ def test_stages_that_a_path_cannot_have_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=re.escape(message)):
         path(stages)
+
+
+def test_a_frozen_component_is_left_out_of_every_stage() -> None:
+    made = Stages({"a": stage(), "b": stage("previous", components=["llm", "projector"], lr=0.1)})
+    left = made.without("llm", ("embedding", "llm", "terms"))
+    assert [each.components for each in left.root.values()] == [
+        ("embedding", "terms"),
+        ("projector",),
+    ]
+    assert left.root["b"] == made.root["b"].model_copy(update={"components": ("projector",)})
+    two_phases = TwoPhaseStages({"a": stage(), "b": stage("previous")})
+    assert type(two_phases.without("llm", LLM_CTR_COMPONENTS)) is TwoPhaseStages
+    with pytest.raises(
+        SettingsError,
+        match=r"^stage a trains llm alone, and llm\.freeze is true: set it to false, or name other",
+    ):
+        Stages({"a": stage(components=["llm"])}).without("llm", LLM_CTR_COMPONENTS)
 
 
 def test_two_phases_start_from_the_baseline_or_anew() -> None:
