@@ -162,13 +162,14 @@ class BaselineNetworkSettings(RootModel[Annotated[BaselineNetwork, Field(discrim
         return network
 
 
-class TermsSettings(DeepFmNetworkSettings):
+class TermsSettings(MlpSettings):
     """Terms over the embeddings that are added to the language model's log-odds.
 
     `fm` are linear and pairwise terms, `deepfm` these and an MLP, which has the other settings.
     """
 
     kind: Literal["none", "fm", "deepfm"]
+    gen: bool = Field(description="Whether pairwise terms take generated features.")
 
 
 class DeepFmSettings(DeepFmNetworkSettings, EncoderSettings):

@@ -25,9 +25,9 @@ from llm_ctr_pipeline.models.layers import (
     xavier_linear,
 )
 from llm_ctr_pipeline.models.settings import (
-    DeepFmNetworkSettings,
     DeepFmSettings,
     EncoderSettings,
+    MlpSettings,
     TermsSettings,
 )
 
@@ -124,7 +124,7 @@ class Terms(nn.Module):
         return _add_up(self, ids_BF, embedded_BFD)
 
 
-def _deep_part(inputs: int, settings: DeepFmNetworkSettings) -> tuple[Mlp, nn.Linear]:
+def _deep_part(inputs: int, settings: MlpSettings) -> tuple[Mlp, nn.Linear]:
     """Make the MLP and its output layer."""
     sizes = settings.hidden_sizes
     mlp = Mlp(inputs, sizes, settings.dropout, batch_norm=settings.batch_norm)
