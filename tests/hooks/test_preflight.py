@@ -112,6 +112,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"training": {"epochs": -1}},
         "training.epochs is -1: it should be greater than or equal to 1",
     ),
+    "out of bounds in a network": (
+        "train_dcnv2",
+        {"dcnv2": {"network": {"cross_layers": 0}}},
+        "dcnv2.network.cross_layers is 0: it should be greater than or equal to 1",
+    ),
+    "no baseline's name": (
+        "train_deepfm",
+        {"deepfm": {"network": {"model": "lstm"}}},
+        "deepfm.network: its model should be one of deepfm, logistic_regression, dcnv2, finalmlp",
+    ),
+    "another baseline's settings": (
+        "train_dcnv2",
+        {"dcnv2": {"network": {"heads": 3}}},
+        "dcnv2.network.heads is no parameter",
+    ),
     "no device's name": ("train", {"training": {"device": "tpu"}}, "training.device is 'tpu'"),
     "no kernel's name": ("train", {"llm": {"attention": "fast"}}, "llm.attention is 'fast'"),
     "value for a group": ("train", {"single_phase": 3}, "single_phase.stages is None"),
@@ -200,9 +215,14 @@ def test_a_run_that_cannot_work_is_refused_before_anything_happens(
 
 @pytest.mark.parametrize(
     ("pipeline", "params"),
-    [("train_deepfm", {}), ("evaluate", {"evaluation": {"path": "deepfm"}})],
+    [
+        ("train_deepfm", {}),
+        ("train_dcnv2", {}),
+        ("evaluate", {"evaluation": {"path": "deepfm"}}),
+        ("evaluate", {"evaluation": {"path": "finalmlp"}}),
+    ],
 )
-def test_a_kernel_that_the_baseline_does_not_use_keeps_nothing_from_running(
+def test_a_kernel_that_a_baseline_does_not_use_keeps_nothing_from_running(
     trained_project: Path, pipeline: str, params: dict[str, Any]
 ) -> None:
     bootstrap_project(trained_project)
