@@ -204,8 +204,15 @@ def test_a_log_is_trained_on_and_tested(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["logistic_regression", "deepfm", "dcnv2", "finalmlp"])
-@pytest.mark.parametrize("env", ["criteo", "frappe", "movielens"])
+@pytest.mark.parametrize(
+    ("env", "path"),
+    [
+        ("frappe", "logistic_regression"),
+        ("frappe", "deepfm"),
+        ("criteo", "dcnv2"),
+        ("movielens", "finalmlp"),
+    ],
+)
 def test_a_baseline_learns_with_the_published_settings(
     project: Path, run_here: Callable[..., None], env: str, path: str
 ) -> None:
