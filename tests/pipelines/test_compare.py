@@ -21,7 +21,7 @@ from llm_ctr_pipeline.reporting.results import (
 )
 from llm_ctr_pipeline.training.settings import PATHS
 from tests.pipelines.compared import DEFAULTS, write
-from tests.records import retrained, rewrite
+from tests.records import rewrite
 
 COMPARE = Path("data/08_reporting/compare")
 
@@ -33,24 +33,16 @@ Runs = Callable[[Path], list[Run]]
 def runs(project: Path, make_scored: Make, tmp_path: Path) -> Callable[..., list[str]]:
     """Give the project's MLflow runs that hold results, all on the same rows."""
 
-    def make(*paths: str, models: list[ScoredModel] | None = None) -> list[str]:
+    def make(*paths: str) -> list[str]:
         client = MlflowClient(f"sqlite:///{project}/mlflow.db")
         place = str(project / "mlartifacts")
         experiment = client.create_experiment("llm-ctr-pipeline", artifact_location=place)
         ids = []
-        for second, model in enumerate(models or make_scored(*paths), start=1):
-            training = model.report.training
-            tags = {
-                "path": model.report.path,
-                "seed": str(training.seed),
-                "settings": training.settings,
-            }
-            run = client.create_run(experiment, start_time=1000 * second, tags=tags)
-            run_id = run.info.run_id
+        for model in make_scored(*paths):
+            run_id = client.create_run(experiment).info.run_id
             for file in write(model, tmp_path / run_id, tmp_path / run_id):
                 client.log_artifact(run_id, str(file))
-            status = "FAILED" if "failed" in model.report.name else "FINISHED"
-            client.set_terminated(run_id, status)
+            client.set_terminated(run_id)
             ids.append(run_id)
         return ids
 
@@ -131,9 +123,7 @@ def test_paths_without_results_are_named_with_the_command_that_makes_them(
     run_here(project, "compare")
     assert names(project) == ["deepfm", "single_phase"]
     assert comparison(project)["missing"] == {
-        path: f"kedro run --pipeline=train_{path}"
-        for path in PATHS
-        if path not in {"deepfm", "single_phase"}
+        path: f"kedro run --pipeline=train_{path}" for path in PATHS if path not in names(project)
     }
     assert "train_two_phase`" in (project / COMPARE / "comparison.md").read_text()
 
@@ -191,7 +181,7 @@ def test_mlflow_runs_are_compared(
     capfd.readouterr()
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids)}})
     models = comparison(project)["models"]
-    assert [model["run_ids"] for model in models] == [[one] for one in ids]
+    assert [model["run_id"] for model in models] == ids
     assert names(project) == ["deepfm", f"single_phase {ids[1][:8]}", f"single_phase {ids[2][:8]}"]
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids), "baseline": ids[2]}})
     assert names(project)[0] == f"single_phase {ids[2][:8]}"
@@ -209,7 +199,7 @@ def test_mlflow_runs_that_cannot_be_compared_are_refused(
     assert f"is deepfm, which is none of those compared: choose one of {first}, {second}" in message
     ambiguous = {"runs": both, "baseline": "single_phase"}
     message = refused(project, run_here, mlflow_runs, ambiguous)
-    assert "is single_phase, which is the path of 2 of the models: choose one of" in message
+    assert "is single_phase, which is the path of 2 of the runs: choose one of" in message
     shutil.rmtree(project / "mlartifacts" / second)
     message = refused(project, run_here, mlflow_runs, {"runs": both, "baseline": first})
     assert f"the MLflow run {second} has no artifact evaluation_x4_test.json" in message
@@ -226,53 +216,3 @@ def test_a_run_that_makes_results_does_not_compare_them(
     ):
         run_here(project, "preprocess", "train", "compare")
     assert not (project / COMPARE).exists()
-
-
-def test_other_seeds_of_a_path_are_found_in_mlflow(
-    project: Path,
-    make_scored: Make,
-    runs: Callable[..., list[str]],
-    run_here: Callable[..., None],
-    mlflow_runs: Runs,
-) -> None:
-    """The latest finished run of the same settings counts, once for each seed."""
-    folders = [("deepfm", "a", 42), ("single_phase", "b", 42)]
-    logged = [
-        *(("deepfm", "a", 43), ("deepfm", "a", 43), ("deepfm", "other", 43), ("deepfm", "a", 42)),
-        *(("single_phase", "b", 44), ("single_phase", "b", 43), ("single_phase failed", "b", 45)),
-    ]
-    models = [
-        retrained(model, name, seed=seed, settings=settings)
-        for model, (name, settings, seed) in zip(
-            make_scored(*(name.split()[0] for name, _, _ in folders + logged)),
-            folders + logged,
-            strict=True,
-        )
-    ]
-    for model in models[:2]:
-        path = model.report.path
-        write(model, project / "data/07_model_output" / path, project / "data/08_reporting" / path)
-    ids = runs(models=models[2:])
-    run_here(project, "compare", params={"compare": {"seeds": 2}})
-    deepfm, single_phase = comparison(project)["models"]
-    assert (deepfm["name"], deepfm["seeds"]) == ("deepfm", [42, 43])
-    assert deepfm["run_ids"] == [None, ids[1]]
-    assert (single_phase["name"], single_phase["seeds"]) == ("single_phase", [42, 43])
-    assert single_phase["run_ids"] == [None, ids[5]]
-    metrics = mlflow_runs(project)[-1].data.metrics
-    assert metrics["seeds/deepfm"] == 2
-    for key in ("auc_seed_std", "logloss_seed_std"):
-        assert metrics[f"{key}/deepfm"] == pytest.approx(deepfm[key])
-    freedom = single_phase["difference"]["degrees_of_freedom"]
-    assert metrics["difference_degrees_of_freedom/single_phase"] == pytest.approx(freedom)
-    shutil.rmtree(project / COMPARE)
-    message = refused(project, run_here, mlflow_runs, {"seeds": 4})
-    assert "has fewer finished trainings of other seeds with the settings of those in" in message
-    assert message.endswith(
-        "run `kedro run --env test --pipeline=train_deepfm --params training.seed=44 && "
-        "kedro run --env test --pipeline=train_deepfm --params training.seed=45 && "
-        "kedro run --env test --pipeline=train --params training.seed=45`"
-    )
-    shutil.rmtree(project / "mlartifacts" / ids[5])  # a run of which MLflow has not got all
-    message = refused(project, run_here, mlflow_runs, {"seeds": 3})
-    assert "--pipeline=train --params training.seed=43 && " in message
