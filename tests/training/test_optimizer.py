@@ -18,6 +18,7 @@ from llm_ctr_pipeline.training.optimizer import (
     weights_of,
 )
 from llm_ctr_pipeline.training.settings import TrainingSettings
+from tests.decoders import DEEPFM_TERMS
 from tests.decoders import EVERYTHING
 
 MakeModel = Callable[..., LlmCtr]
@@ -26,13 +27,13 @@ MakeSettings = Callable[..., TrainingSettings]
 
 
 def test_each_learning_rate_reaches_its_components(make_model: MakeModel) -> None:
-    model = make_model()
+    model = make_model(terms=DEEPFM_TERMS)
     groups = build_optimizer(model, lr=1e-4, encoder_lr=1e-3, weight_decay=0.1).param_groups
     names = {id(parameter): name.split(".")[0] for name, parameter in model.named_parameters()}
     reached: dict[float, set[str]] = {}
     for group in groups:
         reached.setdefault(group["lr"], set()).update(names[id(w)] for w in group["params"])
-    assert reached == {1e-3: {"embedding", "gen"}, 1e-4: {"projector", "llm"}}
+    assert reached == {1e-3: {"embedding", "gen", "terms"}, 1e-4: {"projector", "llm"}}
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 

@@ -10,7 +10,8 @@ from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.layers import FieldEmbedding
 from llm_ctr_pipeline.training.settings import TrainingSettings
 
-ENCODER = ("embedding", "gen")
+# What learns at `encoder_lr`; the terms beside a decoder are a plain CTR model, and learn as one.
+ENCODER = ("embedding", "gen", "terms")
 
 
 class UnknownComponentError(RefusedError, ValueError):

@@ -165,7 +165,7 @@ class TrainingSettings(Regularisation, Execution):
         epochs: Most passes over the training rows.
         batch_size: Rows B a step.
         lr: Learning rate of all components but the encoder.
-        encoder_lr: Learning rate of the encoder: the embedding and GEN.
+        encoder_lr: Learning rate of the encoder, embedding and GEN, and of the terms of a hybrid.
         lr_schedule: How both fall from these values; see `optimizer.learning_rate`.
         lr_factor: What `plateau` multiplies them by after each validation without a gain.
         lr_warmup_steps: Steps in which `warmup_cosine` and `warmup_linear` rise to them.
