@@ -18,8 +18,7 @@ from llm_ctr_pipeline.training.optimizer import (
     weights_of,
 )
 from llm_ctr_pipeline.training.settings import TrainingSettings
-from tests.decoders import DEEPFM_TERMS
-from tests.decoders import EVERYTHING
+from tests.decoders import DEEPFM_TERMS, EVERYTHING
 
 MakeModel = Callable[..., LlmCtr]
 MakeSplit = Callable[..., EncodedSplit]
