@@ -38,7 +38,11 @@ console = Console(width=140)
 
 Params = dict[str, str]
 
+# What the defaults were before the recipe; every row says all of what they were changed to.
 TODAY: Params = {
+    "training.batch_size": "128",
+    "training.lr": "5e-4",
+    "training.encoder_lr": "1e-3",
     "training.lr_schedule": "constant",
     "training.embedding_l2": "0",
     "training.gradient_clip_norm": "null",
