@@ -40,6 +40,7 @@ Params = dict[str, str]
 
 # What the defaults were before the recipe; every row says all of what they were changed to.
 TODAY: Params = {
+    "training.epochs": "100",
     "training.batch_size": "128",
     "training.lr": "5e-4",
     "training.encoder_lr": "1e-3",
