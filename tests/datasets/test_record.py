@@ -22,7 +22,8 @@ VALIDATION = {
     **{"lr": 5e-4, "rows_per_second": 2768.25, "improved": True},
 }
 RESULTS: dict[str, Any] = {
-    **{"path": "deepfm", "dataset": "x4", "source": "généré", "seed": 42, "stopped_early": True},
+    **{"path": "deepfm", "dataset": "x4", "source": "généré", "seed": 42, "settings": "5e77"},
+    **{"stopped_early": True},
     **{"best": VALIDATION, "seconds": 64.5, "rows_per_second": 2787.7, "parameters": 347328},
     "trained_parameters": 347328,
     "stages": [

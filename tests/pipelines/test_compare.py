@@ -181,7 +181,7 @@ def test_mlflow_runs_are_compared(
     capfd.readouterr()
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids)}})
     models = comparison(project)["models"]
-    assert [model["run_id"] for model in models] == ids
+    assert [model["run_ids"] for model in models] == [[run_id] for run_id in ids]
     assert names(project) == ["deepfm", f"single_phase {ids[1][:8]}", f"single_phase {ids[2][:8]}"]
     run_here(project, "compare", params={"compare": {"runs": " ".join(ids), "baseline": ids[2]}})
     assert names(project)[0] == f"single_phase {ids[2][:8]}"
@@ -199,7 +199,7 @@ def test_mlflow_runs_that_cannot_be_compared_are_refused(
     assert f"is deepfm, which is none of those compared: choose one of {first}, {second}" in message
     ambiguous = {"runs": both, "baseline": "single_phase"}
     message = refused(project, run_here, mlflow_runs, ambiguous)
-    assert "is single_phase, which is the path of 2 of the runs: choose one of" in message
+    assert "is single_phase, which is the path of 2 of the models: choose one of" in message
     shutil.rmtree(project / "mlartifacts" / second)
     message = refused(project, run_here, mlflow_runs, {"runs": both, "baseline": first})
     assert f"the MLflow run {second} has no artifact evaluation_x4_test.json" in message

@@ -299,7 +299,7 @@ def test_a_path_that_was_trained_again_is_compared_anew(
     run_here(project_copy, "compare")
     second = results(project_copy, "compare", "comparison")
     baseline = second["models"][0]
-    assert (baseline["name"], baseline["seed"]) == ("deepfm", 7)
+    assert (baseline["name"], baseline["seeds"]) == ("deepfm", [7])
     assert baseline["auc"] == pytest.approx(
         results(project_copy, "deepfm", "evaluation_x4_test")["auc"]
     )
