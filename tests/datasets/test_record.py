@@ -18,8 +18,8 @@ from tests.records import RAN, content_of, rewrite
 
 VALIDATION = {
     **{"epoch": 1.0, "step": 469, "train_loss": 0.4, "train_accuracy": 83.2, "valid_loss": 0.37},
-    **{"valid_accuracy": 84.4, "valid_auc": 0.1 + 0.2, "valid_logloss": 0.37, "seconds": 21.6},
-    **{"lr": 5e-4, "rows_per_second": 2768.25, "improved": True},
+    **{"valid_accuracy": 84.4, "valid_auc": 0.1 + 0.2, "valid_logloss": 0.37, "lr": 5e-4},
+    **{"seconds": 21.6, "rows_per_second": 2768.25, "improved": True},
 }
 RESULTS: dict[str, Any] = {
     **{"path": "deepfm", "dataset": "x4", "source": "généré", "seed": 42, "settings": "5e77"},
