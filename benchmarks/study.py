@@ -28,7 +28,13 @@ from rich.console import Console
 from llm_ctr_pipeline import given_params
 from llm_ctr_pipeline.cli import types_of_settings
 from llm_ctr_pipeline.reporting.comparison import Comparison, compare_models
-from llm_ctr_pipeline.reporting.results import ScoredModel, find_path, pipeline_of, scored
+from llm_ctr_pipeline.reporting.results import (
+    ScoredModel,
+    find_path,
+    model_names,
+    pipeline_of,
+    scored,
+)
 
 PROJECT = Path(__file__).parents[1]
 BASELINE = "DeepFM"
@@ -215,13 +221,15 @@ def training_of(folder: Path, log: Log, path: str, name: str) -> ScoredModel | N
 
 def table(comparison: Comparison, trainings: Mapping[str, Sequence[ScoredModel]]) -> str:
     """The table of the study, in Markdown; rows in the order of `trainings`."""
-    models = {model.name.rpartition(" ")[0]: model for model in comparison.models}
+    models = {model.name: model for model in comparison.models}
+    named = model_names([score.report for scores in trainings.values() for score in scores])
     lines = [
         f"| | validation AUC | test AUC | AUC − {BASELINE} [95%] | p, Holm | log loss | training |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, scores in trainings.items():
-        model, valid = models[name], [s.report.training.best.valid_auc for s in scores]
+        model = models[named[scores[0].report.name]]
+        valid = [score.report.training.best.valid_auc for score in scores]
         other = model.difference
         spread = f" ± {stdev(valid):.4f}" if len(valid) > 1 else ""
         seeds = f" ± {model.auc_seed_std:.4f}" if model.auc_seed_std is not None else ""
@@ -288,10 +296,11 @@ def main() -> None:
         if training is not None:
             trainings.setdefault(name, []).append(training)
     for name, (path, params) in chosen.items():
-        console.print(f"{name}: {command_of(log, path, params)}", soft_wrap=True)
+        console.print(f"{name}: {command_of(log, path, params)}", soft_wrap=True, markup=False)
     everything = [score for scores in trainings.values() for score in scores]
     first = trainings[BASELINE][0].report.name
-    console.print(table(compare_models(everything, first), trainings), soft_wrap=True)
+    compared = table(compare_models(everything, first), trainings)
+    console.print(compared, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":
