@@ -6,7 +6,7 @@ Shape legend: B rows, F fields, D embedding size, I = F·D, K width of the last 
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,6 @@ class DcnV2(nn.Module):
         )
         beside = width if settings.structure == "parallel" else 0
         self.output = xavier_linear(beside + settings.hidden_sizes[-1], 1)
-
-    @classmethod
-    def create(cls, settings: DcnV2Settings, field_sizes: Sequence[int], seed: int) -> Self:
-        """Make a model to train, in float32 on the CPU, whose random weights the seed fixes."""
-        torch.manual_seed(seed)
-        return cls(settings, field_sizes)
 
     def describe(self) -> "DcnV2Description":
         """Describe the model, without its weights."""

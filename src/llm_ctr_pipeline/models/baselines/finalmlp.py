@@ -7,7 +7,7 @@ hidden layers, N heads.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -109,12 +109,6 @@ class FinalMlp(nn.Module):
             width, second, settings.second_dropout, batch_norm=settings.second_batch_norm
         )
         self.output = BilinearFusion(first[-1], second[-1], settings.heads)
-
-    @classmethod
-    def create(cls, settings: FinalMlpSettings, field_sizes: Sequence[int], seed: int) -> Self:
-        """Make a model to train, in float32 on the CPU, whose random weights the seed fixes."""
-        torch.manual_seed(seed)
-        return cls(settings, field_sizes)
 
     def describe(self) -> "FinalMlpDescription":
         """Describe the model, without its weights."""
