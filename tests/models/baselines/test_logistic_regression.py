@@ -8,7 +8,7 @@ from llm_ctr_pipeline.models.settings import LogisticRegressionSettings
 
 def test_the_model_by_hand() -> None:
     """Two fields of 2 and 3 ids: ids (1, 2) weigh 0.5 and −2, the bias is 0.25."""
-    model = LogisticRegression.create(LogisticRegressionSettings(), (2, 3), seed=0)
+    model = LogisticRegression(LogisticRegressionSettings(), (2, 3))
     table = torch.tensor([[9.0], [0.5], [9], [9], [-2]])
     model.load_state_dict({"linear.table.weight": table, "bias": torch.tensor(0.25)})
     assert model(torch.tensor([[1, 2]])).tolist() == pytest.approx([0.5 - 2 + 0.25])
@@ -18,7 +18,7 @@ def test_it_learns_the_click_rate_of_each_id() -> None:
     """With one field the optimum is known: the log-odds of each id's own click rate."""
     ids_BF = torch.tensor([[0]] * 4 + [[1]] * 10)
     labels_B = torch.tensor([1.0, 0, 0, 0] + [1.0] * 9 + [0])
-    model = LogisticRegression.create(LogisticRegressionSettings(), (2,), seed=0)
+    model = LogisticRegression(LogisticRegressionSettings(), (2,))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100)
 
     def loss() -> torch.Tensor:
@@ -33,5 +33,5 @@ def test_it_learns_the_click_rate_of_each_id() -> None:
 
 
 def test_an_id_that_training_never_met_says_nothing() -> None:
-    model = LogisticRegression.create(LogisticRegressionSettings(), (4, 4), seed=3)
+    model = LogisticRegression(LogisticRegressionSettings(), (4, 4))
     assert model(torch.tensor([[0, 1], [2, 3]])).tolist() == [0.0, 0.0]

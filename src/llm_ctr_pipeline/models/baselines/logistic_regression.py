@@ -4,7 +4,7 @@ Shape legend: B rows, F fields.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +29,6 @@ class LogisticRegression(nn.Module):
         # Zero says nothing about an id that training never meets; the loss is convex.
         self.linear = FieldEmbedding(field_sizes, 1, init_std=0.0)
         self.bias = nn.Parameter(torch.zeros(()))
-
-    @classmethod
-    def create(
-        cls, settings: LogisticRegressionSettings, field_sizes: Sequence[int], seed: int
-    ) -> Self:
-        """Make a model to train, in float32 on the CPU; nothing in it is random."""
-        torch.manual_seed(seed)
-        return cls(settings, field_sizes)
 
     def describe(self) -> "LogisticRegressionDescription":
         """Describe the model, without its weights."""
