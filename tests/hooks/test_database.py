@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import sqlite3
 import time
@@ -85,6 +86,25 @@ def test_a_copied_project_writes_to_its_own_folder(
     assert (own / "evaluation_x4_test.json").exists()
     assert first.info.artifact_uri.startswith((finished_run / "mlartifacts").as_uri())
     assert [*(finished_run / "mlartifacts").rglob("*")] == before
+
+
+def test_a_copied_project_goes_on_with_a_training_in_a_run_of_its_own(
+    finished_run: Path,
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+) -> None:
+    def logged() -> dict[Path, bytes]:
+        files = (path for path in (finished_run / "mlartifacts").rglob("*") if path.is_file())
+        return {file: hashlib.sha256(file.read_bytes()).digest() for file in files}
+
+    before = logged()
+    run_here(trained_project, "train", params={"training": {"epochs": 3}})
+    assert logged() == before
+    first, second = mlflow_runs(trained_project)
+    assert first.info.status == second.info.status == "FINISHED"
+    own = trained_project / "mlartifacts" / second.info.run_id / "artifacts"
+    assert (own / "best_model/model.safetensors").exists()
 
 
 def test_earlier_runs_follow_where_their_artifacts_came_along(

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param, Run, RunTag
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.tracking.outbox import Outbox, reason_of
@@ -43,12 +43,17 @@ def continue_run(folder: Path, key: str, goes_on: bool) -> None:
         logger.warning("Going on with this training would be another MLflow run: %s", error)
 
 
+def _place(run: Run) -> str:
+    """Where a run's artifacts lie beside those of others: a copied project's earlier ones stay."""
+    return str(run.info.artifact_uri).rpartition(f"/{run.info.run_id}/")[0]
+
+
 def _reopen(outbox: Outbox, earlier: str, begun: str) -> bool:
     """Move what began to an earlier run; False if that cannot be."""
     client = MlflowClient()
     try:
         before, now = client.get_run(earlier), client.get_run(begun)
-        if before.info.lifecycle_stage == "deleted":
+        if before.info.lifecycle_stage == "deleted" or _place(before) != _place(now):
             return False
         client.update_run(earlier, status="RUNNING")
         client.delete_run(begun)
