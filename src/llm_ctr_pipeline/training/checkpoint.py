@@ -5,6 +5,7 @@
 | `model.safetensors` | the weights |
 | `config.json` | the model's architecture and settings, and what trained it |
 | `feature_map.json`, `vocabulary.parquet` | the feature map that the ids come from |
+| `summary.json` | the log: its raw columns and the fields made of them, and what it was trained on |
 | `tokenizer.json`, `tokenizer_config.json` | the language model's tokenizer, if it has one |
 | `manifest.json` | the SHA-256 of each of them |
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import RefusedError
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, RecordT, from_text, to_text
@@ -31,10 +33,10 @@ from llm_ctr_pipeline.models.baselines.description import Baseline, BaselineDesc
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr, LlmCtrDescription
 from llm_ctr_pipeline.training.history import Provenance
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
-FILES = ("config.json", WEIGHTS, "feature_map.json", "vocabulary.parquet")
+FILES = ("config.json", WEIGHTS, "feature_map.json", "vocabulary.parquet", "summary.json")
 
 # The models that a checkpoint can hold; a description's `kind` says which it is of.
 CtrModel = LlmCtr | Baseline
@@ -81,7 +83,8 @@ class Checkpoint:
         model: What the model's `describe` gave.
         weights: The model's state, on the CPU.
         feature_map: The feature map that the model's ids come from.
-        vocabulary: Columns field, value, count, id.
+        vocabulary: Columns field, value, count, id; of a joint one also dataset.
+        summary: Of the log that it was trained on last.
         tokenizer: The language model's; None for a model without one.
         training: What trained it.
         files: SHA-256 of each of its files, where it was loaded.
@@ -91,6 +94,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     feature_map: FeatureMap
     vocabulary: pa.Table
+    summary: DatasetSummary
     tokenizer: PreTrainedTokenizerBase | None
     training: Provenance
     files: Mapping[str, str] = field(default_factory=dict)
@@ -127,6 +131,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
         save_file(weights, draft / WEIGHTS)
         _write(draft / "config.json", config)
         _write(draft / "feature_map.json", checkpoint.feature_map)
+        _write(draft / "summary.json", checkpoint.summary)
         pq.write_table(checkpoint.vocabulary, draft / "vocabulary.parquet")
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save_pretrained(draft)
@@ -151,6 +156,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         weights=load_file(folder / WEIGHTS),
         feature_map=feature_map,
         vocabulary=pq.read_table(folder / "vocabulary.parquet"),
+        summary=_read(folder / "summary.json", DatasetSummary),
         tokenizer=AutoTokenizer.from_pretrained(folder) if config.tokenizer else None,
         training=config.training,
         files=files,

@@ -136,6 +136,7 @@ class TrainingPath:
             weights=left.fit.best_weights,
             feature_map=self.feature_map,
             vocabulary=self.vocabulary,
+            summary=self.datasets[left.run.dataset].summary,
             tokenizer=self.tokenizer,
             training=history.Provenance(
                 path=self.name,

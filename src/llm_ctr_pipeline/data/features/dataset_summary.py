@@ -3,6 +3,7 @@
 Importable without Ibis, so that a model can be trained where only torch is.
 """
 
+from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.frozen import Frozen
 
 
@@ -37,6 +38,7 @@ class DatasetSummary(Frozen):
 
     Attributes:
         dataset: Short name of the log.
+        log: What its raw files look like, and which fields are made of their columns.
         feature_map: That of the map the ids come from; `joint` for a joint one.
         fingerprint: That of the map.
         extends: Of a joint map, the fingerprint of the map that it extends.
@@ -46,6 +48,7 @@ class DatasetSummary(Frozen):
     """
 
     dataset: str
+    log: LogSchema
     feature_map: str
     fingerprint: str
     extends: str | None

@@ -53,8 +53,14 @@ class RawFile:
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """What the values of one column must be."""
+class Rule:
+    """What the values of one column must be.
+
+    Attributes:
+        column: The column.
+        bad: Whether a row's value is not so.
+        expected: What it must be, for an error.
+    """
 
     column: str
     bad: ir.BooleanColumn
@@ -115,11 +121,11 @@ def check_raw_file(file: RawFile) -> SplitCounts:
         RawLogError: See `check_raw_files`, except for splits of the same rows.
     """
     table, schema, path = file.table, file.schema, file.path
-    rules = [*_rules(table, schema)]
+    checked = [*rules(table, schema)]
     query = table.aggregate(
         rows=table.count(),
         clicks=(table[schema.label] == "1").sum(),
-        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(rules)},
+        **{f"bad_{position}": rule.bad.sum() for position, rule in enumerate(checked)},
         **{f"codes_{code.column}": table[code.column].nunique() for code in schema.codes},
     )
     found = query.to_pyarrow().to_pylist()[0]
@@ -128,7 +134,7 @@ def check_raw_file(file: RawFile) -> SplitCounts:
     if rows == 0:
         begin = "has a header but no rows" if schema.columns is None else "has no rows"
         raise RawLogError(f"{path} {begin}: expected at least one")
-    for position, rule in enumerate(rules):
+    for position, rule in enumerate(checked):
         if counts[f"bad_{position}"]:
             raise _value_error(file, rule, counts[f"bad_{position}"])
     for code in schema.codes:
@@ -138,17 +144,22 @@ def check_raw_file(file: RawFile) -> SplitCounts:
     )
 
 
-def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
-    """What the log's description says of its columns; other columns may hold any text."""
-    yield _Rule(schema.label, ~table[schema.label].isin(["0", "1"]), "0 or 1")
+def rules(table: ir.Table, schema: LogSchema) -> Iterator[Rule]:
+    """What a log's description says of its columns; other columns may hold any text.
+
+    Args:
+        table: Its cells as strings.
+        schema: The description.
+    """
+    yield Rule(schema.label, ~table[schema.label].isin(["0", "1"]), "0 or 1")
     for time in schema.times:
         format_ = FORMATS[time.format]
-        yield _Rule(time.column, format_.is_bad(table[time.column]), format_.expected)
+        yield Rule(time.column, format_.is_bad(table[time.column]), format_.expected)
     for code in schema.codes:
         column = table[code.column]
         low, high = code.offset + code.first, code.offset + code.last
         in_range = _guarded_number(column).cast("int64").between(low, high)
-        yield _Rule(
+        yield Rule(
             code.column,
             ~(_matches(column, _INTEGER) & in_range),
             f"an integer from {low} to {high} ({code.part} {code.first} to {code.last} "
@@ -159,10 +170,10 @@ def _rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
         if field.kind == NUMERIC and field.column is not None:
             column = table[field.column]
             bad = (column != "") & ~_matches(column, _NUMBER)
-            yield _Rule(field.column, bad, "a number or empty")
+            yield Rule(field.column, bad, "a number or empty")
 
 
-def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
+def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[Rule]:
     """What the weekday must be, where the day says it too."""
     for day in schema.codes:
         for code in schema.codes:
@@ -170,7 +181,7 @@ def _weekday_rules(table: ir.Table, schema: LogSchema) -> Iterator[_Rule]:
                 continue
             days = code_value(_guarded_number(table[day.column]), day) - day.first
             weekday = (days + day.first_weekday) % DAYS_OF_WEEK
-            yield _Rule(
+            yield Rule(
                 code.column,
                 code_value(_guarded_number(table[code.column]), code) != weekday,
                 f"the weekday of the day in column {day.column!r}, of which code "
@@ -215,7 +226,7 @@ def _check_widths(csv: CsvFile) -> None:
             )
 
 
-def _value_error(file: RawFile, rule: _Rule, count: int) -> RawLogError:
+def _value_error(file: RawFile, rule: Rule, count: int) -> RawLogError:
     """Say where the first of some bad values is."""
     found = (
         file.table.filter(rule.bad)

@@ -95,6 +95,7 @@ def summarise(
         warn_of_unseen(CheckedLog(raw_rows, raw_log), vocabulary, split, splits[split])
     return DatasetSummary(
         dataset=raw_log.log.dataset,
+        log=raw_log.log,
         feature_map=feature_map.dataset,
         fingerprint=feature_map.fingerprint,
         extends=feature_map.extends,
