@@ -84,6 +84,32 @@ class EvaluationParams(Frozen):
         return fields.index(self.group_by)
 
 
+class PredictParams(Frozen):
+    """`params:predict`: which raw rows are scored with which checkpoint."""
+
+    path: PathName
+    model: Literal["best_model", "phase_1_model"]
+    input: str | None = Field(
+        min_length=1,
+        description="A CSV file with the log's columns, or a folder of such files; None where "
+        "nothing is scored.",
+    )
+    keep: str = Field(description="Raw columns to be written too, with spaces between them.")
+    on_bad_row: Literal["refuse", "null"] = Field(
+        description="Whether a row that cannot be scored ends the run, or gets no probability."
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The raw columns to keep."""
+        return tuple(dict.fromkeys(self.keep.split()))
+
+    @field_validator("on_bad_row", mode="before")
+    @classmethod
+    def _not_yaml(cls, value: object) -> object:
+        return "null" if value is None else value  # as --params and YAML read a bare null
+
+
 class CompareParams(Frozen):
     """`params:compare`: which models are compared on which rows."""
 

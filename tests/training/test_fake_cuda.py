@@ -142,7 +142,7 @@ def step_and_validation(model: nn.Module, execution: Execution) -> None:
             with NoTransfers():
                 step(split.ids_NF, split.labels_N)
             step.model.eval()
-            assert predict_log_odds(step.forward, split, 2, CUDA).shape == (4,)
+            assert predict_log_odds(step.forward, split.ids_NF, 2, CUDA).shape == (4,)
             moments = [state for held in optimizer.state.values() for state in held.values()]
             weights = [weight for weight in model.parameters() if weight.requires_grad]
             assert len(optimizer.state) == len(weights) > 0

@@ -17,6 +17,7 @@ from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import pipeline_of
+from llm_ctr_pipeline.serving.scored_rows import ScoringReport
 from llm_ctr_pipeline.training.history import TrainingResults
 
 RECORDS: dict[str, type[Frozen]] = {
@@ -24,12 +25,13 @@ RECORDS: dict[str, type[Frozen]] = {
     "evaluation": Evaluation,
     "feature_map": FeatureMap,
     "raw_log": RawLog,
+    "scoring_report": ScoringReport,
     "summary": DatasetSummary,
     "training_results": TrainingResults,
 }
 OF_PREPROCESSING = ("feature_map", "raw_log", "summary")
 # The pipeline that makes a record of others; that of training results depends on the path.
-MADE_BY = {"comparison": "compare", "evaluation": "evaluate"}
+MADE_BY = {"comparison": "compare", "evaluation": "evaluate", "scoring_report": "predict"}
 
 
 class RecordDataset(PathDataset):

@@ -8,7 +8,9 @@ import pandas as pd
 from kedro_datasets._typing import TablePreview
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.data.storage.store_path import parquet_file
 from llm_ctr_pipeline.datasets.path import PathDataset
+from llm_ctr_pipeline.serving.scored_rows import RowsToScore, ScoredRows
 
 
 class PredictionsDataset(PathDataset):
@@ -35,6 +37,25 @@ class PredictionsDataset(PathDataset):
         """What Kedro-Viz shows."""
         first: dict[str, Any] = self.load().head(nrows).to_dict(orient="split")
         return TablePreview(first)
+
+
+class ScoredRowsDataset(PathDataset):
+    """Raw rows that are scored while they are saved."""
+
+    def load(self) -> ScoredRows:
+        """Name the file; nothing is read yet."""
+        return ScoredRows(self._filepath)
+
+    def save(self, data: RowsToScore) -> None:
+        """Score and write them."""
+        with drafted(self._filepath) as draft:
+            data.write(draft)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """What Kedro-Viz shows."""
+        with parquet_file(self._filepath) as file:
+            rows = next(file.iter_batches(nrows)).to_pandas()
+        return TablePreview(rows.to_dict(orient="split"))
 
 
 class TextDataset(PathDataset):

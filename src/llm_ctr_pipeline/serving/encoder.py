@@ -7,9 +7,10 @@ in DuckDB, once for each cell that was not met before.
 Shape legend: N rows, F fields.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any, Protocol
 
 import ibis
 import ibis.expr.operations as ops
@@ -77,17 +78,11 @@ class RowEncoder:
         ]
         derived = {str(field.column) for field in made if field.kind != CATEGORICAL}
         read_together = [_columns_of(rule.bad) for rule in checked]
-        self._lookups = [
-            *(
-                _Values(field, known.get(field.name, {}))
-                for field in made
-                if field.column not in derived.union(*read_together)
-            ),
-            *(
-                _Derived(columns, table, schema, checked, known)
-                for columns in _groups(derived, read_together)
-            ),
-        ]
+        plain = [f for f in made if f.column not in derived.union(*read_together)]
+        values = [_Values(field, known.get(field.name, {})) for field in plain]
+        groups = _groups(derived, read_together)
+        others = [_Derived(columns, table, schema, checked, known) for columns in groups]
+        self._lookups: tuple[_LookUp, ...] = (*values, *others)
         self._positions = {field.name: at for at, field in enumerate(schema.fields)}
 
     def encode(self, cells: pa.Table) -> EncodedRows:
@@ -118,12 +113,22 @@ class RowEncoder:
         return EncodedRows(ids_NF, bad_N, min(faults)[1] if faults else "")
 
 
+class _LookUp(Protocol):
+    """Gives the ids of the fields that are made of some columns."""
+
+    columns: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    def find(self, distinct: Sequence[Cells]) -> Sequence[Found]:
+        """What stands for cells of `columns`: an id for each of `fields`."""
+
+
 class _Values:
     """The ids of a field whose values are a raw column's cells."""
 
     def __init__(self, field: FieldSource, known: Mapping[str, int]) -> None:
-        self.columns = (str(field.column),)
-        self.fields = (field.name,)
+        self.columns: tuple[str, ...] = (str(field.column),)
+        self.fields: tuple[str, ...] = (field.name,)
         self._known = known
 
     def find(self, distinct: Sequence[Cells]) -> Sequence[Found]:
@@ -182,11 +187,11 @@ class _Derived:
             found[cells] = tuple(known.get(value, 0) for known, value in ids)
         return found
 
-    def _run(self, query: str, cells: Sequence[Cells]) -> Iterable[tuple[object, ...]]:
+    def _run(self, query: str, cells: Sequence[Cells]) -> list[tuple[Any, ...]]:
         columns = zip(*cells, strict=True)
         arrays = [pa.array(column, pa.string()) for column in columns]
         self._connection.register(_TABLE, pa.table(arrays, names=[*self.columns]))
-        result: list[tuple[object, ...]] = self._connection.execute(query).fetchall()
+        result: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
         return result
 
 

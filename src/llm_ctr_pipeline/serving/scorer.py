@@ -74,7 +74,7 @@ class Scorer:
         with torch.inference_mode():
             scores = [
                 self._model(ids_BF.to(self._device)).double().sigmoid().cpu()
-                for ids_BF in ids_NF.split(_BATCH_ROWS)
+                for ids_BF in torch.split(ids_NF, _BATCH_ROWS)
             ]
         probabilities: npt.NDArray[np.float64] = torch.cat(scores).numpy()
         return probabilities

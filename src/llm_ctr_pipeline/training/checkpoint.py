@@ -5,7 +5,7 @@
 | `model.safetensors` | the weights |
 | `config.json` | the model's architecture and settings, and what trained it |
 | `feature_map.json`, `vocabulary.parquet` | the feature map that the ids come from |
-| `summary.json` | the log: its raw columns and the fields made of them, and what it was trained on |
+| `summary.json` | its log: raw columns, the fields made of them, counts of rows |
 | `tokenizer.json`, `tokenizer_config.json` | the language model's tokenizer, if it has one |
 | `manifest.json` | the SHA-256 of each of them |
 """

@@ -239,7 +239,7 @@ class _Loop:
         self.check_loss()
         self.step.model.eval()
         log_odds_N = predict_log_odds(
-            self.step.forward, self.valid, self.settings.eval_batch_size, self.step.device
+            self.step.forward, self.valid.ids_NF, self.settings.eval_batch_size, self.step.device
         )
         self.step.model.train()
         record, state = self.record(log_odds_N), self.state

@@ -3,6 +3,8 @@
 Shape legend: N rows of the split, F fields.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,13 +21,13 @@ from llm_ctr_pipeline.training.settings import Execution
 
 
 def predict_log_odds(
-    forward: Forward, split: EncodedSplit, batch_size: int, device: torch.device
+    forward: Forward, ids_NF: Tensor, batch_size: int, device: torch.device
 ) -> Tensor:
     """Score every row in the split's order.
 
     Args:
         forward: Model in evaluation mode: ids int `[B, F]` to log-odds float `[B]`.
-        split: Rows to score.
+        ids_NF: Ids within each field, int32, `[N, F]`.
         batch_size: Rows at a time.
         device: Where the model is.
 
@@ -38,7 +40,7 @@ def predict_log_odds(
     lower = f"lower training.eval_batch_size (now {batch_size})"
     scores = []
     with torch.inference_mode(), naming_the_setting(lower):
-        for ids_BF in torch.split(split.ids_NF, batch_size):
+        for ids_BF in torch.split(ids_NF, batch_size):
             log_odds_B = forward(ids_BF.to(device), often=len(ids_BF) == batch_size)
             # A CUDA graph writes its next result where this one lies.
             scores.append(log_odds_B.float().clone())
@@ -51,7 +53,6 @@ def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
     return result
 
 
-@refusing_what_is_not_deterministic()
 def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> NDArray[np.float64]:
     """Move a model to a device and score every row in the split's order.
 
@@ -63,8 +64,28 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
+    return scoring(model, execution)(split.ids_NF)
+
+
+def scoring(model: nn.Module, execution: Execution) -> Callable[[Tensor], NDArray[np.float64]]:
+    """Move a model to a device, to score rows that come one lot after the other.
+
+    Args:
+        model: Ids int `[B, F]` to log-odds float `[B]`.
+        execution: On which device, in which precision, how many rows at a time.
+
+    Returns:
+        Of ids int32 `[N, F]` the probabilities of a click, float64, `[N]`. Lots of a multiple of
+        `eval_batch_size` rows give what all rows at once would, to the last digit.
+    """
     fabric, _ = make_fabric(execution, model)
     plain = fabric.setup_module(model.eval())
     mode = resolve_compile(execution.compile, fabric.device)
     forward = both_ways(fabric, model, plain, mode)
-    return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, fabric.device))
+
+    @refusing_what_is_not_deterministic()
+    def score(ids_NF: Tensor) -> NDArray[np.float64]:
+        size = execution.eval_batch_size
+        return probabilities(predict_log_odds(forward, ids_NF, size, fabric.device))
+
+    return score

@@ -82,7 +82,7 @@ def read_raw_file(connection: BaseBackend, csv: CsvFile, target: AnyPath) -> str
         raise
     except Exception as error:
         # Readers raise classes of their own for a row they cannot read: find it ourselves.
-        _check_widths(csv)
+        check_widths(csv)
         reason = " ".join(str(error).strip().splitlines()[:3])[:_LONGEST_REASON]
         raise RawLogError(f"{csv.path} cannot be read as CSV: {reason}") from error
 
@@ -214,9 +214,13 @@ def _check_all_codes(file: RawFile, code: CodeColumn, rows: int, found: int) -> 
     )
 
 
-def _check_widths(csv: CsvFile) -> None:
-    """Raise for the first row whose number of cells is not the number of columns."""
-    width = len(csv.schema.raw_columns)
+def check_widths(csv: CsvFile) -> None:
+    """See that each row has a cell for each column.
+
+    Raises:
+        RawLogError: If one has not, or is no CSV.
+    """
+    width = len(csv.columns)
     for row, (line, cells) in enumerate(records(csv.path, csv.schema), start=1):
         if len(cells) != width:
             many = "many" if len(cells) > width else "few"

@@ -72,7 +72,7 @@ def open_csv(path: AnyPath, schema: LogSchema) -> CsvFile:
             fit the schema's columns.
     """
     try:
-        cells = _read_first_line(path, schema)
+        cells = read_first_line(path, schema)
     except PermissionError as error:
         raise RawLogError(
             f"{path} cannot be read: {error.strerror}; give the user who runs this the right to"
@@ -83,8 +83,13 @@ def open_csv(path: AnyPath, schema: LogSchema) -> CsvFile:
     return CsvFile(path, schema, schema.columns or tuple(cells))
 
 
-def _read_first_line(path: AnyPath, schema: LogSchema) -> list[str]:
-    """The cells on the first line of a CSV file: its header, where it has one."""
+def read_first_line(path: AnyPath, schema: LogSchema) -> list[str]:
+    """The cells on the first line of a CSV file: its header, where it has one.
+
+    Raises:
+        RawLogError: If there is none, or the file is of another kind.
+        PermissionError: If it may not be read.
+    """
     if not path.parent.is_dir():
         raise RawLogError(
             f"raw folder {path.parent} not found: set raw_dir to a folder with {path.name}"

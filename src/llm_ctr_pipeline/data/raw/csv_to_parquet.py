@@ -1,9 +1,10 @@
 """From a raw CSV file to Parquet: every cell as the text that it is, in the file's order."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +82,7 @@ def _write_blocks(blocks: CsvBlocks, kept: list[str], target: AnyPath, threads: 
     types = {**dict.fromkeys(kept, cells), ROW: pa.int64()}
     # What cannot be null is written and read without its marks of where it is.
     schema = pa.schema([pa.field(name, types[name], nullable=False) for name in types])
-    read = partial(_read_block, csv=blocks.csv, kept=kept)
+    read = partial(read_block, csv=blocks.csv, kept=kept)
     target.mkdir()
     written = 0
     with ExitStack() as stack:
@@ -130,32 +131,54 @@ class _File(AbstractContextManager["_File"]):
             self._writer.close()
 
 
-def _read_block(numbered: tuple[int, Bytes], csv: CsvFile, kept: list[str]) -> pa.Table:
-    """Read a block's rows as strings in dictionaries, one of each column."""
+def read_block(
+    numbered: tuple[int, Bytes],
+    csv: CsvFile,
+    kept: Sequence[str],
+    on_bad: Callable[[int], Literal["skip"]] | None = None,
+) -> pa.Table:
+    """Read a block's rows as strings in dictionaries, one of each column.
+
+    Args:
+        numbered: The block's number in its file, from 0, and its bytes.
+        csv: The file.
+        kept: The columns to read.
+        on_bad: Told the 0-based position within the block of each row with too few or too many
+            cells, which is left out.
+
+    Raises:
+        ArrowInvalid: A row has too few or too many cells, and nobody is told.
+    """
     number, block = numbered
     is_first = number == 0
     if not is_first and block.startswith(_BYTE_ORDER_MARK):
         block = b"\n" + block  # it is part of a cell here; an empty line is no row
     if not block.endswith(b"\n"):
         block = block + b"\n"  # a header without it would be no row
+    header = int(is_first and csv.schema.columns is None)
+
+    def leave_out(row: pa_csv.InvalidRow) -> Literal["skip", "error"]:
+        return "error" if on_bad is None else on_bad(row.number - header - 1)
+
     rows = pa_csv.read_csv(
         pa.py_buffer(block),
         pa_csv.ReadOptions(
             use_threads=False,
             block_size=len(block) + 1,
             column_names=csv.columns,
-            skip_rows_after_names=int(is_first and csv.schema.columns is None),
+            skip_rows_after_names=header,
         ),
         pa_csv.ParseOptions(
             delimiter=csv.schema.delimiter,
             quote_char=QUOTE,
             newlines_in_values=QUOTE.encode() in block,
+            invalid_row_handler=leave_out,
         ),
         pa_csv.ConvertOptions(
             check_utf8=False,
             column_types=dict.fromkeys(csv.columns, pa.string()),
             strings_can_be_null=False,
-            include_columns=kept,
+            include_columns=[*kept],
         ),
     )
     return pa.table({name: rows[name].combine_chunks().dictionary_encode() for name in kept})

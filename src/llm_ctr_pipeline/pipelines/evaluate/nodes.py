@@ -16,7 +16,7 @@ from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.reporting.results import digest_of_predictions
-from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
+from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint, CtrModel
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import TrainingSettings
@@ -36,14 +36,19 @@ def predict(
     group = evaluation.group_position(known.names)
     split = rows.read(known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
-    model = checkpoint.build()
-    if isinstance(model, LlmCtr):
-        model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
-    probability = score_split(model, split, training)
+    probability = score_split(model_of(checkpoint, llm, training), split, training)
     table = pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
     if group is not None:
         table["group"] = split.ids_NF[:, group].numpy()
     return table
+
+
+def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSettings) -> CtrModel:
+    """Build a checkpoint's model, with the attention kernel for this machine."""
+    model = checkpoint.build()
+    if isinstance(model, LlmCtr):
+        model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
+    return model
 
 
 def measure(
