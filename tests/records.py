@@ -1,15 +1,17 @@
 """Records' files, read and changed as a test wants them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary, SplitSummary
 from llm_ctr_pipeline.data.storage.record_text import DIGEST, digest_of
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.training.history import Ran
+from tests.data.logs import changed, log_of
 
 RAN = Ran(
     device="cuda:0 (NVIDIA A100)",
@@ -21,6 +23,36 @@ RAN = Ran(
     micro_batch_size=128,
     activation_checkpointing="off",
 )
+
+
+def summary_of(
+    dataset: str,
+    fields: Sequence[str] = ("a", "b", "c"),
+    *,
+    clicks: int = 5,
+    fingerprint: str = "cd" * 32,
+    unknown_share: float = 0.0,
+) -> DatasetSummary:
+    """What preprocessing would count of ten rows of each split of a log of these fields."""
+    counted = SplitSummary(
+        rows=10,
+        clicks=clicks,
+        click_rate=clicks / 10,
+        unknown_share=unknown_share,
+        unknown_share_by_field=dict.fromkeys(fields, unknown_share),
+        ids_fingerprint="0" * 16,
+        raw_fingerprint=dataset,
+    )
+    return DatasetSummary(
+        dataset=dataset,
+        log=changed(log_of(*fields), dataset=dataset),
+        feature_map="a",
+        fingerprint=fingerprint,
+        extends=None,
+        source="generated log",
+        best_auc=None,
+        splits=dict.fromkeys(("train", "valid", "test"), counted),
+    )
 
 
 def content_of(file: AnyPath) -> dict[str, Any]:

@@ -94,6 +94,11 @@ TAKEN = {
     "network.second_dropout": "0",
     "network.second_hidden_sizes": "",
     "network.structure": "",
+    "predict.input": "null",
+    "predict.keep": "empty",
+    "predict.model": "",
+    "predict.on_bad_row": "null",
+    "predict.path": "",
     "preprocess.every_nth_row": "1e9",  # the first row alone
     "preprocess.min_count": "1e9",  # all values are rare
     "raw.source": "",

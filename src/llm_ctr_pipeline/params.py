@@ -91,10 +91,13 @@ class PredictParams(Frozen):
     model: Literal["best_model", "phase_1_model"]
     input: str | None = Field(
         min_length=1,
+        max_length=4096,
         description="A CSV file with the log's columns, or a folder of such files; None where "
         "nothing is scored.",
     )
-    keep: str = Field(description="Raw columns to be written too, with spaces between them.")
+    keep: str = Field(
+        max_length=20_000, description="Raw columns to be written too, with spaces between them."
+    )
     on_bad_row: Literal["refuse", "null"] = Field(
         description="Whether a row that cannot be scored ends the run, or gets no probability."
     )

@@ -26,6 +26,7 @@ CHECKPOINT_FILES = {
     "model.safetensors",
     "feature_map.json",
     "vocabulary.parquet",
+    "summary.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "manifest.json",

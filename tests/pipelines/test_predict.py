@@ -1,9 +1,7 @@
-"""Raw rows scored by the predict pipeline, and in Python."""
+"""Raw rows scored by the predict pipeline."""
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,8 @@ import pytest
 from kedro.io import DatasetError
 
 from llm_ctr_pipeline.data.errors import RawLogError, SettingsError
-from llm_ctr_pipeline.serving.scorer import Scorer
 
 RunHere = Callable[..., None]
-BEST = "data/06_models/single_phase/best_model"
 RAW = "data/01_raw/generated_log"
 SCORED = "data/07_model_output/single_phase/scored_rows.parquet"
 REPORT = "data/08_reporting/single_phase/scoring_report.json"
@@ -46,17 +42,6 @@ def test_the_test_split_gets_evaluations_probabilities_to_the_last_digit(
     report = json.loads((trained_project / REPORT).read_text())
     assert (report["rows"], report["unscored"]) == (len(raw), 0)
     assert report["mean_probability"] == pytest.approx(scored["probability"].mean())
-
-
-def test_a_row_is_scored_in_python_as_in_a_file(trained_project: Path) -> None:
-    scorer = Scorer.load(trained_project / BEST)
-    raw = pd.read_csv(trained_project / RAW / "test.csv", dtype=str, keep_default_na=False)
-    expected = evaluated(trained_project)
-    np.testing.assert_allclose(scorer.predict(raw), expected, rtol=1e-6)
-    some = raw.drop(columns=["click", "id"]).iloc[5:12]
-    np.testing.assert_allclose(scorer.predict(some), expected[5:12], rtol=1e-5)
-    np.testing.assert_allclose(scorer.predict(some.to_dict("records")), expected[5:12], rtol=1e-5)
-    assert scorer.predict([]).shape == (0,)
 
 
 def test_a_folder_without_labels_in_any_order_of_columns(
@@ -94,7 +79,9 @@ def test_a_bad_row_is_refused_by_its_place(
         predict(run_here, trained_project, faulty)
     lines = faulty.read_text().splitlines()
     faulty.write_text("\n".join(lines[:4]))
-    with pytest.raises(DatasetError, match=r"faulty\.csv, row 2, column 'hour': '' is not YYMMDDHH"):
+    with pytest.raises(
+        DatasetError, match=r"faulty\.csv, row 2, column 'hour': '' is not YYMMDDHH"
+    ):
         predict(run_here, trained_project, faulty)
     assert not (trained_project / SCORED).exists()
 
@@ -150,12 +137,3 @@ def test_what_is_kept_must_be_there_and_not_be_called_as_what_is_written(
         predict(run_here, trained_project, f"{RAW}/test.csv", keep="nothing")
     with pytest.raises(SettingsError, match=r"predict\.keep names row"):
         predict(run_here, trained_project, f"{RAW}/test.csv", keep="row")
-
-
-def test_a_scorer_needs_neither_kedro_nor_mlflow() -> None:
-    code = (
-        "import sys, llm_ctr_pipeline.serving.scorer; "
-        "print({'kedro', 'mlflow', 'kedro_datasets', 'kedro_mlflow'} & sys.modules.keys())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

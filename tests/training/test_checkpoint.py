@@ -27,7 +27,7 @@ from llm_ctr_pipeline.training.checkpoint import (
 )
 from llm_ctr_pipeline.training.history import Provenance, ValidationRecord
 from tests.decoders import EVERYTHING
-from tests.records import rewrite
+from tests.records import rewrite, summary_of
 
 MakeLm = Callable[..., PreTrainedModel]
 MakeModel = Callable[..., LlmCtr]
@@ -38,6 +38,7 @@ FILES = [
     "feature_map.json",
     "manifest.json",
     "model.safetensors",
+    "summary.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocabulary.parquet",
@@ -93,6 +94,7 @@ def make_checkpoint(model: LlmCtr) -> Checkpoint:
         vocabulary=pa.table(
             {"field": ["a", "a"], "value": ["1e5", "00x"], "count": [7, 2], "id": [1, 2]}
         ),
+        summary=summary_of("x4"),
         tokenizer=build_small_tokenizer("Answer with 0 or 1:", 300),
         training=PROVENANCE,
     )
@@ -125,6 +127,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(
     assert loaded.feature_map == saved.feature_map
     assert loaded.vocabulary.equals(saved.vocabulary)
     assert loaded.training == saved.training
+    assert loaded.summary == saved.summary
     assert loaded.files == files
     text = "Answer with 0 or 1: 点"
     assert loaded.tokenizer(text)["input_ids"] == saved.tokenizer(text)["input_ids"]
@@ -227,7 +230,7 @@ def test_an_edited_record_is_refused_even_if_its_own_digest_is_right(
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("name", [FILES[0], FILES[1], *FILES[3:5], FILES[6]])
+@pytest.mark.parametrize("name", [FILES[at] for at in (0, 1, 3, 5, 7)])
 def test_a_file_of_another_checkpoint_is_refused(
     folder: Path, tmp_path: Path, make_model: MakeModel, name: str
 ) -> None:
@@ -237,6 +240,7 @@ def test_a_file_of_another_checkpoint_is_refused(
         make_checkpoint(model),
         feature_map=FEATURE_MAP.model_copy(update={"min_count": 3}),
         training=PROVENANCE.model_copy(update={"seed": 43}),
+        summary=summary_of("x4"),
         tokenizer=build_small_tokenizer("Another prompt: 0 or 1?", 310),
         vocabulary=pa.table({"field": ["a"], "value": ["x"], "count": [7], "id": [1]}),
     )
@@ -261,7 +265,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(folder: Path) -> None:
     rewrite(folder / "manifest.json", lambda content: content.update(format_version=3))
-    with pytest.raises(CheckpointError, match=r"checkpoint format 3, .* reads format 4$"):
+    with pytest.raises(CheckpointError, match=r"checkpoint format 3, .* reads format 5$"):
         load_checkpoint(folder)
     (folder / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no manifest\.json: an earlier version .* wrote it"):

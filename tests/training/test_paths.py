@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 
 from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
-from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary, SplitSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, Field, FitSource
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.frozen import Frozen
@@ -26,6 +25,7 @@ from llm_ctr_pipeline.training.paths import (
     check_encoded,
 )
 from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
+from tests.records import summary_of
 from tests.training.test_history import TRAINED
 
 STAGES = {
@@ -49,31 +49,10 @@ class Group(Frozen):
     width: int
 
 
-def summary(dataset: str, clicks: int = 5) -> DatasetSummary:
-    counted = SplitSummary(
-        rows=10,
-        clicks=clicks,
-        click_rate=clicks / 10,
-        unknown_share=0.0,
-        unknown_share_by_field={},
-        ids_fingerprint="0" * 16,
-        raw_fingerprint=dataset,
-    )
-    return DatasetSummary(
-        dataset=dataset,
-        feature_map="a",
-        fingerprint=FEATURE_MAP.fingerprint,
-        extends=None,
-        source="generated log",
-        best_auc=None,
-        splits=dict.fromkeys(("train", "valid", "test"), counted),
-    )
-
-
 @pytest.fixture
 def path(make_model: Callable[..., LlmCtr]) -> TrainingPath:
     rows = EncodedFile(Path("nowhere"))
-    datasets = {name: EncodedDataset(rows, rows, summary(name)) for name in "ab"}
+    datasets = {name: EncodedDataset(rows, rows, summary_of(name)) for name in "ab"}
     return TrainingPath(
         "some", make_model(), None, FEATURE_MAP, pa.table({}), datasets, (Group(width=1),)
     )
@@ -156,7 +135,7 @@ def test_what_changes_a_result_beyond_chance_changes_the_settings(
 ) -> None:
     before = settings_digest(path, make_settings())
     assert settings_digest(path, make_settings(**change)) != before
-    other = replace(path.datasets["b"], summary=summary("b", clicks=6))
+    other = replace(path.datasets["b"], summary=summary_of("b", clicks=6))
     for changed in (
         replace(path, name="other"),
         replace(path, settings=(Group(width=2),)),
@@ -176,10 +155,10 @@ def test_a_dataset_that_there_is_not_is_refused(
 
 def test_encoded_splits_are_of_the_log_and_hold_both_classes() -> None:
     raw = {name: SimpleNamespace(fingerprint="a") for name in ("train", "valid", "test")}
-    check_encoded(FEATURE_MAP, summary("a"), SimpleNamespace(splits=raw))
+    check_encoded(FEATURE_MAP, summary_of("a"), SimpleNamespace(splits=raw))
     raw["test"] = SimpleNamespace(fingerprint="other")
     with pytest.raises(EncodedDataError, match="preprocessing was interrupted"):
-        check_encoded(FEATURE_MAP, summary("a"), SimpleNamespace(splits=raw))
-    check_encoded(FEATURE_MAP, summary("a"))
+        check_encoded(FEATURE_MAP, summary_of("a"), SimpleNamespace(splits=raw))
+    check_encoded(FEATURE_MAP, summary_of("a"))
     with pytest.raises(EncodedDataError, match="the valid split of a has 10 clicks in 10 rows"):
-        check_encoded(FEATURE_MAP, summary("a", clicks=10))
+        check_encoded(FEATURE_MAP, summary_of("a", clicks=10))
