@@ -52,6 +52,7 @@ def summary_of(
         source="generated log",
         best_auc=None,
         splits=dict.fromkeys(("train", "valid", "test"), counted),
+        example=(dict.fromkeys(fields, "1"),),
     )
 
 

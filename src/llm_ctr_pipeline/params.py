@@ -113,6 +113,21 @@ class PredictParams(Frozen):
         return "null" if value is None else value  # as --params and YAML read a bare null
 
 
+class RegisterParams(Frozen):
+    """`params:register`: which trained model MLflow's registry gets under which name."""
+
+    path: PathName
+    name: str | None = Field(
+        min_length=1, max_length=256, pattern=r"^[^/:]+$", description="Of the registered model."
+    )
+    alias: str | None = Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\w-]+$",
+        description="What the new version is called too; None for no alias.",
+    )
+
+
 class CompareParams(Frozen):
     """`params:compare`: which models are compared on which rows."""
 

@@ -98,19 +98,28 @@ def test_metrics_of_every_epoch_and_of_the_test_are_logged(finished_run: Path, r
 
 def test_artifacts_are_logged(finished_run: Path, run: Run) -> None:
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
-    listed = [client.list_artifacts(run.info.run_id, at) for at in (None, "best_model", "figures")]
-    top, model, figures = ({Path(entry.path).name for entry in found} for found in listed)
+    listed = [client.list_artifacts(run.info.run_id, at) for at in (None, "figures")]
+    top, figures = ({Path(entry.path).name for entry in found} for found in listed)
     reports = {"evaluation_x4_test.json", "training_results.json", "x4_test_predictions.parquet"}
     assert reports <= top
-    assert model == CHECKPOINT_FILES
     assert figures == {"learning_curve.html", "roc_test.html", "calibration_test.html"}
     folder = Path(run.info.artifact_uri.removeprefix("file:"))
     assert folder.is_relative_to(finished_run)
-    logged, kept = (path / "model.safetensors" for path in (folder / "best_model", CHECKPOINT))
-    # Their digests: should they differ, pytest would set the bytes beside each other for an hour.
-    files = (logged, finished_run / kept)
-    assert len({hashlib.sha256(file.read_bytes()).digest() for file in files}) == 1
     assert "<html>" in (folder / "figures" / "roc_test.html").read_text()
+
+
+def test_the_checkpoint_is_logged_as_a_model_of_the_run(finished_run: Path, run: Run) -> None:
+    client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, model.source_run_id) == ("single_phase", run.info.run_id)
+    place = Path(model.artifact_location.removeprefix("file:"))
+    assert place.is_relative_to(finished_run)
+    logged = place / "artifacts/best_model"
+    assert {file.name for file in logged.iterdir()} == CHECKPOINT_FILES
+    # Their digests: should they differ, pytest would set the bytes beside each other for an hour.
+    files = (folder / "model.safetensors" for folder in (logged, finished_run / CHECKPOINT))
+    assert len({hashlib.sha256(file.read_bytes()).digest() for file in files}) == 1
 
 
 def test_tags_name_the_path_the_data_and_the_code(finished_run: Path, run: Run) -> None:

@@ -1,6 +1,7 @@
 """The MLflow run beside a Kedro run."""
 
 import atexit
+import logging
 import os
 import signal
 import sqlite3
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import plotly.graph_objects as go
@@ -29,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from llm_ctr_pipeline.hooks.database import bring_home, provide_database
 from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
+from llm_ctr_pipeline.tracking.logged_model import log_checkpoint, log_test
 from llm_ctr_pipeline.tracking.outbox import (
     WAITING,
     Outbox,
@@ -39,7 +41,11 @@ from llm_ctr_pipeline.tracking.outbox import (
 from llm_ctr_pipeline.training.history import TrainingResults
 from llm_ctr_pipeline.training.settings import PATHS, Stages
 
+if TYPE_CHECKING:  # it brings PyTorch along, and every command imports this module
+    from llm_ctr_pipeline.training.checkpoint import Checkpoint
+
 ANSWER_SECONDS = 5
+logger = logging.getLogger(__name__)
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
@@ -52,6 +58,8 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         self._running = False
         self._wanted = True
         self._outbox: Outbox | None = None
+        self._catalog: DataCatalog | None = None
+        self._model_id: str | None = None  # of the model that this run trained
         atexit.register(self._end_as_killed)
 
     @hook_impl
@@ -86,7 +94,8 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         Raises:
             TrackingError: No run can be started.
         """
-        self.run_id = None  # of an earlier run in this process
+        self.run_id = self._model_id = None  # of an earlier run in this process
+        self._catalog = catalog
         if not self._wanted:
             self._is_mlflow_enabled = False
             for name in pipeline.datasets():
@@ -147,6 +156,10 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         """
         if self._running and isinstance(data, TrainingResults):
             mlflow.set_tags({"settings": data.settings, "seed": data.seed})
+        if self._running and dataset_name.endswith(".best_model"):
+            self._log_model(dataset_name, data)
+        if self._running and self._model_id and dataset_name.endswith(".evaluation_test"):
+            log_test(data, str(self.run_id), self._model_id)
         if self._running and isinstance(data, go.Figure):
             name = dataset_name.rpartition(".")[2]
             mlflow.log_text(data.to_html(include_plotlyjs=True), f"figures/{name}.html")
@@ -170,6 +183,22 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         """End the MLflow run as failed."""
         super().on_pipeline_error(error, run_params, pipeline, catalog)
         self._close()
+
+    def _log_model(self, name: str, checkpoint: "Checkpoint") -> None:
+        """Log the checkpoint as a model; its files alone, where MLflow cannot take a model."""
+        assert self._outbox is not None  # noqa: S101 - a run is open
+        assert self._catalog is not None  # noqa: S101
+        folder = Path(str(self._catalog.get(name)._filepath))  # type: ignore[union-attr]
+        begun = str(self.run_id)
+        if self._outbox.is_failing:  # which was told
+            mlflow.log_artifact(str(folder))
+            return
+        try:
+            run_id = self._outbox.moved.get(begun, begun)
+            self._model_id = log_checkpoint(folder, checkpoint.summary, run_id)
+        except Exception as error:  # no training ends for the sake of its log
+            logger.warning("Logged as files, not as a model to serve: %s", reason_of(error))
+            mlflow.log_artifact(str(folder))
 
     def _close(self) -> None:
         self._running = False

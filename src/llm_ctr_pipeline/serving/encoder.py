@@ -64,7 +64,7 @@ class RowEncoder:
 
     def __init__(self, schema: LogSchema, vocabulary: pa.Table) -> None:
         made = [field for field in schema.fields if field.column is not None]
-        self.columns = tuple(dict.fromkeys(str(field.column) for field in made))
+        self.columns = schema.feature_columns
         self.numeric = frozenset(str(f.column) for f in made if f.kind == NUMERIC)
         own = entries_by_field(part_of(ibis.memtable(vocabulary), schema.dataset))
         known = {
@@ -74,10 +74,10 @@ class RowEncoder:
         table = ibis.table(dict.fromkeys(schema.raw_columns, "string"), name=_TABLE)
         # Those of columns that no field is made of do not matter here.
         checked = [
-            rule for rule in rules(table, schema) if _columns_of(rule.bad) <= {*self.columns}
+            rule for rule in rules(table, schema) if _columns_read_by(rule.bad) <= {*self.columns}
         ]
         derived = {str(field.column) for field in made if field.kind != CATEGORICAL}
-        read_together = [_columns_of(rule.bad) for rule in checked]
+        read_together = [_columns_read_by(rule.bad) for rule in checked]
         plain = [f for f in made if f.column not in derived.union(*read_together)]
         values = [_Values(field, known.get(field.name, {})) for field in plain]
         groups = _groups(derived, read_together)
@@ -149,7 +149,7 @@ class _Derived:
         made = [field for field in schema.fields if field.column in columns]
         self.columns = columns
         self.fields = tuple(field.name for field in made)
-        self._rules = [rule for rule in checked if _columns_of(rule.bad) <= {*columns}]
+        self._rules = [rule for rule in checked if _columns_read_by(rule.bad) <= {*columns}]
         self._known = [known.get(name, {}) for name in self.fields]
         bad = {f"rule_{at}": rule.bad for at, rule in enumerate(self._rules)}
         values = {field.name: field_value(table, field, schema) for field in made}
@@ -195,7 +195,7 @@ class _Derived:
         return result
 
 
-def _columns_of(expression: ir.Value) -> frozenset[str]:
+def _columns_read_by(expression: ir.Value) -> frozenset[str]:
     """The columns that an expression reads."""
     return frozenset(field.name for field in expression.op().find(ops.Field))
 

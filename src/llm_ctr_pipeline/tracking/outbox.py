@@ -62,6 +62,11 @@ class Outbox:
         self.moved: dict[str, str] = {}
         self.replaceable: str | None = None
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether MLflow did not take what it was given last."""
+        return self._failed_at is not None
+
     def open(self) -> None:
         """Catch from now on what MLflow's client writes."""
         for name, method in self._methods.items():

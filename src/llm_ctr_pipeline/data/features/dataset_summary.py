@@ -45,6 +45,7 @@ class DatasetSummary(Frozen):
         source: Where the log comes from.
         best_auc: The best AUC that a model can reach on each split, where it is known.
         splits: Counts by split.
+        example: The first rows of the training file: by raw column a cell, the label's not.
     """
 
     dataset: str
@@ -55,3 +56,4 @@ class DatasetSummary(Frozen):
     source: str
     best_auc: dict[str, float | None] | None
     splits: dict[str, SplitSummary]
+    example: tuple[dict[str, str], ...]

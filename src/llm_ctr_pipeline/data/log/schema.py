@@ -183,6 +183,11 @@ class LogSchema(Frozen):
         return tuple(field.name for field in self.fields if field.kind in TIME_PARTS)
 
     @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """The raw columns that fields are made of, each once."""
+        return tuple(dict.fromkeys(f.column for f in self.fields if f.column is not None))
+
+    @property
     def raw_columns(self) -> tuple[str, ...]:
         """Every column of the raw files; in their order where there is no header line."""
         return _used_columns(self) if self.columns is None else self.columns

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from ibis.backends import BaseBackend
 
 from llm_ctr_pipeline.data.errors import RawLogError, StaleDataError
-from llm_ctr_pipeline.data.log.schema import SPLITS, LogSchema
+from llm_ctr_pipeline.data.log.schema import ROW, SPLITS, LogSchema
 from llm_ctr_pipeline.data.raw.checks import RawFile, check_raw_files, read_raw_file
 from llm_ctr_pipeline.data.raw.csv_text import CsvFile, open_csv
 from llm_ctr_pipeline.data.raw.manifest import (
@@ -168,6 +168,13 @@ def check_raw_log(rows: RawRows, every_nth_row: int) -> RawLog:
                 f"have the label {label} in column {log.label!r}; both 0 and 1 are needed"
             )
     return checked.model_copy(update={"splits": splits})
+
+
+def first_rows(rows: ir.Table, log: LogSchema, number: int = 2) -> tuple[dict[str, str], ...]:
+    """The first rows of a file: by raw column a cell; neither the label nor what is ignored."""
+    columns = [name for name in rows.columns if name not in {ROW, log.label, *log.ignored}]
+    first = rows.filter(rows[ROW] < number).order_by(ROW).select(*columns)
+    return tuple(first.to_pyarrow().to_pylist())
 
 
 @dataclass(frozen=True)

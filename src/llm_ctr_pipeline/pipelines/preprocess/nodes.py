@@ -19,7 +19,13 @@ from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.data.features.vocabulary import part_of
 from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.manifest import RawLog, RawManifest
-from llm_ctr_pipeline.data.raw.raw_log import CheckedLog, RawRows, describe_files, open_raw_files
+from llm_ctr_pipeline.data.raw.raw_log import (
+    CheckedLog,
+    RawRows,
+    describe_files,
+    first_rows,
+    open_raw_files,
+)
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_log import (
@@ -102,4 +108,5 @@ def summarise(
         source=raw_log.source,
         best_auc=raw_log.best_auc,
         splits=splits,
+        example=first_rows(raw_rows.tables["train"], raw_log.log),
     )
