@@ -175,6 +175,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"training": {"device": "cpu"}, "llm": {"attention": "flex_attention"}},
         "flex_attention trains on CUDA devices alone",
     ),
+    "kernel of a path that teaches": (
+        "train_distilled",
+        {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}},
+        "flash_attention_2 needs a CUDA GPU",
+    ),
+    "no path that teaches": (
+        "train_distilled",
+        {"distilled": {"teacher": {"path": "distilled"}}},
+        "distilled.teacher.path is 'distilled': distilled learns from another path's model",
+    ),
+    "teacher that is not there": (
+        "train_distilled",
+        {"distilled": {"teacher": {"path": "hybrid"}}},
+        "06_models/hybrid/best_model: run `kedro run --env test --pipeline=train_hybrid` first",
+    ),
     "language model that cannot be exact": (
         "train",
         {"llm": {"architecture": {"model_type": "mamba"}}},
@@ -235,6 +250,7 @@ def test_a_run_that_cannot_work_is_refused_before_anything_happens(
         ("train_dcnv2", {}),
         ("evaluate", {"evaluation": {"path": "deepfm"}}),
         ("evaluate", {"evaluation": {"path": "finalmlp"}}),
+        ("evaluate", {"evaluation": {"path": "distilled"}}),
     ],
 )
 def test_a_kernel_that_a_baseline_does_not_use_keeps_nothing_from_running(
