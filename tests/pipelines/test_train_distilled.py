@@ -129,14 +129,17 @@ def test_any_path_may_teach(untaught: Path, run_here: Run) -> None:
     assert trained.origin == checkpoint(untaught, "deepfm").training
 
 
-def test_without_its_teacher_the_run_says_what_makes_it(untaught: Path, run_here: Run) -> None:
+@pytest.mark.parametrize(("path", "maker"), [("single_phase", "train"), ("hybrid", "train_hybrid")])
+def test_without_its_teacher_the_run_says_what_makes_it(
+    untaught: Path, run_here: Run, path: str, maker: str
+) -> None:
     shutil.rmtree(untaught / MODELS / "single_phase")
     with pytest.raises(
         PreflightError,
-        match=r"distilled teacher model not found at .*/06_models/single_phase/best_model: "
-        r"run `kedro run --env test --pipeline=train` first",
+        match=rf"distilled teacher model not found at .*/06_models/{path}/best_model: "
+        rf"run `kedro run --env test --pipeline={maker}` first",
     ):
-        run_here(untaught, "train_distilled")
+        run_here(untaught, "train_distilled", params={"distilled": {"teacher": {"path": path}}})
 
 
 def test_a_teacher_of_other_ids_is_refused(untaught: Path, run_here: Run) -> None:
