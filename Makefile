@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := true
 INSTALLED := $(VENV)/.installed
 ROUNDS ?= 20
-# What `make compare` trains, in this order (the two-phase paths start from deepfm), with how many
-# seeds each: 42 comes last, so that the folders hold it.
+# What `make compare` trains, in this order (the two-phase paths start from deepfm, distilled learns
+# from single_phase), with how many seeds each: 42 comes last, so that the folders hold it.
 TRAINED := train_deepfm train_logistic_regression train_dcnv2 train_finalmlp train train_hybrid \
-  train_two_phase train_two_phase_finetuned
+  train_distilled train_two_phase train_two_phase_finetuned
 SEEDS ?= 1
 SEVERAL := $(filter-out 1,$(SEEDS))
 WORKERS := --numprocesses auto --maxprocesses 4

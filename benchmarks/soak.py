@@ -57,7 +57,9 @@ class Run:
 
 
 class Project:
-    """A copy of the project with encoded data and a trained baseline, to be brought back to that.
+    """A copy of the project with encoded data and the models that paths start or learn from.
+
+    It can be brought back to that.
 
     Args:
         folder: An empty folder.
@@ -72,7 +74,7 @@ class Project:
         self.data, self.prepared = self.folder / "data", folder / "prepared"
         os.chdir(self.folder)
         bootstrap_project(self.folder)  # what it imports, the runs need not
-        for pipeline in ("preprocess_all", "train_deepfm"):
+        for pipeline in ("preprocess_all", "train_deepfm", "train"):
             if self.run(pipeline).code != 0:
                 sys.exit(self.log.read_text())
         shutil.copytree(self.data, self.prepared)

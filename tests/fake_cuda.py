@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.autograd.graph import get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from llm_ctr_pipeline.training import score as training_score
 from llm_ctr_pipeline.training import step as training_step
 
 CUDA = torch.device("cuda", 0)
@@ -165,7 +166,7 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
     """Let a `TrainingStep` run on a GPU that is not there."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * 32).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
-    before = guards[CUDA_TYPE]
+    before, make = guards[CUDA_TYPE], _make_fabric(training_step.make_fabric)
     guards[CUDA_TYPE] = before or guards[META_TYPE]  # which does nothing
     try:
         with (
@@ -177,9 +178,8 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
             mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
             mock.patch("lightning.fabric.accelerators.CUDAAccelerator.setup_device"),
             mock.patch("lightning.fabric.strategies.SingleDeviceStrategy.module_to_device"),
-            mock.patch.object(
-                training_step, "make_fabric", _make_fabric(training_step.make_fabric)
-            ),
+            mock.patch.object(training_step, "make_fabric", make),
+            mock.patch.object(training_score, "make_fabric", make),
             mock.patch.object(training_step, "check_validation"),  # asks for free memory
             mock.patch.object(training_step, "random_states", return_value=[]),
             mock.patch.object(training_step, "set_random_states"),

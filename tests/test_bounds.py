@@ -32,6 +32,9 @@ TAKEN = {
     "compare.runs": "empty",  # none
     "compare.seeds": "1e9",
     "compare.split": "",
+    "distilled.teacher.path": "",
+    "distilled.teacher.temperature": "",
+    "distilled.teacher.weight": "0",  # the labels alone
     "download.datasets": "",
     "download.endpoint": "null",
     "evaluation.dataset": "",

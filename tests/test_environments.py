@@ -157,6 +157,12 @@ def test_a_network_is_the_published_one(env: str, path: str) -> None:
         }
 
 
+@pytest.mark.parametrize("env", ["base", "movielens_100k", *PROTOCOLS])
+def test_a_distilled_model_is_trained_as_deepfm_is(env: str) -> None:
+    parameters = load(env)
+    assert parameters["distilled"]["stages"] == parameters["deepfm"]["stages"]
+
+
 @pytest.mark.parametrize(("env", "path"), WEIGHTS)
 def test_a_network_has_the_published_number_of_weights(env: str, path: str) -> None:
     parameters = load(env)

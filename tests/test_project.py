@@ -131,6 +131,7 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "train_logistic_regression",
         "train_dcnv2",
         "train_finalmlp",
+        "train_distilled",
         "train_two_phase",
         "train_two_phase_finetuned",
         "evaluate",

@@ -67,6 +67,7 @@ TOGETHER = [
     ("preprocess", "train", "02_intermediate/x4"),
     ("train", "preprocess", "02_intermediate/x4"),
     ("train_deepfm", "train_two_phase", "06_models/deepfm"),
+    ("train", "train_distilled", "06_models/single_phase"),
     ("train", "evaluate", "06_models/single_phase"),
     ("evaluate", "train", "06_models/single_phase"),
     ("evaluate", "train_deepfm", None),

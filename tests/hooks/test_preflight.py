@@ -13,7 +13,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from mlflow.entities import Run
 
-from llm_ctr_pipeline.hooks.preflight import PreflightError, _check_machine
+from llm_ctr_pipeline.hooks.preflight import PreflightError, _check_machine, _check_run
+from llm_ctr_pipeline.models.acceptance.files import DamagedModelError
 from llm_ctr_pipeline.models.kernels import KernelError
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -175,6 +176,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"training": {"device": "cpu"}, "llm": {"attention": "flex_attention"}},
         "flex_attention trains on CUDA devices alone",
     ),
+    "kernel of a path that teaches": (
+        "train_distilled",
+        {"training": {"device": "cpu"}, "llm": {"attention": "flash_attention_2"}},
+        "flash_attention_2 needs a CUDA GPU",
+    ),
     "language model that cannot be exact": (
         "train",
         {"llm": {"architecture": {"model_type": "mamba"}}},
@@ -235,6 +241,7 @@ def test_a_run_that_cannot_work_is_refused_before_anything_happens(
         ("train_dcnv2", {}),
         ("evaluate", {"evaluation": {"path": "deepfm"}}),
         ("evaluate", {"evaluation": {"path": "finalmlp"}}),
+        ("evaluate", {"evaluation": {"path": "distilled"}}),
     ],
 )
 def test_a_kernel_that_a_baseline_does_not_use_keeps_nothing_from_running(
@@ -248,6 +255,16 @@ def test_a_kernel_that_a_baseline_does_not_use_keeps_nothing_from_running(
         _check_machine(pipelines[pipeline].inputs(), catalog)
         with pytest.raises(KernelError, match="needs a CUDA GPU"):
             _check_machine(pipelines["train"].inputs(), catalog)
+
+
+def test_a_teacher_needs_no_language_model_but_its_checkpoints(trained_project: Path) -> None:
+    bootstrap_project(trained_project)
+    missing = {"llm": {"pretrained": "conf", "architecture": None}}
+    with KedroSession.create(trained_project, env="test", runtime_params=missing) as session:
+        catalog = session.load_context().catalog
+        _check_run(pipelines["train_distilled"], catalog)
+        with pytest.raises(DamagedModelError, match="no file of a tokenizer is there"):
+            _check_run(pipelines["train"], catalog)
 
 
 def test_an_unknown_environment_is_refused(project: Path, run_here: Callable[..., None]) -> None:

@@ -194,6 +194,20 @@ def test_a_model_that_starts_from_another_baseline_is_named(make_scored: Make) -
         assert compare_models([deepfm, model], "deepfm").caveats == caveats
 
 
+def test_a_model_that_learned_from_another_teacher_is_named(make_scored: Make) -> None:
+    deepfm, single_phase, distilled = make_scored("deepfm", "single_phase", "distilled")
+    trained = distilled.report.evaluation.trained
+    same = single_phase.report.evaluation.trained
+    for seed, caveats in (
+        (same.seed, ()),
+        (99, ("distilled learned from another training of single_phase than this one.",)),
+    ):
+        origin = same.model_copy(update={"seed": seed})
+        model = changed(distilled, {"trained": trained.model_copy(update={"origin": origin})})
+        assert compare_models([deepfm, single_phase, model], "deepfm").caveats == caveats
+        assert compare_models([deepfm, model], "deepfm").caveats == ()  # its teacher is not there
+
+
 def test_a_baseline_that_is_none_of_the_models_is_refused(make_scored: Make) -> None:
     models = make_scored("deepfm", "single_phase")
     with pytest.raises(NotComparableError, match=r"two_phase, which is none of .*deepfm, single"):

@@ -89,6 +89,13 @@ def test_the_legend_explains_marks_and_corrections() -> None:
     assert "corrected for 2 comparisons by Holm's method" in legend_of(three)[1]
 
 
+def test_the_legend_says_that_a_teachers_training_is_not_counted(make_scored: Make) -> None:
+    said = "; for distilled without its teacher's training; rows/s"
+    for path, counts in (("distilled", 1), ("single_phase", 0)):
+        legend = "\n".join(legend_of(compare_models(make_scored("deepfm", path), "deepfm")))
+        assert legend.count(said) == counts
+
+
 def test_what_is_not_there_is_not_explained() -> None:
     plain = made(models=[MODEL, MODEL], best_possible_auc=None)
     text = "\n".join(legend_of(plain))

@@ -19,13 +19,16 @@ from llm_ctr_pipeline.models import shared_prefix
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
+from llm_ctr_pipeline.training.distillation.teacher import Teacher, Teaching
 from llm_ctr_pipeline.training.optimizer import build_optimizer
 from llm_ctr_pipeline.training.score import predict_log_odds
-from llm_ctr_pipeline.training.settings import Execution
+from llm_ctr_pipeline.training.settings import Execution, TeacherSettings
 from llm_ctr_pipeline.training.step import TrainingStep
+from tests.baselines import describe
 from tests.conftest import TOKENS
 from tests.decoders import DEEPFM_TERMS, EVERYTHING
 from tests.fake_cuda import CUDA, NoTransfers, fake_cuda, on_fake_cuda
+from tests.training.test_history import TRAINED
 
 MakeModel = Callable[..., LlmCtr]
 MakeLm = Callable[..., PreTrainedModel]
@@ -129,20 +132,30 @@ def with_kernel(
     return make
 
 
-def step_and_validation(model: nn.Module, execution: Execution) -> None:
+def step_and_validation(
+    model: nn.Module, execution: Execution, teacher: nn.Module | None = None
+) -> None:
     """Take one step in two passes, and score two batches."""
     with fake_cuda() as mode:
         model = on_fake_cuda(model, mode)
+        taught_by = None if teacher is None else on_fake_cuda(teacher, mode)
         with mode:
             optimizer = build_optimizer(model, 1e-3, 1e-2, 0.01)
             fields = len(model.field_sizes)
             ids_BF = torch.zeros(4, fields, dtype=torch.int32, device=CUDA)
             split = EncodedSplit(ids_BF, torch.zeros(4, device=CUDA))
-            step = TrainingStep(model, optimizer, len(split), execution, sample=split)
+            teaching = None
+            if taught_by is not None:
+                chosen = TeacherSettings(path="single_phase", weight=0.7, temperature=2.0)
+                one = Teacher(taught_by, chosen, "digest", TRAINED)
+                teaching = Teaching(one, execution, len(split))
+            step = TrainingStep(
+                model, optimizer, len(split), execution, sample=split, teaching=teaching
+            )
             with NoTransfers():
                 step(split.ids_NF, split.labels_N)
             step.model.eval()
-            assert predict_log_odds(step.forward, split.ids_NF, 2, CUDA).shape == (4,)
+            assert predict_log_odds(step.forward, split, 2, CUDA).shape == (4,)
             moments = [state for held in optimizer.state.values() for state in held.values()]
             weights = [weight for weight in model.parameters() if weight.requires_grad]
             assert len(optimizer.state) == len(weights) > 0
@@ -255,3 +268,12 @@ def test_a_step_of_deepfm_runs_on_a_gpu(
     )
     execution = make_execution(**ON_CUDA, precision=precision, compile="off")
     step_and_validation(DeepFm(settings, (3, 5, 4)), execution)
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_a_step_with_a_teacher_runs_on_a_gpu(
+    with_kernel: Callable[..., LlmCtr], make_execution: MakeExecution, precision: str
+) -> None:
+    """Its log-odds do not go through the host."""
+    execution = make_execution(**ON_CUDA, precision=precision, compile="off", eval_batch_size=3)
+    step_and_validation(describe("deepfm").build(), execution, with_kernel("sdpa-math", precision))

@@ -17,6 +17,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, Field, FitSou
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.paths import (
     NOT_IN_RESUME_KEY,
     NOT_IN_SETTINGS,
@@ -24,7 +25,7 @@ from llm_ctr_pipeline.training.paths import (
     TrainingPath,
     check_encoded,
 )
-from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
+from llm_ctr_pipeline.training.settings import Stages, TeacherSettings, TrainingSettings
 from tests.records import summary_of
 from tests.training.test_history import TRAINED
 
@@ -127,6 +128,23 @@ def test_trainings_that_differ_by_chance_alone_have_the_same_settings(
     started = replace(path, origin=TRAINED)
     assert settings_digest(started, make_settings()) == before
     assert keys(started, make_settings()) != keys(path, make_settings())
+
+
+def test_another_teacher_is_another_training_with_the_same_settings(
+    path: TrainingPath, make_settings: Callable[..., TrainingSettings]
+) -> None:
+    """Its weights count, not when it was trained."""
+    weighted = TeacherSettings(path="single_phase", weight=0.5, temperature=1.0)
+    teacher = Teacher(path.model, weighted, "one digest", TRAINED)
+    later = TRAINED.model_copy(update={"seed": 7})
+    taught, again, other = (
+        replace(path, teacher=one)
+        for one in (teacher, replace(teacher, trained=later), replace(teacher, digest="another"))
+    )
+    training = make_settings()
+    assert keys(taught, training) == keys(again, training)
+    assert len({*keys(path, training), *keys(taught, training), *keys(other, training)}) == 9
+    assert settings_digest(taught, training) == settings_digest(other, training)
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.5}, {"epochs": 7}, {"patience": 7}])

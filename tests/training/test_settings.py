@@ -132,14 +132,14 @@ def test_what_a_stage_leaves_out_is_the_trainings(
 STAGES = {
     "single_phase": Stages,
     "hybrid": Stages,
-    **dict.fromkeys(BASELINE_PATHS, BaselineStages),
+    **dict.fromkeys((*BASELINE_PATHS, "distilled"), BaselineStages),
     "two_phase": TwoPhaseStages,
     "two_phase_finetuned": TwoPhaseStages,
 }
 TRAINED = {
     "single_phase": [(("x4",), None, 1, 256, 1e-4, 1e-3)],
     "hybrid": [(("x4",), None, 1, 256, 1e-4, 1e-3)],
-    **{path: [(("x4",), None, 1, 10_000, 1e-3, 1e-3)] for path in BASELINE_PATHS},
+    **{path: [(("x4",), None, 1, 10_000, 1e-3, 1e-3)] for path in (*BASELINE_PATHS, "distilled")},
     "logistic_regression": [(("x4",), None, 100, 10_000, 1e-3, 1e-3)],
     "two_phase": [
         (("x1", "x2"), ("projector",), 1, 256, 1e-3, 1e-3),

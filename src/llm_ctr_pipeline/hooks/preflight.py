@@ -28,12 +28,19 @@ from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
 from llm_ctr_pipeline.given_params import PLACES, RUNTIME_ONLY, below, tree_of
 from llm_ctr_pipeline.models.settings import BASELINES
-from llm_ctr_pipeline.training.settings import BASELINE_PATHS, LLM_CTR_COMPONENTS, Stages
+from llm_ctr_pipeline.training.settings import (
+    BASELINE_PATHS,
+    DISTILLED_PATH,
+    LLM_CTR_COMPONENTS,
+    Stages,
+)
 
 # MLflow's database takes 1 MB before anything is logged.
 LEAST_ROOM = 10_000_000
 # Of a value that is refused, so many characters are shown.
 LONGEST_SHOWN = 60
+# What tells the training of a distilled model from that of a language model.
+TEACHER = "params:distilled.teacher"
 _LONG_WORD = re.compile(rf"(\S{{{LONGEST_SHOWN}}})\S{{{LONGEST_SHOWN},}}")
 # Without it MLflow would leave half of its database.
 NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
@@ -96,7 +103,9 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
         _check_machine(inputs, catalog)
     if "params:compare" in inputs:
         _check_compared(pipeline, catalog)
-    if any({"params:model", "params:llm"} <= set(node.inputs) for node in pipeline.nodes):
+    # A teacher's language model is in its checkpoint.
+    trained = [set(node.inputs) for node in pipeline.nodes if TEACHER not in node.inputs]
+    if any({"params:model", "params:llm"} <= told for told in trained):
         from llm_ctr_pipeline.models.loading import check_llm
 
         check_llm(catalog.load("params:llm"))
@@ -109,8 +118,9 @@ def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:
     training = catalog.load("params:training")
     devices.resolve_precision(training.precision, devices.resolve_device(training.device))
     tested = {catalog.load(name).path for name in inputs if name.endswith("evaluation")}
-    # Testing takes the language model's settings, and a baseline has none.
-    if "params:llm" in inputs and not (tested and tested <= {*BASELINE_PATHS}):
+    # Testing takes the language model's settings, and a baseline has none; a teacher may have one.
+    without = {*BASELINE_PATHS} | ({DISTILLED_PATH} if TEACHER not in inputs else set())
+    if "params:llm" in inputs and not (tested and tested <= without):
         llm = catalog.load("params:llm")
         devices.choose_kernel(llm.attention, training, llm.architecture)
 

@@ -25,7 +25,7 @@ from llm_ctr_pipeline.reporting.results import (
     model_names,
 )
 from llm_ctr_pipeline.training.history import TrainedOn
-from llm_ctr_pipeline.training.settings import TWO_PHASE_PATHS
+from llm_ctr_pipeline.training.settings import DISTILLED_PATH, TWO_PHASE_PATHS
 
 # What must be the same in the reports of two tests, or their rows differ.
 SAME_TEST = ("dataset", "split", "data_fingerprint", "rows")
@@ -298,15 +298,15 @@ def _caveats(reports: Sequence[ModelReport]) -> tuple[str, ...]:
         for dataset, alike in groups.items()
         if len(alike) > 1
     ]
-    baselines = [report.evaluation.trained for report in reports if report.path == "deepfm"]
-    others = {
-        names[report.name]: None
-        for report in reports
-        if (origin := report.evaluation.trained.origin) and baselines and origin not in baselines
-    }
-    these = "this one" if len(baselines) == 1 else "these"
-    caveats += [f"{name} starts from another training of deepfm than {these}." for name in others]
-    return tuple(caveats)
+    for report in reports:
+        origin = report.evaluation.trained.origin
+        compared = [one.evaluation.trained for one in reports if origin and one.path == origin.path]
+        if origin and compared and origin not in compared:
+            did = "learned" if report.path == DISTILLED_PATH else "starts"
+            these = "this one" if len(compared) == 1 else "these"
+            name = names[report.name]
+            caveats.append(f"{name} {did} from another training of {origin.path} than {these}.")
+    return tuple(dict.fromkeys(caveats))
 
 
 def _compared(

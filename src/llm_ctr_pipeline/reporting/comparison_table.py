@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from llm_ctr_pipeline.metrics.comparison import Difference
 from llm_ctr_pipeline.reporting.comparison import MARK, ComparedModel, Comparison
+from llm_ctr_pipeline.training.settings import DISTILLED_PATH
 
 MINUTE, HOUR = 60, 3600  # seconds
 _SMALLEST_P = 0.0001
@@ -81,6 +82,8 @@ def legend_of(comparison: Comparison) -> list[str]:
             f"gAUC: AUC within each value of {comparison.group_by}, weighted by the value's rows."
         )
     without = f"; for {MARK} without the deepfm that it starts from" if comparison.notes else ""
+    if any(model.path == DISTILLED_PATH for model in comparison.models):
+        without += f"; for {DISTILLED_PATH} without its teacher's training"
     return [
         *lines,
         "Calib. error: mean distance of predicted and observed click rate over 15 bins of equally "

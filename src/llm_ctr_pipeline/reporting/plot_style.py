@@ -22,6 +22,7 @@ GREEN = "#007A5A"  # theirs, darkened to be legible as text on white
 PURPLE = "#CC79A7"
 ORANGE = "#E69F00"
 SKY = "#56B4E9"
+WINE = "#882255"  # Paul Tol 2021, "Colour schemes", muted
 GREY = "#767676"
 
 
@@ -48,6 +49,7 @@ _OF_PATHS = (
     ModelStyle(SKY, "longdashdot", "hexagram"),
     ONE_MODEL,
     ModelStyle("#000000", "dash", "circle-open"),
+    ModelStyle(WINE, "longdash", "square-open"),
     ModelStyle(GREEN, "dash", "square"),
     ModelStyle(PURPLE, "dashdot", "triangle-up"),
 )

@@ -19,6 +19,7 @@ from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.progress import progress_bar
+from llm_ctr_pipeline.training.distillation.teacher import Teacher, Teaching
 from llm_ctr_pipeline.training.history import Ran, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import (
     refusing_what_is_not_deterministic,
@@ -84,6 +85,7 @@ def fit(
     settings: TrainingSettings,
     on_validation: Callable[[ValidationRecord], None] | None = None,
     resume: ResumePoint | None = None,
+    teacher: Teacher | None = None,
 ) -> FitResult:
     """Train a model until the epochs or the patience end.
 
@@ -95,6 +97,7 @@ def fit(
         settings: How to train.
         on_validation: Called with each record as it comes.
         resume: Where to keep the training state; None to keep none.
+        teacher: Whose log-odds the model learns beside the labels; validations are by labels alone.
 
     Returns:
         The history and the best weights, which are not the last ones.
@@ -108,9 +111,10 @@ def fit(
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
     optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
-    # Before the step plans with the memory that is left.
+    # Both before the step plans with the memory that is left.
+    teaching = None if teacher is None else Teaching(teacher, settings, settings.batch_size)
     train = on_device_if_it_fits(train, model, resolve_device(settings.device))
-    step = TrainingStep(model, optimizer, settings.batch_size, settings, valid, settings)
+    step = TrainingStep(model, optimizer, settings.batch_size, settings, valid, settings, teaching)
     steps_an_epoch = math.ceil(len(train) / settings.batch_size)
     state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream", ran=step.ran)
     if resume is not None:
@@ -239,7 +243,7 @@ class _Loop:
         self.check_loss()
         self.step.model.eval()
         log_odds_N = predict_log_odds(
-            self.step.forward, self.valid.ids_NF, self.settings.eval_batch_size, self.step.device
+            self.step.forward, self.valid, self.settings.eval_batch_size, self.step.device
         )
         self.step.model.train()
         record, state = self.record(log_odds_N), self.state

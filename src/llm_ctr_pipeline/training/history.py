@@ -14,7 +14,7 @@ class ValidationRecord(Frozen):
         epoch: Epochs completed, a fraction within an epoch.
         step: Optimiser steps completed.
         train_loss: Mean cross-entropy of the rows trained on, in nats a row, as they were met, with
-            the labels as smoothed as they were.
+            the labels as smoothed as they were; of a distilled model the whole loss.
         train_accuracy: Percent of those rows on the right side of 0.5.
         valid_loss: Mean cross-entropy over the validation split.
         valid_accuracy: Percent.
@@ -89,7 +89,8 @@ class Provenance(Frozen):
         source: Where that dataset's rows come from.
         seed: Of the training.
         best: The validation whose weights it holds.
-        origin: What trained the checkpoint that the path started from, if it did.
+        origin: What trained the checkpoint that the path started from, or the teacher that it
+            learned from, if it did.
     """
 
     path: str

@@ -21,6 +21,7 @@ from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
+from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.optimizer import weights_of
 from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
@@ -80,6 +81,7 @@ class TrainingPath:
         datasets: The rows by the datasets' names.
         settings: All parameter groups that the model depends on.
         origin: What trained the checkpoint that the first stage starts from, if it does.
+        teacher: A model that this one learns from beside the labels; instead of an origin.
     """
 
     name: str
@@ -90,6 +92,7 @@ class TrainingPath:
     datasets: Mapping[str, EncodedDataset]
     settings: tuple[BaseModel, ...]
     origin: history.Provenance | None = None
+    teacher: Teacher | None = None
 
     def train(
         self,
@@ -124,6 +127,7 @@ class TrainingPath:
             on_validation,
             self._kept_states(stages, training, state_folder),
             on_start,
+            self.teacher,
         )
         left = [result for result in done if result.fit.best_weights]
         checkpoints = [self._checkpoint(result, training) for result in left]
@@ -145,7 +149,7 @@ class TrainingPath:
                 source=self.datasets[left.run.dataset].summary.source,
                 seed=training.seed,
                 best=left.fit.best,
-                origin=self.origin,
+                origin=self.origin if self.teacher is None else self.teacher.trained,
             ),
         )
 
@@ -217,6 +221,8 @@ class TrainingPath:
     def _keys(self, stages: Stages, training: TrainingSettings) -> tuple[str, ...]:
         """Of each dataset of each stage a key: what it and all before it are made of."""
         origin = None if self.origin is None else self.origin.to_json()
+        if self.teacher is not None:
+            origin = {"teacher": self.teacher.digest}
         return self._chain(stages, training, NOT_IN_RESUME_KEY, origin)
 
     def _chain(

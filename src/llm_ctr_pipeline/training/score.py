@@ -21,18 +21,23 @@ from llm_ctr_pipeline.training.settings import Execution
 
 
 def predict_log_odds(
-    forward: Forward, ids_NF: Tensor, batch_size: int, device: torch.device
+    forward: Forward, split: EncodedSplit, batch_size: int, device: torch.device
 ) -> Tensor:
-    """Score every row in the split's order.
+    """Score every row in the split's order; as `score_ids`, float32 `[N]` on the CPU."""
+    return score_ids(forward, split.ids_NF, batch_size, device).cpu()
+
+
+def score_ids(forward: Forward, ids_NF: Tensor, batch_size: int, device: torch.device) -> Tensor:
+    """Score rows in their order.
 
     Args:
         forward: Model in evaluation mode: ids int `[B, F]` to log-odds float `[B]`.
-        ids_NF: Ids within each field, int32, `[N, F]`.
+        ids_NF: Ids within each field, int `[N, F]`.
         batch_size: Rows at a time.
         device: Where the model is.
 
     Returns:
-        Log-odds of a click, float32 on the CPU, `[N]`.
+        Log-odds of a click, float32 on the device, `[N]`.
 
     Raises:
         DeviceMemoryError: The device's memory does not hold so many rows at a time.
@@ -44,7 +49,7 @@ def predict_log_odds(
             log_odds_B = forward(ids_BF.to(device), often=len(ids_BF) == batch_size)
             # A CUDA graph writes its next result where this one lies.
             scores.append(log_odds_B.float().clone())
-        return torch.cat(scores).cpu()
+        return torch.cat(scores)
 
 
 def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
@@ -53,6 +58,7 @@ def probabilities(log_odds_N: Tensor) -> NDArray[np.float64]:
     return result
 
 
+@refusing_what_is_not_deterministic()
 def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> NDArray[np.float64]:
     """Move a model to a device and score every row in the split's order.
 
@@ -64,7 +70,23 @@ def score_split(model: nn.Module, split: EncodedSplit, execution: Execution) -> 
     Returns:
         Probabilities of a click, float64, `[N]`.
     """
-    return scoring(model, execution)(split.ids_NF)
+    forward, device = forward_on_device(model, execution)
+    return probabilities(predict_log_odds(forward, split, execution.eval_batch_size, device))
+
+
+def forward_on_device(model: nn.Module, execution: Execution) -> tuple[Forward, torch.device]:
+    """Move a model to the device that the settings name, in evaluation mode.
+
+    Returns:
+        What `score_ids` calls, and the device.
+
+    Raises:
+        DeviceError: The device or the precision is not to be had.
+    """
+    fabric, _ = make_fabric(execution, model)
+    plain = fabric.setup_module(model.eval())
+    mode = resolve_compile(execution.compile, fabric.device)
+    return both_ways(fabric, model, plain, mode), fabric.device
 
 
 def scoring(model: nn.Module, execution: Execution) -> Callable[[Tensor], NDArray[np.float64]]:
@@ -78,14 +100,11 @@ def scoring(model: nn.Module, execution: Execution) -> Callable[[Tensor], NDArra
         Of ids int32 `[N, F]` the probabilities of a click, float64, `[N]`. Lots of a multiple of
         `eval_batch_size` rows give what all rows at once would, to the last digit.
     """
-    fabric, _ = make_fabric(execution, model)
-    plain = fabric.setup_module(model.eval())
-    mode = resolve_compile(execution.compile, fabric.device)
-    forward = both_ways(fabric, model, plain, mode)
+    forward, device = forward_on_device(model, execution)
 
     @refusing_what_is_not_deterministic()
     def score(ids_NF: Tensor) -> NDArray[np.float64]:
-        size = execution.eval_batch_size
-        return probabilities(predict_log_odds(forward, ids_NF, size, fabric.device))
+        log_odds_N = score_ids(forward, ids_NF, execution.eval_batch_size, device)
+        return probabilities(log_odds_N.cpu())
 
     return score

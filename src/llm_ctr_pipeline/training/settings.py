@@ -19,6 +19,7 @@ from llm_ctr_pipeline.bounds import (
     Name,
     Norm,
     Penalty,
+    Real,
     Seed,
     Share,
     Threads,
@@ -34,12 +35,15 @@ PathName = Literal[
     "finalmlp",
     "single_phase",
     "hybrid",
+    "distilled",
     "two_phase",
     "two_phase_finetuned",
 ]
 PATHS: tuple[str, ...] = get_args(PathName)
 # Those without a language model.
 BASELINE_PATHS = PATHS[:4]
+# A baseline that learns from another path's model.
+DISTILLED_PATH = "distilled"
 # Those that train on x1 and x2 before the log itself.
 TWO_PHASE_PATHS = ("two_phase", "two_phase_finetuned")
 LLM_CTR_COMPONENTS = ("embedding", "gen", "projector", "llm", "terms")
@@ -213,6 +217,28 @@ class TrainingSettings(Regularisation, Execution):
         """The settings of a stage: its own before these."""
         apart = {"datasets", "components", "start"}
         return self.model_copy(update=stage.model_dump(exclude=apart, exclude_none=True))
+
+
+class TeacherSettings(Frozen):
+    """`params:distilled.teacher`: whose log-odds a model learns beside the labels; see `Teaching`.
+
+    Attributes:
+        path: The training path whose best model teaches.
+        weight: Share w of the loss that is the teacher's: 0 for the labels alone, 1 for none of
+            them.
+        temperature: What both models' log-odds are divided by in the teacher's share.
+    """
+
+    path: PathName
+    weight: Real = Field(ge=0, le=1)
+    temperature: Real = Field(ge=0.01, le=1000)
+
+    @field_validator("path")
+    @classmethod
+    def _of_another_path(cls, path: str) -> str:
+        if path == DISTILLED_PATH:
+            raise ValueError(f"{path} learns from another path's model, not from its own")
+        return path
 
 
 class Stages(RootModel[dict[str, Stage]]):

@@ -12,6 +12,7 @@ from torch import nn
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.disk import check_space
+from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.kept import finished
@@ -162,6 +163,7 @@ def train_stages(
     on_validation: OnValidation | None = None,
     states: KeptStates | None = None,
     on_start: OnStart | None = None,
+    teacher: Teacher | None = None,
 ) -> list[StageResult]:
     """Train a model stage by stage, each from the best weights of the one before.
 
@@ -175,6 +177,7 @@ def train_stages(
         states: Where to keep the states, from which the same call goes on; None to keep none.
         on_start: Called before anything trains where states are kept, with the key that names the
             training and whether it goes on from states.
+        teacher: Whose log-odds all stages learn beside the labels, if there is one.
 
     Returns:
         One result for each dataset of each stage, in order.
@@ -205,6 +208,7 @@ def train_stages(
             training.of(stage),
             None if on_validation is None else partial(on_validation, run),
             None if states is None else states.point(run, _bests(results)),
+            teacher,
         )
         model.load_state_dict(result.best_weights)
         trained = sum(weight.numel() for weight in weights_of(model, stage.components))

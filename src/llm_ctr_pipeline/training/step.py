@@ -13,6 +13,7 @@ from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, move
 from llm_ctr_pipeline.models.layers import BatchNorm, RowDropout
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.training.distillation.teacher import Teaching
 from llm_ctr_pipeline.training.history import Ran
 from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import (
@@ -47,6 +48,7 @@ class TrainingStep:
         execution: How to run.
         sample: The rows to validate on, with which the device's memory is tried; at least one.
         regularisation: What keeps the model from learning its rows by heart.
+        teaching: A teacher whose log-odds the model learns beside the labels, if it has one.
 
     Attributes:
         ran: What the settings came to.
@@ -65,11 +67,13 @@ class TrainingStep:
         execution: Execution,
         sample: EncodedSplit,
         regularisation: Regularisation = NO_REGULARISATION,
+        teaching: Teaching | None = None,
     ) -> None:
         self.fabric, self.scaler = make_fabric(execution, model)
         self.device: torch.device = self.fabric.device
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
         self.regularisation, self.plain_optimizer = regularisation, optimizer
+        self.teaching = teaching
         self.tables = [embedding.table.weight for embedding in trained_tables(model)]
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.dropouts = [m for m in model.modules() if isinstance(m, RowDropout) and m.share > 0]
@@ -80,8 +84,11 @@ class TrainingStep:
             self.fabric.backward(loss)
 
         def score(rows: int) -> None:
+            ids_BF = sample.ids_NF[:rows].to(self.device)
             with torch.no_grad():
-                self.model(sample.ids_NF[:rows].to(self.device))
+                self.model(ids_BF)
+            if teaching is not None:
+                teaching.log_odds(ids_BF)
 
         before = random_states(self.device)
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -131,6 +138,7 @@ class TrainingStep:
         Raises:
             DeviceMemoryError: The device's memory does not hold a pass.
         """
+        teacher_B = None if self.teaching is None else self.teaching.log_odds(ids_BF)
         # All that is random is drawn for the batch, so that passes and compiling do not change it.
         if self.regularisation.id_dropout > 0:
             drawn_BF = torch.rand(ids_BF.shape, device=ids_BF.device)
@@ -145,18 +153,23 @@ class TrainingStep:
             for ids, labels in zip(self._parts(ids_BF), self._parts(labels_B), strict=True):
                 for dropout in self.dropouts:
                     dropout.take(begun, len(labels))
-                self.forward_backward(ids, labels, len(labels_B))
+                taught = None if teacher_B is None else teacher_B[begun : begun + len(labels)]
+                self.forward_backward(ids, labels, len(labels_B), taught)
                 begun += len(labels)
             self._restrain()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
-    def forward_backward(self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int) -> None:
-        """Pass rows of a batch of `batch_rows` forward and backward."""
+    def forward_backward(
+        self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int, teacher_B: Tensor | None = None
+    ) -> None:
+        """Pass rows of a batch of `batch_rows` forward and backward; `teacher_B` as `Teaching`."""
         log_odds_B = self.forward(ids_BF, often=len(labels_B) in self.usual_sizes)
         smoothing = self.regularisation.label_smoothing
         targets_B = labels_B if smoothing == 0 else (1 - smoothing) * labels_B + smoothing / 2
         loss = F.binary_cross_entropy_with_logits(log_odds_B, targets_B)
+        if self.teaching is not None and teacher_B is not None:
+            loss = self.teaching.loss(loss, log_odds_B, teacher_B)
         share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
         self.fabric.backward(share)
         self.loss_sum += loss.detach() * len(labels_B)

@@ -25,7 +25,8 @@ from llm_ctr_pipeline.models.settings import (
 )
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.tracking.continued import continue_run
-from llm_ctr_pipeline.training.checkpoint import Checkpoint
+from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
+from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import choose_kernel
 from llm_ctr_pipeline.training.machine.model_memory import (
@@ -37,6 +38,7 @@ from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_
 from llm_ctr_pipeline.training.settings import (
     BaselineStages,
     Stages,
+    TeacherSettings,
     TrainingSettings,
     TwoPhaseStages,
 )
@@ -82,6 +84,7 @@ def train_baseline(
     model: LlmCtrSettings,
     network: BaselineNetworkSettings,
     evaluation: EvaluationParams,
+    teacher: Teacher | None = None,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train a baseline, a model without a language model; keep the best validation's weights."""
     check_encoded(feature_map, summary, raw_log)
@@ -97,10 +100,46 @@ def train_baseline(
         feature_map,
         values,
         datasets,
-        settings=(model, network),
+        settings=(model, network) if teacher is None else (model, network, teacher.settings),
+        teacher=teacher,
     )
     checkpoints, results = path.train(stages, training, state_folder, *told(state_folder))
     return checkpoints[-1], results
+
+
+def train_distilled(
+    teacher_model: Checkpoint,
+    teacher: TeacherSettings,
+    llm: LlmSettings,
+    train: EncodedFile,
+    valid: EncodedFile,
+    vocabulary: ir.Table,
+    feature_map: FeatureMap,
+    raw_log: RawLog,
+    summary: DatasetSummary,
+    state_folder: Path,
+    stages: BaselineStages,
+    training: TrainingSettings,
+    model: LlmCtrSettings,
+    network: BaselineNetworkSettings,
+    evaluation: EvaluationParams,
+) -> tuple[Checkpoint, TrainingResults]:
+    """Train a baseline on a trained model's log-odds beside the labels."""
+    return train_baseline(
+        train,
+        valid,
+        vocabulary,
+        feature_map,
+        raw_log,
+        summary,
+        state_folder,
+        stages,
+        training,
+        model,
+        network,
+        evaluation,
+        make_teacher(teacher_model, teacher, llm, training, feature_map),
+    )
 
 
 def train_two_phase(
@@ -163,6 +202,32 @@ def create_llm_ctr(
     network, tokenizer = LlmCtr.create(model, feature_map.sizes, llm, training.seed, terms)
     network.llm.kernel = choose_kernel(llm.attention, training, network.llm.backbone.config)
     return stages, network, tokenizer
+
+
+def make_teacher(
+    checkpoint: Checkpoint,
+    settings: TeacherSettings,
+    llm: LlmSettings,
+    training: TrainingSettings,
+    feature_map: FeatureMap,
+) -> Teacher:
+    """Build a checkpoint's model to teach rows whose ids a feature map gave.
+
+    Raises:
+        FingerprintError: It was trained on ids of another one.
+        SettingsError: It is another path's than the settings name.
+    """
+    path = checkpoint.training.path
+    if path != settings.path:
+        raise SettingsError(
+            f"distilled.teacher.path is {settings.path}, and the checkpoint that was read is "
+            f"{path}'s: name the teacher by `--params distilled.teacher.path={settings.path}`"
+        )
+    check_ids(checkpoint.feature_map, feature_map.fingerprint, None)
+    model = checkpoint.build()
+    if isinstance(model, LlmCtr):
+        model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
+    return Teacher(model, settings, checkpoint.files[WEIGHTS], checkpoint.training)
 
 
 def told(state_folder: Path) -> tuple[OnValidation, OnStart]:

@@ -1,5 +1,7 @@
 """The train pipeline: train end to end, then test the best checkpoint."""
 
+from collections.abc import Set
+
 from kedro.pipeline import Node, Pipeline
 
 from llm_ctr_pipeline.pipelines.evaluate import create_test_pipeline
@@ -30,13 +32,16 @@ def create_pipeline() -> Pipeline:
     return create_path_pipeline("single_phase", training, ENCODED_LOG)
 
 
-def create_path_pipeline(path: str, training: Node, inputs: list[str]) -> Pipeline:
+def create_path_pipeline(
+    path: str, training: Node, inputs: list[str], parameters: Set[str] = frozenset()
+) -> Pipeline:
     """Return a path's training, its learning curve and the test of its best checkpoint.
 
     Args:
         path: The path's name; what it makes, its stages and its states carry it.
         training: Trains; gives `best_model` and `training_results`, and may give more.
         inputs: What it reads of other pipelines.
+        parameters: Groups of other paths that it is told.
     """
     learning_curve = Node(
         learning_curve_figure, "training_results", "learning_curve", name="draw_learning_curve"
@@ -45,5 +50,5 @@ def create_path_pipeline(path: str, training: Node, inputs: list[str]) -> Pipeli
         [training, learning_curve, create_test_pipeline()],
         namespace=path,
         inputs={*inputs, "test_encoded@rows", "summary"},
-        parameters={"params:model", "params:llm", "params:training"},
+        parameters={"params:model", "params:llm", "params:training", *parameters},
     )
