@@ -135,6 +135,8 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "train_two_phase",
         "train_two_phase_finetuned",
         "evaluate",
+        "predict",
+        "register",
         "__default__",
     }
     both = {*pipelines["preprocess"].nodes, *pipelines["train"].nodes}

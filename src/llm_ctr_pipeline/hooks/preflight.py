@@ -117,7 +117,8 @@ def _check_machine(inputs: set[str], catalog: DataCatalog) -> None:
 
     training = catalog.load("params:training")
     devices.resolve_precision(training.precision, devices.resolve_device(training.device))
-    tested = {catalog.load(name).path for name in inputs if name.endswith("evaluation")}
+    using = (name for name in inputs if name.endswith(("evaluation", "params:predict")))
+    tested = {catalog.load(name).path for name in using}
     # Testing takes the language model's settings, and a baseline has none; a teacher may have one.
     without = {*BASELINE_PATHS} | ({DISTILLED_PATH} if TEACHER not in inputs else set())
     if "params:llm" in inputs and not (tested and tested <= without):

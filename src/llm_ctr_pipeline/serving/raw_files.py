@@ -32,6 +32,8 @@ def open_rows(path: AnyPath, schema: LogSchema, needed: Collection[str]) -> list
         RawLogError: If there is no file, or one lacks a column.
     """
     if not path.is_dir():
+        if not path.is_file():
+            raise RawLogError(f"{path} not found: name a CSV file, or a folder of them")
         return [_open(path, schema, needed)]
     files: list[AnyPath] = sorted(path.glob("*.csv"), key=lambda file: file.name)
     if not files:
