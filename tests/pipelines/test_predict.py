@@ -87,7 +87,7 @@ def test_a_bad_row_is_refused_by_its_place(
 
 
 def test_bad_rows_may_go_without_a_probability(
-    trained_project: Path, run_here: RunHere, faulty: Path
+    trained_project: Path, run_here: RunHere, faulty: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     scored = predict(run_here, trained_project, faulty, on_bad_row="null", keep="id")
     whole = evaluated(trained_project)
@@ -96,6 +96,9 @@ def test_bad_rows_may_go_without_a_probability(
     np.testing.assert_allclose(scored["probability"][[0, 2, 4]], whole[[0, 2, 4]], rtol=1e-5)
     assert scored["id"].isna().tolist() == [False, False, False, True, False]
     assert json.loads((trained_project / REPORT).read_text())["unscored"] == 2
+    said = capfd.readouterr().out
+    assert "5 rows scored, 2 of them without a probability  (faulty.csv)" in said
+    assert f"scores      {SCORED}" in said
 
 
 def test_unknown_values_are_told_where_they_have_doubled(

@@ -1,4 +1,4 @@
-"""The lines that a run which tested or compared models ends with."""
+"""The lines that a run which tested, compared or used models ends with."""
 
 import shutil
 import sys
@@ -29,6 +29,9 @@ class SummaryHook:
         """Print the summary, if the run tested a model or compared some."""
         text = summary_of_run(pipeline, catalog)
         if text:
+            Console().print(text, highlight=False, soft_wrap=True)
+        if "scored_rows" in pipeline.all_outputs():
+            text = summary_of_scores(catalog)
             Console().print(text, highlight=False, soft_wrap=True)
         if "comparison" in pipeline.all_outputs():
             place = _place(catalog, "comparison").parent
@@ -61,6 +64,18 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
         f"  {'compare':<12}[bold]{_command('mlflow ui')}[/bold], then open http://127.0.0.1:5000",
         f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
+    return "\n".join(lines)
+
+
+def summary_of_scores(catalog: DataCatalog) -> str:
+    """Describe what scoring raw rows gave, in Rich's markup."""
+    report = catalog.load("scoring_report")
+    without = f", {report.unscored:,} of them without a probability" if report.unscored else ""
+    lines = [f"\n[bold]{report.rows:,} rows scored{without}[/bold]  ({', '.join(report.files)})"]
+    if report.mean_probability is not None:
+        lines.append(f"  {'mean':<12}{report.mean_probability:.4f} predicted click rate")
+    lines += [f"  {'scores':<12}{_place(catalog, 'scored_rows')}"]
+    lines += [f"  {'report':<12}{_place(catalog, 'scoring_report')}"]
     return "\n".join(lines)
 
 
