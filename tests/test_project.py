@@ -134,6 +134,7 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "train_two_phase",
         "train_two_phase_finetuned",
         "evaluate",
+        "export",
         "__default__",
     }
     both = {*pipelines["preprocess"].nodes, *pipelines["train"].nodes}

@@ -1,0 +1,1 @@
+"""A trained model in use: from raw rows to click probabilities."""
