@@ -77,7 +77,7 @@ class ScorerExport:
         if self.to == "torch":
             torch.export.save(self.program, folder / "scorer.pt2")
         else:
-            _write_onnx(self.program, folder / "scorer.onnx")
+            write_onnx(self.program, folder / "scorer.onnx")
         feature_map = to_text(self.checkpoint.feature_map)
         (folder / "feature_map.json").write_text(feature_map, encoding="utf-8")
         pq.write_table(self.checkpoint.vocabulary, folder / "vocabulary.parquet")
@@ -159,7 +159,8 @@ def _huggingface(checkpoint: Checkpoint, llm: LlmSettings) -> HuggingFaceExport:
     return HuggingFaceExport(model.llm.write_into(causal_lm), checkpoint.tokenizer)
 
 
-def _write_onnx(program: ExportedProgram, file: Path) -> None:
+def write_onnx(program: ExportedProgram, file: Path) -> None:
+    """Write a program in ONNX, its input and output by their names."""
     converted: Any = torch.onnx.export(
         program, input_names=["ids"], output_names=["probability"], dynamo=True, verbose=False
     )
