@@ -89,7 +89,7 @@ class ExportParams(Frozen):
 
     path: PathName
     model: Literal["best_model", "phase_1_model"]
-    to: Literal["huggingface", "torch", "onnx"] = Field(
+    to: Literal["huggingface", "torch", "compiled", "onnx"] = Field(
         description="The language model for transformers; or the whole scorer, ids to probability."
     )
 

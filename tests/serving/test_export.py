@@ -155,6 +155,16 @@ def test_a_decoders_scorer_gives_its_probabilities(
     assert_scores(SCORED[to](write(make_checkpoint(model), to, tmp_path)), model)
 
 
+@pytest.mark.slow
+def test_a_compiled_scorer_gives_its_models_probabilities(
+    make_model: Callable[..., LlmCtr], tmp_path: Path
+) -> None:
+    model = make_model(**EVERYTHING).eval()
+    write(make_checkpoint(model), "compiled", tmp_path)
+    program = torch._inductor.aoti_load_package(tmp_path / "scorer.pt2")
+    assert_scores(lambda ids_BF: program(ids_BF)["probability"], model)
+
+
 def test_a_scorer_takes_ids_of_32_bits_too(tmp_path: Path) -> None:
     model = describe("deepfm").build().eval()
     move_weights(model)
@@ -193,3 +203,10 @@ def test_onnx_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -
     checkpoint = make_checkpoint(describe("deepfm").build())
     with pytest.raises(SettingsError, match="needs onnx and onnxscript: install the extra `export"):
         export_checkpoint(checkpoint, "onnx", random_weights())
+
+
+def test_a_compiled_scorer_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "which", lambda _name: None)
+    checkpoint = make_checkpoint(describe("deepfm").build())
+    with pytest.raises(SettingsError, match=r"needs a C\+\+ compiler: install g\+\+ or name"):
+        export_checkpoint(checkpoint, "compiled", random_weights())

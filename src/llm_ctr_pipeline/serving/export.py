@@ -4,15 +4,18 @@
 |---|---|---|
 | `huggingface` | the language model with its whole vocabulary, and its tokenizer | feature tokens |
 | `torch` | `scorer.pt2`, a program of `torch.export`; feature map and vocabulary | ids |
-| `onnx` | `scorer.onnx`; feature map and vocabulary | ids |
+| `compiled` | `scorer.pt2`, that program compiled for such machines; the same beside it | ids |
+| `onnx` | `scorer.onnx`; the same beside it | ids |
 
 A scorer takes `ids`, int64 `[B, F]` with any number of rows B and the fields in the feature map's
 order, and returns `probability`, float32 `[B]`.
 """
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal, Protocol
 
 import pyarrow.parquet as pq
@@ -29,7 +32,7 @@ from llm_ctr_pipeline.models.loading import load_llm
 from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.training.checkpoint import Checkpoint
 
-Format = Literal["huggingface", "torch", "onnx"]
+Format = Literal["huggingface", "torch", "compiled", "onnx"]
 TRACED_ROWS = 3
 # What a configuration says of what wrote it, and of the vocabulary, of which a checkpoint has rows.
 NOT_OF_THE_LAYERS = {
@@ -70,12 +73,14 @@ class ScorerExport:
 
     program: ExportedProgram
     checkpoint: Checkpoint
-    to: Literal["torch", "onnx"]
+    to: Literal["torch", "compiled", "onnx"]
 
     def write(self, folder: Path) -> None:
         """Write program, feature map and vocabulary."""
         if self.to == "torch":
             torch.export.save(self.program, folder / "scorer.pt2")
+        elif self.to == "compiled":
+            compile_program(self.program, folder / "scorer.pt2")
         else:
             write_onnx(self.program, folder / "scorer.onnx")
         feature_map = to_text(self.checkpoint.feature_map)
@@ -106,7 +111,8 @@ def export_checkpoint(checkpoint: Checkpoint, to: Format, llm: LlmSettings) -> E
 
     Raises:
         SettingsError: The model has no language model to write as `huggingface`, or `llm` is
-            another than it was made of; packages that `onnx` needs are missing.
+            another than it was made of; packages that `onnx` needs are missing, or the compiler
+            that `compiled` needs.
     """
     if to == "huggingface":
         return _huggingface(checkpoint, llm)
@@ -115,6 +121,11 @@ def export_checkpoint(checkpoint: Checkpoint, to: Format, llm: LlmSettings) -> E
         raise SettingsError(
             f"export.to=onnx needs {' and '.join(missing)}: install the extra `export` (`pip "
             "install -e '.[export]'`), or set export.to=torch"
+        )
+    if to == "compiled" and which(os.environ.get("CXX", "g++")) is None:
+        raise SettingsError(
+            "export.to=compiled needs a C++ compiler: install g++ or name another in the "
+            "environment variable CXX, or set export.to=torch"
         )
     return ScorerExport(trace(checkpoint.build()), checkpoint, to)
 
@@ -157,6 +168,13 @@ def _huggingface(checkpoint: Checkpoint, llm: LlmSettings) -> HuggingFaceExport:
             f"{', '.join(differing)} differ; set it as it was"
         )
     return HuggingFaceExport(model.llm.write_into(causal_lm), checkpoint.tokenizer)
+
+
+def compile_program(program: ExportedProgram, file: Path) -> None:
+    """Compile a program ahead of time, for `torch._inductor.aoti_load_package`; takes a minute."""
+    from torch._inductor import aoti_compile_and_package
+
+    aoti_compile_and_package(program, package_path=str(file))
 
 
 def write_onnx(program: ExportedProgram, file: Path) -> None:
