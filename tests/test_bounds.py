@@ -42,6 +42,9 @@ TAKEN = {
     "evaluation.model": "",
     "evaluation.path": "",
     "evaluation.split": "",
+    "export.model": "",
+    "export.path": "",
+    "export.to": "",
     "generated_log.click_rate": "",
     "generated_log.seed": "0 1e9",
     "generated_log.test_rows": "1e9",  # if the memory holds them

@@ -137,6 +137,7 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
         "evaluate",
         "predict",
         "register",
+        "export",
         "__default__",
     }
     both = {*pipelines["preprocess"].nodes, *pipelines["train"].nodes}

@@ -128,6 +128,16 @@ class RegisterParams(Frozen):
     )
 
 
+class ExportParams(Frozen):
+    """`params:export`: which checkpoint is written in which format."""
+
+    path: PathName
+    model: Literal["best_model", "phase_1_model"]
+    to: Literal["huggingface", "torch", "compiled", "onnx"] = Field(
+        description="The language model for transformers; or the whole scorer, ids to probability."
+    )
+
+
 class CompareParams(Frozen):
     """`params:compare`: which models are compared on which rows."""
 

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from benchmarks.repeated_prompt import RepeatedPromptCtr
 from llm_ctr_pipeline.models.acceptance.configuration import check_configuration, switch_off_dropout
+from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import PromptTokens
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
@@ -142,6 +143,9 @@ def test_an_architecture_is_exact_or_refused_as_documented(
         assert difference <= EXACT * float(gradient.norm()) + 1e-6, name
     others_BF = torch.cat([IDS_BF[:1], IDS_BF[1:].flip(1) % 3])
     torch.testing.assert_close(model(others_BF)[0], actual_B[0], rtol=0, atol=tolerance)
+    served = FixedPromptCtr(model)
+    assert served.fixed
+    torch.testing.assert_close(served(IDS_BF), expected_B, rtol=0, atol=tolerance)
 
 
 def test_the_table_names_architectures_that_there_are_and_many() -> None:

@@ -1,10 +1,14 @@
 """A folder as a dataset."""
 
+from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
+from llm_ctr_pipeline.datasets.path import PathDataset
+from llm_ctr_pipeline.serving.export import Export
 
 
 class FolderDataset(AbstractDataset[AnyPath, AnyPath]):
@@ -36,3 +40,17 @@ class FolderDataset(AbstractDataset[AnyPath, AnyPath]):
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
+
+
+class ExportDataset(PathDataset):
+    """Writes an `Export` into a folder of its own, which replaces an earlier one as a whole."""
+
+    def load(self) -> Path:
+        """Return the folder: other tools read what is in it."""
+        return Path(str(self._filepath))
+
+    def save(self, data: Export) -> None:
+        """Write the folder, never half."""
+        with drafted(Path(str(self._filepath))) as draft:
+            draft.mkdir()
+            data.write(draft)

@@ -11,14 +11,19 @@ Shape legend: B rows, P prompt tokens, T tokens a row, N = P + B·T packed token
 Q query heads, K key/value heads, C channels a head.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llm_ctr_pipeline.models.packed_layout import PackedLayout
-from llm_ctr_pipeline.models.shared_prefix import Attention, UnsupportedModelError, sdpa_grouped
+from llm_ctr_pipeline.models.shared_prefix import (
+    Layout,
+    UnsupportedModelError,
+    WholeAttention,
+    sdpa_grouped,
+)
 
 
 class _KeysKnownError(Exception):
@@ -29,25 +34,30 @@ class _KeysKnownError(Exception):
 class _KeyCapture:
     """Takes a layer's keys and values instead of attending."""
 
-    layout: PackedLayout
+    layout: Layout
+    known: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def attend(self, _query: Tensor, key: Tensor, value: Tensor, _scaling: float) -> Tensor:
-        raise _KeysKnownError(key, value)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, _scaling: float) -> Tensor:
+        if not torch.compiler.is_exporting():
+            raise _KeysKnownError(key, value)
+        # What traces a model's calls cannot be left half-way; it drops what nothing comes of.
+        self.known.append((key, value))
+        return query.new_zeros(*query.transpose(1, 2).shape[:3], value.shape[3])
 
 
 @dataclass(frozen=True)
 class _LastTokenAttention:
     """Attends from the last token of each row to the prompt and all of its row."""
 
-    layout: PackedLayout
-    key_1KNC: Tensor
-    value_1KNC: Tensor
+    layout: Layout
+    key_BKLC: Tensor
+    value_BKLC: Tensor
 
     def attend(self, query: Tensor, _key: Tensor, _value: Tensor, scaling: float) -> Tensor:
         attended_BQ1C = sdpa_grouped(
             query[0].transpose(0, 1)[:, :, None],
-            self.layout.seen_by_rows(self.key_1KNC),
-            self.layout.seen_by_rows(self.value_1KNC),
+            self.key_BKLC,
+            self.value_BKLC,
             scaling,
             visible=None,
         )
@@ -88,31 +98,48 @@ def _keep_last_tokens(
     layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Replace a layer's input, all tokens, by the last token of each row."""
-    whole: Attention | None = kwargs.get("shared_prefix")
+    whole: WholeAttention | None = kwargs.get("shared_prefix")
     if whole is None:
         raise UnsupportedModelError(
             f"{type(layer).__name__} gets no keywords of the forward call: this architecture "
             "cannot run with a shared prefix"
         )
     layout = whole.layout
-    attention = _last_token_attention(layer, args, kwargs, layout)
+    seen = whole.seen_by_rows(*keys_and_values(layer, args, kwargs))
     last = {
         name: layout.last_tokens(kwargs[name])
         for name in ("hidden_states", "position_ids", "position_embeddings")
         if kwargs.get(name) is not None
     }
     hidden = layout.last_tokens(args[:1])
+    attention = _LastTokenAttention(layout, *seen)
     return (*hidden, *args[1:]), {**kwargs, **last, "shared_prefix": attention}
 
 
-def _last_token_attention(
-    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layout: PackedLayout
-) -> _LastTokenAttention:
-    """Run a layer on all tokens as far as their keys and values."""
+def keys_and_values(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Run a decoder layer as far as its keys and values.
+
+    Args:
+        layer: One of `decoder_layers`.
+        args: What it is called with.
+        kwargs: The same, by names; `shared_prefix` is a `WholeAttention`.
+
+    Returns:
+        Keys and values of the tokens given, float `[…, K, n, C]`.
+
+    Raises:
+        UnsupportedModelError: The layer does not attend through transformers' interface.
+    """
+    capture = _KeyCapture(kwargs["shared_prefix"].layout)
     try:
-        layer.forward(*args, **{**kwargs, "shared_prefix": _KeyCapture(layout)})
+        layer.forward(*args, **{**kwargs, "shared_prefix": capture})
     except _KeysKnownError as known:
-        return _LastTokenAttention(layout, *known.args)
+        key, value = known.args
+        return key, value
+    if capture.known:
+        return capture.known[0]
     raise UnsupportedModelError(
         f"{type(layer).__name__} does not attend through transformers' attention interface: "
         "this architecture cannot run with a shared prefix"
@@ -123,7 +150,4 @@ def _put_back(
     _layer: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
 ) -> Tensor:
     """Give the output the length that the model's code behind the layer may count on."""
-    layout: PackedLayout = kwargs["shared_prefix"].layout
-    packed_1NH = output.new_zeros(1, layout.packed_length, output.shape[-1])
-    layout.last_tokens(packed_1NH).copy_(output)
-    return packed_1NH
+    return kwargs["shared_prefix"].layout.put_back(output)  # type: ignore[no-any-return]

@@ -156,28 +156,35 @@ class LlmDecoder(nn.Module):
         Returns:
             Logits of "0" and "1", float32, `[B, 2]`.
         """
-        embed = self.backbone.get_input_embeddings()
-        rows, hidden = features_BFH.shape[0], features_BFH.shape[2]
-        row_BTH = features_BFH
-        if len(self.tokens.suffix) > 0:
-            suffix_BSH = embed(self.suffix_S).expand(rows, -1, -1)
-            row_BTH = torch.cat([features_BFH, suffix_BSH.to(features_BFH.dtype)], dim=1)
-        prompt_PH = embed(self.prompt_P).to(features_BFH.dtype)
-        layout = PackedLayout(len(self.tokens.prompt), row_BTH.shape[1], rows)
-        packed_1NH = torch.cat([prompt_PH, row_BTH.reshape(-1, hidden)])[None]
+        row_BTH = self.with_suffix(features_BFH)
+        prompt_PH = self.backbone.get_input_embeddings()(self.prompt_P).to(row_BTH.dtype)
+        layout = PackedLayout(len(self.tokens.prompt), row_BTH.shape[1], row_BTH.shape[0])
+        packed_1NH = torch.cat([prompt_PH, row_BTH.reshape(-1, row_BTH.shape[2])])[None]
         hidden_1NH = self.backbone(
             inputs_embeds=packed_1NH,
             position_ids=layout.positions(packed_1NH.device),
             use_cache=False,
             shared_prefix=PackedAttention(layout, self.kernel),
         ).last_hidden_state
-        return self._answer(layout.last_tokens(hidden_1NH)[0])
+        return self.answer(layout.last_tokens(hidden_1NH)[0])
 
-    def _answer(self, last_BH: Tensor) -> Tensor:
+    def with_suffix(self, features_BFH: Tensor) -> Tensor:
+        """Put the suffix behind each row's feature tokens, float `[B, F, H]`: `[B, T, H]`."""
+        if len(self.tokens.suffix) == 0:
+            return features_BFH
+        suffix_SH = self.backbone.get_input_embeddings()(self.suffix_S).to(features_BFH.dtype)
+        return torch.cat([features_BFH, suffix_SH.expand(features_BFH.shape[0], -1, -1)], dim=1)
+
+    def answer_vectors(self) -> Tensor:
+        """The output matrix's rows of the two answers, float `[2, H]`."""
+        if self.answer_rows is not None:
+            return self.answer_rows
+        rows_2H: Tensor = self.backbone.get_input_embeddings().weight[self.answers_2]
+        return rows_2H
+
+    def answer(self, last_BH: Tensor) -> Tensor:
         """Compute the two answers' logits, float32 `[B, 2]`, from the last hidden states."""
-        rows_2H = self.answer_rows
-        if rows_2H is None:
-            rows_2H = self.backbone.get_input_embeddings().weight[self.answers_2]
+        rows_2H = self.answer_vectors()
         # Outside autocast: bfloat16 has steps of 1/8 at the size of a pretrained model's logits,
         # and the click is in their difference.
         with torch.autocast(last_BH.device.type, enabled=False):

@@ -93,3 +93,9 @@ class PackedLayout:
         if isinstance(packed, tuple):
             return tuple(self.last_tokens(part) for part in packed)
         return packed[:, self.context_length - 1 :: self.row_length]
+
+    def put_back(self, last_1BH: Tensor) -> Tensor:
+        """Give hidden states of the last tokens, `[1, B, H]`, the packed length, `[1, N, H]`."""
+        packed_1NH = last_1BH.new_zeros(1, self.packed_length, last_1BH.shape[-1])
+        self.last_tokens(packed_1NH).copy_(last_1BH)
+        return packed_1NH

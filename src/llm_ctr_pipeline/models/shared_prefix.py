@@ -34,15 +34,44 @@ class UnsupportedModelError(RefusedError, NotImplementedError):
     """A language model does something that the decoder does not reproduce."""
 
 
+class Layout(Protocol):
+    """How the tokens lie that the layers compute."""
+
+    @property
+    def prompt_length(self) -> int:
+        """Prompt tokens P."""
+
+    @property
+    def row_length(self) -> int:
+        """Tokens a row T."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the prompt and of one row, P + T."""
+
+    def last_tokens(self, tokens: Any) -> Any:
+        """Return each row's last token, `[1, B, …]`, of all tokens or of several such tensors."""
+
+    def put_back(self, last_1BH: Tensor) -> Tensor:
+        """Give hidden states of the last tokens the length of all tokens."""
+
+
 class Attention(Protocol):
     """What the forward call hands down to the layers: how their queries attend."""
 
     @property
-    def layout(self) -> PackedLayout:
-        """The packed sequence that the keys and values are of."""
+    def layout(self) -> Layout:
+        """How the tokens lie that the queries, keys and values are of."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attend; query `[1, Q, n, C]`, key and value `[1, K, n, C]`, result `[1, n, Q, C]`."""
+        """Attend; query `[b, Q, n, C]`, key and value `[b, K, n, C]`, result `[b, n, Q, C]`."""
+
+
+class WholeAttention(Attention, Protocol):
+    """How the queries of all tokens attend."""
+
+    def seen_by_rows(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values that each row sees, `[B, K, P+T, C]`, of all tokens'."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +85,10 @@ class PackedAttention:
 
     layout: PackedLayout
     kernel: str
+
+    def seen_by_rows(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Repeat the prompt's keys and values, `[1, K, N, C]`, for each row: `[B, K, P+T, C]`."""
+        return self.layout.seen_by_rows(key), self.layout.seen_by_rows(value)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend from all tokens, float `[1, N, Q, C]`."""
@@ -103,7 +136,7 @@ def shared_prefix_attention(
     return shared_prefix.attend(query, key, value, scale), None
 
 
-def _refuse_unsupported(options: dict[str, object], layout: PackedLayout, dropout: float) -> None:
+def _refuse_unsupported(options: dict[str, object], layout: Layout, dropout: float) -> None:
     """Raise for what a layer asks of its attention and the kernels here do not compute."""
     window = options.get("sliding_window")
     if isinstance(window, int) and window < layout.context_length:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr, Precision
+from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.serving.cells import RowError, Rows, as_cells
 from llm_ctr_pipeline.serving.encoder import RowEncoder
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
@@ -23,32 +25,41 @@ class Scorer:
         scorer = Scorer.load("data/06_models/single_phase/best_model")
         scorer.predict([{"hour": "14102100", "C1": "1005", ...}])
 
+    A language model's prompt is computed once, when the scorer is made.
+
     Args:
         checkpoint: Whose model, vocabulary and description of the log.
         device: Where the model is.
+        precision: Of the language model; see `FixedPromptCtr`.
 
     Attributes:
         columns: The raw columns that a row must have; it may have more.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "cpu", precision: Precision = "32-true"
+    ) -> None:
         self._encoder = RowEncoder(checkpoint.summary.log, checkpoint.vocabulary)
         self._device = torch.device(device)
-        self._model = checkpoint.build().to(self._device)
+        model = checkpoint.build().to(self._device)
+        self._model = FixedPromptCtr(model, precision) if isinstance(model, LlmCtr) else model
         self.columns = self._encoder.columns
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+    def load(
+        cls, folder: str | Path, device: str = "cpu", precision: Precision = "32-true"
+    ) -> Self:
         """Read a checkpoint's folder, which holds all that is needed.
 
         Args:
             folder: Such as `data/06_models/single_phase/best_model`.
             device: Where to compute: `cpu`, `cuda`, `cuda:1`.
+            precision: Of the language model: `32-true`, `bf16` or, on the CPU, `int8`.
 
         Raises:
             CheckpointError: It is no checkpoint, or damaged.
         """
-        return cls(load_checkpoint(Path(folder)), device)
+        return cls(load_checkpoint(Path(folder)), device, precision)
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Score rows in their order.
