@@ -47,6 +47,7 @@ Params = dict[str, str]
 # What the defaults were before the recipe; every row says all of what they were changed to.
 TODAY: Params = {
     "training.epochs": "100",
+    "training.patience": "2",
     "training.batch_size": "128",
     "training.lr": "5e-4",
     "training.encoder_lr": "1e-3",
@@ -70,8 +71,18 @@ RECIPE: Params = {
     "training.lr": "1e-3",
     "training.encoder_lr": "1e-3",
 }
-PLATEAU: Params = {**RECIPE, "training.lr_schedule": "plateau"}
-COSINE: Params = {**RECIPE, "training.lr_schedule": "warmup_cosine", "training.epochs": "3"}
+PLATEAU: Params = {
+    **RECIPE,
+    "training.lr_schedule": "plateau",
+    "training.lr_factor": "0.1",
+    "training.patience": "2",
+}
+COSINE: Params = {
+    **RECIPE,
+    "training.lr_schedule": "warmup_cosine",
+    "training.epochs": "3",
+    "training.patience": "2",
+}
 FIELDS: Params = {
     "model.field_vectors": "true",
     "model.projector_per_field": "true",
@@ -81,6 +92,17 @@ DROPOUT: Params = {
     "model.embedding_dropout": "0.1",
     "model.projector_dropout": "0.1",
 }
+# The defaults of the base environment, whatever the log's own environment says.
+DEFAULTS: Params = {
+    "training.epochs": "5",
+    "training.patience": "2",
+    "training.batch_size": "256",
+    "training.lr_schedule": "warmup_cosine",
+    "training.embedding_l2": "0.01",
+    "training.id_dropout": "0.1",
+}
+# A drop is smaller, and more of them are waited for.
+PATIENT: Params = {"training.lr_factor": "0.5", "training.patience": "4"}
 STRUCTURED = "\n".join(
     [
         "Task: click-through rate prediction.",
@@ -140,6 +162,14 @@ def rows_of(log: Log) -> dict[str, tuple[str, Params]]:
         "plateau, L2, field identity": ("single_phase", plateau | FIELDS),
         "plateau, L2, field identity, dropout": ("single_phase", plateau | FIELDS | DROPOUT),
         "the same, hybrid": ("hybrid", plateau | FIELDS | DROPOUT),
+        "patient plateau, DeepFM": ("deepfm", plateau | PATIENT),
+        "patient plateau, FinalMLP": ("finalmlp", plateau | PATIENT),
+        "patient plateau, hybrid": ("hybrid", plateau | FIELDS | DROPOUT | PATIENT),
+        "defaults, DeepFM": ("deepfm", DEFAULTS),
+        "defaults, DCNv2": ("dcnv2", DEFAULTS),
+        "defaults, FinalMLP": ("finalmlp", DEFAULTS),
+        "defaults": ("single_phase", DEFAULTS),
+        "defaults, hybrid": ("hybrid", DEFAULTS),
         "cosine, L2": ("single_phase", cosine),
         "cosine, L2, a vector each field": one("model.field_vectors", "true"),
         "cosine, L2, a projector each field": one("model.projector_per_field", "true"),
@@ -238,7 +268,7 @@ def table(comparison: Comparison, trainings: Mapping[str, Sequence[ScoredModel]]
             if other is None
             else (
                 f"{other.auc:+.4f} [{other.auc_low:+.4f}, {other.auc_high:+.4f}] | "
-                f"{other.p_value_holm:.3f}"
+                f"{other.p_value_holm:.3f}".replace("0.000", "<0.001")
             )
         )
         lines.append(
