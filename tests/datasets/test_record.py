@@ -134,7 +134,7 @@ def test_records_of_preprocessing_say_so(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
     file.write_text("{}")
     said = refusal_of(file, StaleDataError, "summary")
-    assert "it lacks dataset, feature_map, fingerprint, extends, source, best_auc, splits" in said
+    assert "it lacks dataset, log, feature_map, fingerprint, extends, source, best_auc" in said
 
 
 def refusal_of(file: Path, kind: type[RefusedError], record: str = "training_results") -> str:
