@@ -75,13 +75,11 @@ PLATEAU: Params = {
     **RECIPE,
     "training.lr_schedule": "plateau",
     "training.lr_factor": "0.1",
-    "training.patience": "2",
 }
 COSINE: Params = {
     **RECIPE,
     "training.lr_schedule": "warmup_cosine",
     "training.epochs": "3",
-    "training.patience": "2",
 }
 FIELDS: Params = {
     "model.field_vectors": "true",

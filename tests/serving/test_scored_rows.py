@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from llm_ctr_pipeline.data.raw import csv_blocks
 from llm_ctr_pipeline.serving.encoder import RowEncoder
@@ -18,9 +17,9 @@ from tests.records import summary_of
 def scored(tmp_path: Path, lots: list[int], texts: list[str], **changes: Any) -> ScoredRows:
     """Score files of column a, whose value "n" has the id n; note how many rows come at a time."""
 
-    def score(ids_NF: torch.Tensor) -> np.ndarray:
+    def score(ids_NF: np.ndarray) -> np.ndarray:
         lots.append(len(ids_NF))
-        result: np.ndarray = ids_NF[:, 0].double().numpy() / 1000
+        result: np.ndarray = ids_NF[:, 0] / 1000
         return result
 
     folder = tmp_path / "rows"

@@ -1,14 +1,16 @@
 """A folder as a dataset."""
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parse_path
 from llm_ctr_pipeline.datasets.path import PathDataset
-from llm_ctr_pipeline.serving.export import Export
+
+if TYPE_CHECKING:  # it brings PyTorch along
+    from llm_ctr_pipeline.serving.export import Export
 
 
 class FolderDataset(AbstractDataset[AnyPath, AnyPath]):
@@ -49,7 +51,7 @@ class ExportDataset(PathDataset):
         """Return the folder: other tools read what is in it."""
         return Path(str(self._filepath))
 
-    def save(self, data: Export) -> None:
+    def save(self, data: "Export") -> None:
         """Write the folder, never half."""
         with drafted(Path(str(self._filepath))) as draft:
             draft.mkdir()

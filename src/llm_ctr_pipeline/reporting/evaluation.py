@@ -56,6 +56,11 @@ class Evaluation(ClassificationMetrics, _Test):
     timestamp: str
 
     @property
+    def figures(self) -> dict[str, float]:
+        """Its numbers with a fraction, by their names with the split's before them."""
+        return {f"{self.split}_{key}": value for key, value in self if isinstance(value, float)}
+
+    @property
     def title(self) -> str:
         """What was tested on what."""
         return f"{self.path} on {self.dataset} {self.split}"

@@ -14,8 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.log.schema import ROW
@@ -109,7 +107,7 @@ class RowsToScore:
 
     files: Sequence[CsvFile]
     encoder: RowEncoder
-    score: Callable[[Tensor], npt.NDArray[np.float64]]
+    score: Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]
     batch_size: int
     keep: tuple[str, ...]
     refuse_bad: bool
@@ -130,7 +128,7 @@ class RowsToScore:
         unknown_F = np.zeros(len(self.summary.log.names), dtype=np.int64)
         with parquet_writer(path, pa.schema(types), compression="zstd") as writer:
             for ids_NF, bad_N, columns in self._lots():
-                probability_N = self.score(torch.from_numpy(ids_NF))
+                probability_N = self.score(ids_NF)
                 numbers = pa.array(np.arange(rows, rows + len(ids_NF)))
                 scores = pa.array(probability_N, mask=bad_N)
                 writer.write_table(pa.table([numbers, *columns, scores], schema=writer.schema))

@@ -73,18 +73,17 @@ def log_test(evaluation: "Evaluation", run_id: str, model_id: str) -> None:
         "dataset_name": f"{evaluation.dataset} {evaluation.split}",
         "dataset_digest": evaluation.data_fingerprint[:LONGEST_DIGEST],
     }
-    metrics = [
-        Metric(f"{evaluation.split}_{key}", value, now, 0, **tested)
-        for key, value in evaluation
-        if isinstance(value, float)
-    ]
+    metrics = [Metric(name, value, now, 0, **tested) for name, value in evaluation.figures.items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 
 def weights_of(folder: Path) -> str:
     """SHA-256 of a checkpoint's weights."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return str(manifest["files"]["model.safetensors"])
+    # It brings PyTorch along, which every command would wait for.
+    from llm_ctr_pipeline.training.checkpoint import MANIFEST, WEIGHTS
+
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return str(manifest["files"][WEIGHTS])
 
 
 def find_logged(weights: str) -> LoggedModel | None:

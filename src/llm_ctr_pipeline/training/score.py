@@ -89,7 +89,9 @@ def forward_on_device(model: nn.Module, execution: Execution) -> tuple[Forward, 
     return both_ways(fabric, model, plain, mode), fabric.device
 
 
-def scoring(model: nn.Module, execution: Execution) -> Callable[[Tensor], NDArray[np.float64]]:
+def scoring(
+    model: nn.Module, execution: Execution
+) -> Callable[[NDArray[np.int32]], NDArray[np.float64]]:
     """Move a model to a device, to score rows that come one lot after the other.
 
     Args:
@@ -103,8 +105,9 @@ def scoring(model: nn.Module, execution: Execution) -> Callable[[Tensor], NDArra
     forward, device = forward_on_device(model, execution)
 
     @refusing_what_is_not_deterministic()
-    def score(ids_NF: Tensor) -> NDArray[np.float64]:
-        log_odds_N = score_ids(forward, ids_NF, execution.eval_batch_size, device)
+    def score(ids_NF: NDArray[np.int32]) -> NDArray[np.float64]:
+        ids = torch.from_numpy(ids_NF)
+        log_odds_N = score_ids(forward, ids, execution.eval_batch_size, device)
         return probabilities(log_odds_N.cpu())
 
     return score

@@ -84,9 +84,5 @@ def measure(
         trained=checkpoint.training,
         timestamp=now(),
     )
-    tracked = {
-        f"{evaluation.split}_{key}": {"value": value, "step": 0}
-        for key, value in report
-        if isinstance(value, float)
-    }
+    tracked = {name: {"value": value, "step": 0} for name, value in report.figures.items()}
     return report, tracked
