@@ -152,11 +152,11 @@ def on_fake_cuda(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
 def _make_fabric(make: Callable[..., Any]) -> Callable[..., Any]:
     """Make Fabric as on a machine with a GPU; only while it is made is there said to be one."""
 
-    def made(*args: Any) -> Any:
+    def made(*args: Any, **kwargs: Any) -> Any:
         there = {"is_available": lambda: True, "device_count": lambda: 1}
         able = {"get_device_capability": lambda *_: (8, 0), "get_device_name": lambda *_: "A100"}
         with mock.patch.multiple(torch.cuda, **there, **able):
-            return make(*args)
+            return make(*args, **kwargs)
 
     return made
 

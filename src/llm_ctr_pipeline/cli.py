@@ -8,6 +8,8 @@ would bury that; any other error keeps its own.
 
 import copy
 import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,18 @@ def _check_runner(options: dict[str, Any]) -> None:
         )
 
 
+def _in_ranks(run: Callable[[], Any]) -> Any:
+    """Run; of the processes that torchrun started the first runs, the others do their share."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+        return run()
+    from llm_ctr_pipeline.training.ranks import jobs
+
+    if os.environ["RANK"] != "0":
+        return jobs.work()
+    with jobs.leading():
+        return run()
+
+
 def check_folder(folder: str, what: str, unfit: str) -> None:
     """Refuse a folder whose path one of the libraries would take for something else.
 
@@ -123,7 +137,7 @@ def _reading_params(command: click.Command) -> click.Command:
     def call(**options: Any) -> Any:
         check_folder(project_root(), "the project's folder", f"{PATTERNS}'%")
         _check_runner(options)
-        return callback(**options | {"params": _read_params(options)})
+        return _in_ranks(lambda: callback(**options | {"params": _read_params(options)}))
 
     reading = copy.copy(command)
     reading.callback = call

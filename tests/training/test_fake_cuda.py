@@ -21,7 +21,7 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
 from llm_ctr_pipeline.training.distillation.teacher import Teacher, Teaching
 from llm_ctr_pipeline.training.optimizer import build_optimizer
-from llm_ctr_pipeline.training.score import predict_log_odds
+from llm_ctr_pipeline.training.score import score_ids
 from llm_ctr_pipeline.training.settings import Execution, TeacherSettings
 from llm_ctr_pipeline.training.step import TrainingStep
 from tests.baselines import describe
@@ -155,7 +155,7 @@ def step_and_validation(
             with NoTransfers():
                 step(split.ids_NF, split.labels_N)
             step.model.eval()
-            assert predict_log_odds(step.forward, split, 2, CUDA).shape == (4,)
+            assert score_ids(step.forward, split.ids_NF, 2, CUDA).shape == (4,)
             moments = [state for held in optimizer.state.values() for state in held.values()]
             weights = [weight for weight in model.parameters() if weight.requires_grad]
             assert len(optimizer.state) == len(weights) > 0

@@ -41,7 +41,7 @@ def open_dataset(make_split: MakeSplit) -> OpenDataset:
     rows = {
         name: (make_split(64, seed), make_split(64, seed + 9)) for seed, name in enumerate("abc")
     }
-    return rows.__getitem__
+    return lambda dataset, _where: rows[dataset]
 
 
 @pytest.fixture

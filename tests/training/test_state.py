@@ -98,11 +98,11 @@ def test_states_that_the_disk_does_not_hold_are_refused_at_the_start(
     states = KeptStates(tmp_path / "path" / "interrupted", ("a", "b", "c"), LIMITS)
     model = Wide()
     if fits:
-        assert len(train_stages(model, stages, training, lambda _: rows, None, states)) == 3
+        assert len(train_stages(model, stages, training, lambda _, __: rows, None, states)) == 3
         return
     before = model.table.weight.clone()
     with pytest.raises(StorageError) as error:
-        train_stages(model, stages, training, lambda _: rows, None, states)
+        train_stages(model, stages, training, lambda _, __: rows, None, states)
     assert torch.equal(model.table.weight, before)
     assert not states.folder.exists()
     assert f"take {decimal(NEEDED)} in {states.folder}" in str(error.value)
@@ -124,13 +124,13 @@ def test_states_that_are_there_already_need_no_more_room(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_stages(Wide(), stages, training, lambda _: rows, cut_off, states)
+        train_stages(Wide(), stages, training, lambda _, __: rows, cut_off, states)
     (kept,) = states.own()
     # So do those that a killed process had begun: the room that they take is made.
     (begun := tmp_path / f".{kept.name}-killed").mkdir()
     room = NEEDED - kept.stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room - begun.exists()))
-    assert len(train_stages(Wide(), stages, training, lambda _: rows, None, states)) == 3
+    assert len(train_stages(Wide(), stages, training, lambda _, __: rows, None, states)) == 3
 
 
 def test_without_a_resume_point_nothing_is_written(

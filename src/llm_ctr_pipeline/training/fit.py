@@ -31,7 +31,8 @@ from llm_ctr_pipeline.training.optimizer import (
     redraw_embeddings,
     set_learning_rates,
 )
-from llm_ctr_pipeline.training.score import predict_log_odds, probabilities
+from llm_ctr_pipeline.training.ranks.group import naming_lost_ranks, ranks
+from llm_ctr_pipeline.training.score import probabilities, score_shared
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
 from llm_ctr_pipeline.training.state import (
@@ -87,7 +88,7 @@ def fit(
     resume: ResumePoint | None = None,
     teacher: Teacher | None = None,
 ) -> FitResult:
-    """Train a model until the epochs or the patience end.
+    """Train a model until the epochs or the patience end, in all ranks at once.
 
     Args:
         model: Ids int `[B, F]` to log-odds float `[B]`. Those of its weights that require gradients
@@ -96,11 +97,11 @@ def fit(
         valid: Rows whose AUC or log loss decides which weights are best.
         settings: How to train.
         on_validation: Called with each record as it comes.
-        resume: Where to keep the training state; None to keep none.
+        resume: Where to keep the training state, which the leader writes; None to keep none.
         teacher: Whose log-odds the model learns beside the labels; validations are by labels alone.
 
     Returns:
-        The history and the best weights, which are not the last ones.
+        The history and the best weights, which are not the last ones; these in the leader alone.
 
     Raises:
         SingleClassError: The validation split has one class, so no AUC.
@@ -108,6 +109,7 @@ def fit(
         StateMismatchError: The kept state is of other settings or data.
         DeviceError: The device or precision is not to be had, or not in a deterministic way.
         DeviceMemoryError: The device's memory does not hold a step or a validation.
+        LostRankError: Another rank ended.
     """
     check_both_classes(valid.labels_N.numpy() > 0, "the validation split")
     optimizer = build_optimizer(model, settings.lr, settings.encoder_lr, settings.weight_decay)
@@ -172,7 +174,7 @@ class _Loop:
             return True
         self.step.model.train()
         columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[auc]}"))
-        with deferred_stop() as stop, progress_bar(*columns) as progress:
+        with deferred_stop() as stop, naming_lost_ranks(), progress_bar(*columns) as progress:
             bar = progress.add_task("training", total=steps, auc="")
             for epoch in range(state.step // steps, settings.epochs):
                 done = state.step - epoch * steps
@@ -190,8 +192,9 @@ class _Loop:
                     progress.advance(bar)
                     if state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
                         self.check_loss()
+                    stop.signal, minutes_due = self.agree(stop.signal)
                     record = self.validate() if self.validation_due else None
-                    kept = self.keeping_due and self.keep()
+                    kept = (minutes_due or self.keeping_due) and self.keep()
                     if record is not None:  # told once it can no longer be lost
                         progress.update(bar, auc=f"validation AUC {record.valid_auc:.4f}")
                         self.report(record)
@@ -203,6 +206,13 @@ class _Loop:
                     if self.out_of_patience:
                         return True
         return False
+
+    def agree(self, signal: int | None) -> tuple[int | None, bool]:
+        """What signal any rank was sent, and whether any clock says that a state's turn came."""
+        minutes = self.settings.keep_state_every_minutes
+        due = minutes is not None and time.perf_counter() - self.kept_at >= 60 * minutes
+        sent, any_due = ranks().largest(signal or 0, due)
+        return sent or None, bool(any_due)
 
     def set_learning_rate(self) -> None:
         """Set the next step's learning rates."""
@@ -226,11 +236,11 @@ class _Loop:
 
     def check_loss(self) -> None:
         """Raise where the loss diverged: to train on would lead nowhere."""
-        loss_sum = self.step.loss_sum
-        if not bool(torch.isfinite(loss_sum)):
+        loss_sum = sum(ranks().all_of(self.step.loss_sum.item()))
+        if not math.isfinite(loss_sum):
             last_good = self.state.history[-1].step if self.state.history else 0
             raise NonFiniteLossError(
-                f"the training loss became {loss_sum.item()} by step {self.state.step} (the last "
+                f"the training loss became {loss_sum} by step {self.state.step} (the last "
                 f"validation was at step {last_good}): lower training.lr (now "
                 f"{self.settings.lr:g}) and training.encoder_lr (now "
                 f"{self.settings.encoder_lr:g}), or set training.precision to 32-true; nothing "
@@ -242,14 +252,16 @@ class _Loop:
         self.collect()
         self.check_loss()
         self.step.model.eval()
-        log_odds_N = predict_log_odds(
-            self.step.forward, self.valid, self.settings.eval_batch_size, self.step.device
+        log_odds_N = score_shared(
+            self.step.forward, self.valid.ids_NF, self.settings.eval_batch_size, self.step.device
         )
         self.step.model.train()
-        record, state = self.record(log_odds_N), self.state
+        state = self.state
+        measured = None if log_odds_N is None else self.record(log_odds_N)
+        record: ValidationRecord = ranks().of_leader(measured)
         state.history.append(record)
         state.without_gain = 0 if record.improved else state.without_gain + 1
-        if record.improved:
+        if record.improved and ranks().leads:
             state.best_weights = _on_cpu(split_state(self.model)[1])
         state.rows, state.seconds = 0, 0.0
         self.step.loss_sum.zero_()
@@ -281,7 +293,7 @@ class _Loop:
         return ValidationRecord(
             epoch=state.step / self.steps_an_epoch,
             step=state.step,
-            train_loss=state.loss_sum / state.rows,
+            train_loss=sum(state.loss_sums) / state.rows,
             train_accuracy=100 * state.correct / state.rows,
             valid_loss=loss.item(),
             valid_accuracy=metrics.accuracy,
@@ -295,19 +307,18 @@ class _Loop:
 
     def collect(self) -> None:
         """Bring the sums since the last validation, and the clock, into the state."""
-        self.state.loss_sum = self.step.loss_sum.item()
-        self.state.correct = int(self.step.correct.item())
+        of_ranks = ranks().all_of((self.step.loss_sum.item(), int(self.step.correct.item())))
+        self.state.loss_sums = tuple(loss_sum for loss_sum, _ in of_ranks)
+        self.state.correct = sum(correct for _, correct in of_ranks)
         self.state.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
     @property
     def keeping_due(self) -> bool:
-        """Whether a state's turn came by validations, steps or minutes, or training ends here."""
+        """Whether a state's turn came by validations or steps, or training ends here."""
         settings, state = self.settings, self.state
-        steps, minutes = settings.keep_state_every_steps, settings.keep_state_every_minutes
+        steps = settings.keep_state_every_steps
         if steps is not None and state.step % steps == 0:
-            return True
-        if minutes is not None and time.perf_counter() - self.kept_at >= 60 * minutes:
             return True
         at_end = state.step == settings.epochs * self.steps_an_epoch or self.out_of_patience
         its_turn = at_end or len(state.history) % max(1, settings.keep_state_every) == 0
@@ -318,14 +329,16 @@ class _Loop:
         if self.resume is None or self.settings.keep_state_every == 0:
             return False
         sums_and_weights = [self.step.loss_sum, *self.model.parameters()]
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights):
+        is_finite = all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights)
+        if ranks().largest(not is_finite) != [0]:
             logger.warning("Not kept: the weights or the loss are no longer finite")
             return False
         self.collect()
-        self.state.random = random_states(self.step.device)
+        self.state.random = ranks().all_of(random_states(self.step.device))
         self.state.loss_scale = self.step.scaler.state_dict()
-        weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
-        self.resume.save(self.state, weights, optimizer)
+        if ranks().leads:
+            weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
+            self.resume.save(self.state, weights, optimizer)
         self.clock = self.kept_at = time.perf_counter()
         return True
 
@@ -362,9 +375,17 @@ def _put_back(
         )
     model.load_state_dict({**split_state(model)[0], **weights})
     step.optimizer.load_state_dict(optimizer)
-    step.loss_sum += kept.loss_sum
-    step.correct += kept.correct
-    set_random_states(kept.random, step.device)
+    if kept.ran and now.ran and kept.ran.ranks != now.ran.ranks:
+        logger.warning(
+            "%s is the state of a run of %d process(es), and this one has %d: it goes on with the "
+            "same rows, and rounding may differ",
+            *(resume.file, kept.ran.ranks, now.ran.ranks),
+        )
+        kept.loss_sums = (sum(kept.loss_sums), *[0.0] * (now.ran.ranks - 1))
+        kept.random = kept.random[:1] * now.ran.ranks
+    step.loss_sum += kept.loss_sums[ranks().index]
+    step.correct += kept.correct if ranks().leads else 0
+    set_random_states(kept.random[ranks().index], step.device)
     if kept.loss_scale:
         step.scaler.load_state_dict(kept.loss_scale)
     logger.info("Going on from step %d, kept in %s", kept.step, resume.file)

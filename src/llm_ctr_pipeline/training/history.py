@@ -52,6 +52,7 @@ class Ran(Frozen):
         attention: The language model's kernel; None for a model without.
         micro_batch_size: Rows of the larger passes of a batch.
         activation_checkpointing: `on` or `off`.
+        ranks: Processes that trained together.
     """
 
     device: str
@@ -62,15 +63,17 @@ class Ran(Frozen):
     attention: str | None
     micro_batch_size: int
     activation_checkpointing: str
+    ranks: int = 1
 
     def changed(self, now: Self) -> tuple[str, object, object] | None:
         """A setting that keeps a training from going on: its name, what it was, what it is now.
 
         That of a precision does; all others but the device's change the rounding alone, which
-        counts where the run is to be deterministic.
+        counts where the run is to be deterministic. Another number of ranks rounds otherwise in
+        any case.
         """
         names = ["precision", "float32_matmul"]
-        if self.deterministic and now.deterministic:
+        if self.deterministic and now.deterministic and self.ranks == now.ranks:
             names += ["compile", "attention", "micro_batch_size", "activation_checkpointing"]
         for name in names:
             was, is_now = getattr(self, name), getattr(now, name)

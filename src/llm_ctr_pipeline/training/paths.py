@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError, StaleD
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, Where
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
 from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.optimizer import weights_of
+from llm_ctr_pipeline.training.ranks.group import ranks
 from llm_ctr_pipeline.training.settings import Execution, Stages, TrainingSettings
 from llm_ctr_pipeline.training.stages import (
     KeptStates,
@@ -59,12 +61,12 @@ class EncodedDataset:
     summary: DatasetSummary
 
     def open(
-        self, fields: tuple[str, ...], training: TrainingSettings
+        self, fields: tuple[str, ...], rows_in: Where, buffer_rows: int
     ) -> tuple[TrainingRows, EncodedSplit]:
         """Open the rows to train on, and read those to validate on; all are the summary's."""
-        rows_in, buffer_rows = training.rows_in, training.stream_buffer_rows
         counted = self.summary.splits
-        train = self.train.open(fields, rows_in, buffer_rows, counted["train"])
+        copies = ranks().local_count
+        train = self.train.open(fields, rows_in, buffer_rows, counted["train"], copies)
         return train, self.valid.read(fields, counted["valid"])
 
 
@@ -123,7 +125,7 @@ class TrainingPath:
             self.model,
             stages.root,
             training,
-            lambda dataset: self.datasets[dataset].open(fields, training),
+            partial(_open, self.datasets, fields, training.stream_buffer_rows),
             on_validation,
             self._kept_states(stages, training, state_folder),
             on_start,
@@ -247,6 +249,16 @@ class TrainingPath:
                 key = _digest([key, name, settings, dataset, counted])
                 keys.append(key)
         return tuple(keys)
+
+
+def _open(
+    datasets: Mapping[str, EncodedDataset],
+    fields: tuple[str, ...],
+    buffer_rows: int,
+    dataset: str,
+    rows_in: Where,
+) -> tuple[TrainingRows, EncodedSplit]:
+    return datasets[dataset].open(fields, rows_in, buffer_rows)
 
 
 def _digest(content: list[Any]) -> str:

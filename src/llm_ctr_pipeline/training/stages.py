@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+from llm_ctr_pipeline.data.input.encoded_file import Where
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.training.distillation.teacher import Teacher
@@ -18,12 +20,13 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.kept import finished
 from llm_ctr_pipeline.training.kept.finished import Limits
 from llm_ctr_pipeline.training.optimizer import check_components, freeze_all_but, weights_of
+from llm_ctr_pipeline.training.ranks.jobs import share
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.state import ResumePoint, state_bytes
 
 logger = logging.getLogger(__name__)
 
-OpenDataset = Callable[[str], tuple[TrainingRows, EncodedSplit]]
+OpenDataset = Callable[[str, Where], tuple[TrainingRows, EncodedSplit]]
 OnValidation = Callable[["StageRun", ValidationRecord], None]
 OnStart = Callable[[str, bool], None]
 
@@ -60,6 +63,34 @@ class StageResult:
     components: tuple[str, ...] | None
     trained_parameters: int
     fit: FitResult
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Has a rank train with the leader: its share of each batch and validation.
+
+    Attributes:
+        model: The model; its frozen weights are frozen.
+        open: Gives the rows to train on and to validate on.
+        settings: Of the stage.
+        resume: Where the leader keeps the training state.
+        teacher: Whose log-odds the model learns beside the labels, if there is one.
+    """
+
+    model: nn.Module
+    open: Callable[[], tuple[TrainingRows, EncodedSplit]]
+    settings: TrainingSettings
+    resume: ResumePoint | None
+    teacher: Teacher | None
+
+    @property
+    def models(self) -> tuple[nn.Module, ...]:
+        """See `Job`."""
+        return (self.model,) if self.teacher is None else (self.model, self.teacher.model)
+
+    def run(self, _kept: Any) -> None:
+        """Train."""
+        fit(self.model, *self.open(), self.settings, None, self.resume, self.teacher)
 
 
 @dataclass(frozen=True)
@@ -171,8 +202,9 @@ def train_stages(
         model: Ids int `[B, F]` to log-odds float `[B]`. Left with the last run's best weights.
         stages: What to train on what, in order, by the stages' names.
         training: The settings that the stages do not have of their own.
-        open_dataset: Gives a dataset's rows to train on, and those to validate on. Called when its
-            turn comes, so that only one is held.
+        open_dataset: Gives a dataset's rows to train on, held as the second argument says, and
+            those to validate on. Called when its turn comes, so that only one is held; by each
+            rank.
         on_validation: Called with each record as it comes.
         states: Where to keep the states, from which the same call goes on; None to keep none.
         on_start: Called before anything trains where states are kept, with the key that names the
@@ -202,14 +234,13 @@ def train_stages(
         if len(plan) > 1:
             logger.info("Stage %s on %s", run.stage, run.dataset)
         freeze_all_but(model, stage.components)
-        result = fit(
-            model,
-            *open_dataset(dataset),
-            training.of(stage),
-            None if on_validation is None else partial(on_validation, run),
-            None if states is None else states.point(run, _bests(results)),
-            teacher,
-        )
+        train, valid = open_dataset(dataset, training.rows_in)
+        point = None if states is None else states.point(run, _bests(results))
+        rows_in: Where = "memory" if isinstance(train, EncodedSplit) else "stream"
+        opened = partial(open_dataset, dataset, rows_in)
+        share(FitJob(model, opened, training.of(stage), point, teacher))
+        told = None if on_validation is None else partial(on_validation, run)
+        result = fit(model, train, valid, training.of(stage), told, point, teacher)
         model.load_state_dict(result.best_weights)
         trained = sum(weight.numel() for weight in weights_of(model, stage.components))
         ends_stage = run.last or plan[position + 1][0] != name

@@ -51,12 +51,12 @@ class TrainingState:
         without_gain: Validations since the best one.
         history: One record a validation.
         best_weights: The model's weights at the best validation but for the frozen, on the CPU.
-        loss_sum: Summed loss of the rows trained on since the last validation.
+        loss_sums: By rank, the summed loss of the rows trained on since the last validation.
         correct: How many of these rows were on the right side of 0.5.
         rows: How many they are.
         seconds: Training time they took.
-        random: States of the random generators that dropout draws from, as `random_states` gave
-            them.
+        random: By rank, the states of the random generators that dropout draws from, as
+            `random_states` gave them.
         loss_scale: State of what scales the loss in float16; empty in other precisions.
     """
 
@@ -68,11 +68,11 @@ class TrainingState:
     without_gain: int = 0
     history: list[ValidationRecord] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    loss_sum: float = 0.0
+    loss_sums: tuple[float, ...] = (0.0,)
     correct: int = 0
     rows: int = 0
     seconds: float = 0.0
-    random: list[Tensor] = field(default_factory=list)
+    random: list[list[Tensor]] = field(default_factory=list)
     loss_scale: dict[str, Any] = field(default_factory=dict)
 
 

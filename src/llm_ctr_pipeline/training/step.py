@@ -4,6 +4,9 @@ Shape legend: B rows of a batch, F fields.
 """
 
 import logging
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +18,7 @@ from llm_ctr_pipeline.models.layers import BatchNorm, RowDropout
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
 from llm_ctr_pipeline.training.distillation.teacher import Teaching
 from llm_ctr_pipeline.training.history import Ran
-from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import Forward, resolve_compile
 from llm_ctr_pipeline.training.machine.devices import (
     count_weights,
     describe_device,
@@ -29,6 +32,7 @@ from llm_ctr_pipeline.training.machine.memory import (
     plan_memory,
 )
 from llm_ctr_pipeline.training.optimizer import trained_tables
+from llm_ctr_pipeline.training.ranks.group import ranks
 from llm_ctr_pipeline.training.settings import NO_REGULARISATION, Execution, Regularisation
 from llm_ctr_pipeline.training.state import random_states, set_random_states
 
@@ -38,8 +42,9 @@ logger = logging.getLogger(__name__)
 class TrainingStep:
     """Forward, backward and optimiser over a batch, on the device that the settings name.
 
-    A batch is cut into passes of equal size, give or take a row, whose gradients add up to the
-    batch's: only the order of rounding depends on their number.
+    A batch is shared out among the ranks, and a rank's share is cut into passes of equal size, give
+    or take a row. All their gradients add up to the batch's: only the order of rounding depends on
+    the number of ranks and passes.
 
     Args:
         model: Ids int `[B, F]` to log-odds float `[B]`; moved to the device.
@@ -56,7 +61,7 @@ class TrainingStep:
     Raises:
         DeviceError: The device or precision is not to be had.
         DeviceMemoryError: Not even one row fits into the device's memory, or no validation.
-        SettingsError: Batch normalisation meets a batch that is cut into passes.
+        SettingsError: Batch normalisation meets a batch that is cut into passes or shared out.
     """
 
     def __init__(
@@ -69,19 +74,22 @@ class TrainingStep:
         regularisation: Regularisation = NO_REGULARISATION,
         teaching: Teaching | None = None,
     ) -> None:
-        self.fabric, self.scaler = make_fabric(execution, model)
+        self.ranks = ranks()
+        self.fabric, self.scaler = make_fabric(execution, model, trains=True)
         self.device: torch.device = self.fabric.device
-        self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        both_ways = Forward(model)
+        self.model, self.optimizer = self.fabric.setup(both_ways, optimizer)
         self.regularisation, self.plain_optimizer = regularisation, optimizer
         self.teaching = teaching
         self.tables = [embedding.table.weight for embedding in trained_tables(model)]
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.dropouts = [m for m in model.modules() if isinstance(m, RowDropout) and m.share > 0]
 
-        def forward_backward(rows: int) -> None:
+        def forward_backward(rows: int, *, alone: bool = True) -> None:
             ids_BF, labels_B = move(sample.take(torch.arange(rows) % len(sample)), self.device)
-            loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
-            self.fabric.backward(loss)
+            with self._alone(alone):
+                loss = F.binary_cross_entropy_with_logits(self.model(ids_BF), labels_B)
+                self.fabric.backward(loss)
 
         def score(rows: int) -> None:
             ids_BF = sample.ids_NF[:rows].to(self.device)
@@ -90,31 +98,40 @@ class TrainingStep:
             if teaching is not None:
                 teaching.log_odds(ids_BF)
 
-        before = random_states(self.device)
+        of_rank = math.ceil(batch_size / self.ranks.count)
+        before = self.ranks.of_leader(random_states(self.device))  # all ranks draw the same
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         memory, at_once = memory_of(self.device), resolve_compile(execution.compile, self.device)
         self.plan = plan_memory(
             model.train(),
-            batch_size,
+            of_rank,
             execution,
             memory,
             forward_backward,
             gradients_at_once=at_once is not None,
         )
         check_validation(model, execution.eval_batch_size, memory, score)
+        if self.ranks.count > 1:
+            # PyTorch orders the gradients that it sends by when they came at first, and with it
+            # how they round. So that a run that goes on rounds as it would have, that is now.
+            for _ in range(2):
+                forward_backward(1, alone=False)
+            self.optimizer.zero_grad(set_to_none=True)
         set_random_states(before, self.device)
         for buffer, was in buffers:
             buffer.copy_(was)
-        parts = self._parts(torch.empty(batch_size))
+        parts = self._parts(torch.empty(of_rank))
         self.usual_sizes = {len(part) for part in parts}
-        if len(parts) > 1 and any(isinstance(module, BatchNorm) for module in model.modules()):
+        is_cut = len(parts) > 1 or self.ranks.count > 1
+        if is_cut and any(isinstance(module, BatchNorm) for module in model.modules()):
             raise SettingsError(
                 f"a batch of {batch_size} rows is cut into passes of {max(self.usual_sizes)}, and "
                 "batch normalisation needs all of a batch at once: lower training.batch_size, "
-                "leave training.micro_batch_size at null, or set batch_norm to false"
+                "leave training.micro_batch_size at null, train in one process, or set batch_norm "
+                "to false"
             )
-        mode = resolve_compile(execution.compile, self.device, passes=len(parts))
-        self.forward = both_ways(self.fabric, model, self.model, mode)
+        mode = resolve_compile(execution.compile, self.device, len(parts), self.ranks.count)
+        both_ways.compile_as(mode)
         self.ran = Ran(
             device=describe_device(self.device),
             precision=resolve_precision(execution.precision, self.device, count_weights(model)),
@@ -126,6 +143,7 @@ class TrainingStep:
             ),
             micro_batch_size=max(self.usual_sizes),
             activation_checkpointing="on" if self.plan.activation_checkpointing else "off",
+            ranks=self.ranks.count,
         )
         logger.info("Training runs with %s", ", ".join(f"{k} {v}" for k, v in self.ran))
         # Sums stay on the device, so that no step waits for the host.
@@ -133,47 +151,80 @@ class TrainingStep:
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def __call__(self, ids_BF: Tensor, labels_B: Tensor) -> None:
-        """Train on a batch, and add its loss and its right answers to the sums.
+        """Train on a batch, and add the loss and the right answers of this rank's rows to the sums.
+
+        Args:
+            ids_BF: Ids within each field, int `[B, F]`, of all ranks' rows.
+            labels_B: Their labels, float `[B]`.
 
         Raises:
             DeviceMemoryError: The device's memory does not hold a pass.
         """
-        teacher_B = None if self.teaching is None else self.teaching.log_odds(ids_BF)
-        # All that is random is drawn for the batch, so that passes and compiling do not change it.
+        rows = len(labels_B)
+        own = self.ranks.own(rows)
+        teacher_B = None if self.teaching is None else self.teaching.log_odds(ids_BF[own])
+        # All that is random is drawn for the batch, so that ranks, passes and compiling do not
+        # change it.
         if self.regularisation.id_dropout > 0:
             drawn_BF = torch.rand(ids_BF.shape, device=ids_BF.device)
             ids_BF = ids_BF.masked_fill(drawn_BF < self.regularisation.id_dropout, 0)
         for dropout in self.dropouts:
-            dropout.draw(len(ids_BF), ids_BF.device)
+            dropout.draw(rows, ids_BF.device)
         with naming_the_setting(
             f"lower training.micro_batch_size (now {self.plan.micro_batch_size}) or set "
             "training.activation_checkpointing to on"
         ):
-            begun = 0
-            for ids, labels in zip(self._parts(ids_BF), self._parts(labels_B), strict=True):
+            # A rank without rows takes part with another's, which weigh nothing.
+            passed = own if own.stop > own.start else slice(0, 1)
+            begun = passed.start
+            parts = zip(self._parts(ids_BF[passed]), self._parts(labels_B[passed]), strict=True)
+            for ids, labels in parts:
                 for dropout in self.dropouts:
                     dropout.take(begun, len(labels))
-                taught = None if teacher_B is None else teacher_B[begun : begun + len(labels)]
-                self.forward_backward(ids, labels, len(labels_B), taught)
+                taught = None
+                if teacher_B is not None and passed is own:
+                    taught = teacher_B[begun - own.start :][: len(labels)]
                 begun += len(labels)
+                weight = self.ranks.count * len(labels) / rows if passed is own else 0.0
+                with self._alone(begun < passed.stop):
+                    self.forward_backward(ids, labels, weight, taught)
             self._restrain()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
     def forward_backward(
-        self, ids_BF: Tensor, labels_B: Tensor, batch_rows: int, teacher_B: Tensor | None = None
+        self, ids_BF: Tensor, labels_B: Tensor, weight: float, teacher_B: Tensor | None = None
     ) -> None:
-        """Pass rows of a batch of `batch_rows` forward and backward; `teacher_B` as `Teaching`."""
+        """Pass rows forward and backward.
+
+        Args:
+            ids_BF: Ids within each field, int `[B, F]`.
+            labels_B: Labels, float `[B]`.
+            weight: Of their mean loss in that of which this rank's gradient is; 0 counts nothing.
+            teacher_B: As `Teaching` takes it.
+        """
         log_odds_B = self.forward(ids_BF, often=len(labels_B) in self.usual_sizes)
         smoothing = self.regularisation.label_smoothing
         targets_B = labels_B if smoothing == 0 else (1 - smoothing) * labels_B + smoothing / 2
         loss = F.binary_cross_entropy_with_logits(log_odds_B, targets_B)
         if self.teaching is not None and teacher_B is not None:
             loss = self.teaching.loss(loss, log_odds_B, teacher_B)
-        share = loss if len(labels_B) == batch_rows else loss * (len(labels_B) / batch_rows)
-        self.fabric.backward(share)
-        self.loss_sum += loss.detach() * len(labels_B)
-        self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
+        self.fabric.backward(loss if weight == 1 else loss * weight)
+        if weight > 0:
+            self.loss_sum += loss.detach() * len(labels_B)
+            self.correct += ((log_odds_B.detach() > 0) == (labels_B > 0)).sum()
+
+    def forward(self, ids_BF: Tensor, *, often: bool) -> Tensor:
+        """Call the model as `Forward` does."""
+        log_odds_B: Tensor = self.model(ids_BF, often=often)
+        return log_odds_B
+
+    def _alone(self, alone: bool) -> AbstractContextManager[Any]:
+        """Whether the gradients of a pass stay this rank's until a later one sends the sum."""
+        if self.ranks.count == 1:
+            return nullcontext()
+        unsent: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.model, alone)
+        return unsent
 
     def _restrain(self) -> None:
         """Add the penalty's gradient, and scale down what is too large then."""

@@ -55,7 +55,9 @@ def train(
                 raise KeyboardInterrupt
 
         training = make_settings(resume=resume)
-        return train_stages(make_model(), stages, training, rows.__getitem__, note, states), seen
+        return train_stages(
+            make_model(), stages, training, lambda name, _: rows[name], note, states
+        ), seen
 
     return run
 

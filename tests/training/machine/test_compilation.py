@@ -7,7 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from llm_ctr_pipeline.training.machine.compilation import both_ways, resolve_compile
+from llm_ctr_pipeline.training.machine.compilation import Forward, resolve_compile
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -29,11 +29,11 @@ def test_the_mode_that_a_setting_comes_to(
 
 
 def test_without_a_mode_the_model_is_left_as_it_is() -> None:
-    fabric = Fabric(accelerator="cpu", devices=1)
     model = nn.Linear(2, 1)
-    plain = fabric.setup_module(model)
-    forward = both_ways(fabric, model, plain, None)
-    assert forward.compiled is forward.plain is plain
+    forward = Forward(model)
+    ones_BF = torch.ones(3, 2)
+    assert torch.equal(forward(ones_BF, often=True), model(ones_BF))
+    assert [*forward.parameters()] == [*model.parameters()]
 
 
 class PartlyCompiled(nn.Module):
@@ -65,16 +65,21 @@ def test_a_rare_shape_runs_uncompiled_but_for_what_is_compiled_in_any_case(
     model = PartlyCompiled()
     backend = model.counting("model")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    forward = both_ways(fabric, model, fabric.setup_module(model), "default")
+    forward = fabric.setup_module(Forward(model, "default"))
     for rows, often in ((4, True), (4, True), (3, False), (2, False), (4, True)):
         values_BF = torch.full((rows, 3), 2.0)
         assert torch.equal(forward(values_BF, often=often), torch.full((rows,), 12.0))
     assert model.graphs["model"] == 1
     assert model.graphs["part"] >= 1
-    assert forward.compiled.module is forward.plain.module is model
+    assert [*forward.parameters()] == [*model.parameters()]
 
 
 @pytest.mark.parametrize(("passes", "mode"), [(1, "reduce-overhead"), (2, "default")])
 def test_no_cuda_graphs_over_several_passes(passes: int, mode: str) -> None:
     assert resolve_compile("reduce-overhead", CUDA, passes) == mode
     assert resolve_compile("off", CUDA, passes) is None
+
+
+@pytest.mark.parametrize(("ranks", "mode"), [(1, "reduce-overhead"), (2, "default")])
+def test_no_cuda_graphs_over_several_processes(ranks: int, mode: str) -> None:
+    assert resolve_compile("reduce-overhead", CUDA, ranks=ranks) == mode

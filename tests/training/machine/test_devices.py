@@ -19,6 +19,7 @@ from llm_ctr_pipeline.training.machine.devices import (
     resolve_device,
     resolve_precision,
 )
+from llm_ctr_pipeline.training.ranks.group import Ranks
 from llm_ctr_pipeline.training.settings import Execution
 
 CPU = torch.device("cpu")
@@ -222,3 +223,27 @@ def test_a_freed_tensors_memory_serves_the_next_one() -> None:
     # 5 × 40 MB in pages of 4 KB; larger pages, where the system uses them, are fewer
     assert before > 50
     assert after < before / 10
+
+
+@pytest.mark.parametrize(
+    ("requested", "gpus", "device"),
+    [("auto", 4, "cuda:3"), ("cuda", 4, "cuda:3"), ("auto", 0, "cpu"), ("cpu", 4, "cpu")],
+)
+def test_each_process_of_a_machine_takes_the_gpu_of_its_number(
+    monkeypatch: pytest.MonkeyPatch, requested: str, gpus: int, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(devices, "ranks", lambda: Ranks(7, 8, local_index=3, local_count=4))
+    assert resolve_device(requested) == torch.device(device)
+
+
+@pytest.mark.parametrize(("requested", "gpus"), [("cuda:1", 4), ("auto", 2), ("cuda", 0)])
+def test_several_processes_share_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, requested: str, gpus: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(devices, "ranks", lambda: Ranks(1, 4, local_index=1, local_count=4))
+    with pytest.raises(DeviceError, match=f"4 processes run on this machine, which has {gpus} "):
+        resolve_device(requested)

@@ -117,7 +117,12 @@ class EncodedFile:
         return EncodedSplit(torch.from_numpy(ids_NF), torch.from_numpy(labels_N))
 
     def open(
-        self, fields: Sequence[str], where: Where, buffer_rows: int, counted: SplitSummary
+        self,
+        fields: Sequence[str],
+        where: Where,
+        buffer_rows: int,
+        counted: SplitSummary,
+        copies: int = 1,
     ) -> TrainingRows:
         """Open the split to train on it.
 
@@ -127,11 +132,12 @@ class EncodedFile:
                 that takes less than half of the machine's free memory.
             buffer_rows: Rows that are shuffled together where it is streamed.
             counted: See `read`.
+            copies: Processes of this machine that will each hold it.
 
         Raises:
             StaleDataError: See `read`; before any row is handed out.
         """
-        needed = len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
+        needed = copies * len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
         if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
             return self.read(fields, counted)
         self._look_through(fields, counted)

@@ -159,12 +159,13 @@ def _last_user(descriptor: int) -> str:
         pid, _, rest = line.partition("\t")
         host, _, rest = rest.partition("\t")
         since, _, command = rest.partition("\t")
-        if host != socket.gethostname() or _lives(pid):
+        if host != socket.gethostname() or lives(pid):
             return f"another run (process {pid} on {host} since {since}: {command})"
     return "another run"
 
 
-def _lives(pid: str) -> bool:
+def lives(pid: str | int) -> bool:
+    """Whether a process of this machine has this number."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError, OverflowError):

@@ -1,38 +1,44 @@
 """Compiling a model's forward and backward pass, and when not to."""
 
 import logging
-from dataclasses import dataclass
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Forward:
-    """A model in the two ways it is called, as Fabric set it up; the weights are the same.
+class Forward(nn.Module):
+    """A model in the two ways it is called; the weights are the same.
 
     Compiling for a shape takes longer than many epochs win by it where the shape comes but once an
     epoch, as that of the last batch does. Those batches run the model itself: to tell the compiler
     to stand back would uncompile what has to be compiled in any case (FlexAttention).
 
-    Attributes:
-        plain: The model as plain Python.
-        compiled: The model, compiled for the shapes that it meets; `plain` where the mode is None.
+    Args:
+        model: The model.
+        mode: As `resolve_compile` gives it; `compile_as` sets another.
     """
 
-    plain: nn.Module
-    compiled: nn.Module
+    def __init__(self, model: nn.Module, mode: str | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.compile_as(mode)
 
-    def __call__(self, ids_BF: Tensor, *, often: bool) -> Tensor:
+    def compile_as(self, mode: str | None) -> None:
+        """Compile the model for the shapes that come often; None for no shapes."""
+        # In a tuple, so that the weights belong to one module alone.
+        self._compiled = (compiled(self.model, mode),)
+
+    def forward(self, ids_BF: Tensor, *, often: bool = False) -> Tensor:
         """Call the model, compiled if this shape comes often."""
-        log_odds_B: Tensor = (self.compiled if often else self.plain)(ids_BF)
+        log_odds_B: Tensor = (self._compiled[0] if often else self.model)(ids_BF)
         return log_odds_B
 
 
-def resolve_compile(requested: str, device: torch.device, passes: int = 1) -> str | None:
+def resolve_compile(
+    requested: str, device: torch.device, passes: int = 1, ranks: int = 1
+) -> str | None:
     """The mode of `torch.compile` to use, None for none.
 
     On the CPU, compiling takes longer than most runs win by it.
@@ -42,7 +48,16 @@ def resolve_compile(requested: str, device: torch.device, passes: int = 1) -> st
         device: Where the model runs.
         passes: Into how many passes a batch is cut whose gradients add up. With more than one there
             are no CUDA graphs: a graph's next run overwrites the gradients that it left.
+        ranks: Processes that train together: with more than one there are none either, as what
+            sends the gradients is no part of a graph.
     """
+    if requested == "reduce-overhead" and ranks > 1:
+        logger.warning(
+            "training.compile is reduce-overhead, and %d processes train together, whose gradients "
+            "CUDA graphs would not send: compiled as default",
+            ranks,
+        )
+        return "default"
     if requested == "reduce-overhead" and passes > 1:
         logger.warning(
             "training.compile is reduce-overhead, and a batch takes %d passes, whose gradients "
@@ -63,15 +78,3 @@ def compiled(model: nn.Module, mode: str | None) -> nn.Module:
     if mode is None:
         return model
     return torch.compile(model, mode=mode, dynamic=False)  # type: ignore[return-value]
-
-
-def both_ways(fabric: Fabric, model: nn.Module, plain: nn.Module, mode: str | None) -> Forward:
-    """A model to call compiled or as plain Python.
-
-    Args:
-        fabric: Where it runs.
-        model: The model.
-        plain: The same, as `fabric` set it up.
-        mode: As `resolve_compile` gives it.
-    """
-    return Forward(plain, plain if mode is None else fabric.setup_module(compiled(model, mode)))

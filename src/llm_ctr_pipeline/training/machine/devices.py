@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.strategies import DDPStrategy
 from torch import nn
 from torch.amp import GradScaler
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
+from llm_ctr_pipeline.training.ranks.group import ranks
 from llm_ctr_pipeline.training.settings import Execution
 
 logger = logging.getLogger(__name__)
@@ -38,15 +41,24 @@ class DeviceError(RefusedError, ValueError):
 def resolve_device(requested: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is there.
 
+    Of several processes on a machine each takes the GPU of its number.
+
     Raises:
         DeviceError: It is not there.
     """
-    if requested == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(requested)
-    if device.type == "cpu":
-        return device
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if requested == "cpu" or (requested == "auto" and present == 0):
+        return torch.device("cpu")
+    here = ranks()
+    if here.local_count > 1:
+        if requested not in {"auto", "cuda"} or here.local_count > present:
+            raise DeviceError(
+                f"training.device is {requested!r}, and {here.local_count} processes run on this "
+                f"machine, which has {present} CUDA device(s): set it to auto or cpu, and "
+                "--nproc-per-node to the number of devices at most"
+            )
+        return torch.device("cuda", here.local_index)
+    device = torch.device("cuda:0" if requested == "auto" else requested)
     if (device.index or 0) >= present:
         raise DeviceError(
             f"training.device is {requested!r}, and this machine has {present} CUDA "
@@ -177,14 +189,18 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
 
 
-def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradScaler]:
-    """Set up Lightning Fabric for one device, and what this process has one of.
+def make_fabric(
+    execution: Execution, model: nn.Module, *, trains: bool = False
+) -> tuple[Fabric, GradScaler]:
+    """Set up Lightning Fabric for this process's device, and what the process has one of.
 
     That is CPU threads, the precision of float32 products and whether operations are deterministic.
 
     Args:
         execution: What is asked for.
         model: What will run there.
+        trains: Whether the model that is set up learns, and so, in a group of several processes,
+            from the gradients of all (DistributedDataParallel).
 
     Returns:
         Fabric, and what scales the loss: float16's gradients would vanish otherwise, in other
@@ -212,11 +228,22 @@ def make_fabric(execution: Execution, model: nn.Module) -> tuple[Fabric, GradSca
         )
     half = precision == "16-mixed"
     scaler = GradScaler(device.type, enabled=half)
+    here = ranks()
+    shared = trains and here.count > 1
+    # Its successor, `forward_sync_buffers`, is not in all releases that are taken here.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+    alone: int | list[int] = 1 if device.type == "cpu" else [device.index]
     fabric = Fabric(
         accelerator=device.type,
-        devices=1 if device.type == "cpu" else [device.index],
+        devices=here.local_count if shared else alone,
+        num_nodes=here.count // here.local_count if shared else 1,
+        # Validation calls it on some rows here and others there, so buffers stay each rank's own.
+        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        if shared
+        else "auto",
         # As Fabric makes it of the name, but with a scaler whose state can be kept.
         precision=None if half else precision,
         plugins=[MixedPrecision("16-mixed", device.type, scaler)] if half else None,
     )
+    fabric.launch()
     return fabric, scaler
