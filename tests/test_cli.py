@@ -1,9 +1,10 @@
+import contextlib
 import copy
 import importlib
 import inspect
 import pkgutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from llm_ctr_pipeline.data.errors import RawLogError, RefusedError, StaleDataErr
 from llm_ctr_pipeline.data.hub.archive import BadArchiveError
 from llm_ctr_pipeline.models.shared_prefix import UnsupportedModelError
 from llm_ctr_pipeline.training.machine.memory import DeviceMemoryError
+from llm_ctr_pipeline.training.ranks import jobs
 
 PROJECT = Path(__file__).parents[1]
 
@@ -183,3 +185,31 @@ def test_a_run_that_is_refused_in_a_node(
     assert "Traceback" not in done.stdout
     (run,) = mlflow_runs(project)
     assert run.info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("of_torchrun", "done"),
+    [
+        ({}, ["run"]),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, ["run"]),  # a cluster's own variables
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "1", "RANK": "0"}, ["run"]),
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0"}, ["lead", "run"]),
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "1"}, ["work"]),
+    ],
+)
+def test_of_torchruns_processes_the_first_runs_and_the_others_work(
+    monkeypatch: pytest.MonkeyPatch, of_torchrun: dict[str, str], done: list[str]
+) -> None:
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def leading() -> Iterator[None]:
+        seen.append("lead")
+        yield
+
+    monkeypatch.setattr(jobs, "work", lambda: seen.append("work"))
+    monkeypatch.setattr(jobs, "leading", leading)
+    for name, value in of_torchrun.items():
+        monkeypatch.setenv(name, value)
+    cli._in_ranks(lambda: seen.append("run"))
+    assert seen == done

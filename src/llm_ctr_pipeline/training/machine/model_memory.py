@@ -21,6 +21,7 @@ from llm_ctr_pipeline.models.settings import (
     TermsSettings,
 )
 from llm_ctr_pipeline.training.machine.devices import resolve_device
+from llm_ctr_pipeline.training.ranks.group import ranks
 from llm_ctr_pipeline.training.settings import Execution, Stages
 
 # Bytes of a float32 weight; its gradient and AdamW's two moments take as many each.
@@ -116,12 +117,14 @@ def check_memory(weights: Mapping[str, int], stages: Stages, execution: Executio
     learning = max(sum(weights[part] for part in parts & {*weights}) for parts in trained)
     held = WEIGHT * sum(weights.values())
     device = resolve_device(execution.device)
+    copies = ranks().local_count  # where it is made, by each process
+    machine = "this machine" if copies == 1 else f"each of this machine's {copies} processes"
     if device.type == "cuda":
         has = torch.cuda.get_device_properties(device).total_memory
         _check(weights, held + LEARNING * learning, has, f"the device {device}")
-        _check(weights, held, machine_memory(), "this machine")  # where it is made
+        _check(weights, held, machine_memory() // copies, machine)
     else:
-        _check(weights, held + LEARNING * learning, machine_memory(), "this machine")
+        _check(weights, held + LEARNING * learning, machine_memory() // copies, machine)
 
 
 def _check(weights: Mapping[str, int], needed: int, has: int, where: str) -> None:
