@@ -98,6 +98,22 @@ def test_several_processes_are_one_run_with_the_figures_of_one(
     assert logloss[0] == pytest.approx(logloss[1], rel=1e-4)
 
 
+def test_raw_rows_are_scored_by_all_to_the_last_digit(
+    trained_project: Path, kedro_run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (raw,) = (trained_project / "data" / "01_raw").rglob("test.csv")
+    given = f"predict.path=single_phase,predict.input={raw},training.eval_batch_size=64"
+    call = ("--pipeline=predict", "--params", given)
+    done = kedro_run(trained_project, "--env", "test", *call)
+    assert done.returncode == 0, done.stderr
+    (scored,) = (trained_project / "data" / "07_model_output").rglob("scored_rows.parquet")
+    by_one = scored.rename(trained_project / "by_one.parquet")
+    with torchrun(trained_project, *call, ranks=3) as process:
+        written, _ = process.communicate()
+    assert process.returncode == 0, written
+    pd.testing.assert_frame_equal(pd.read_parquet(scored), pd.read_parquet(by_one))
+
+
 def test_a_killed_rank_ends_the_run_as_failed_and_the_command_goes_on(
     long_training: subprocess.Popen[str], trained_project: Path, mlflow_runs: Runs
 ) -> None:
