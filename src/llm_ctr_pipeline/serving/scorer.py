@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr, Precision
+from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import ServingPrecision
 from llm_ctr_pipeline.serving.cells import RowError, Rows, as_cells
 from llm_ctr_pipeline.serving.encoder import RowEncoder
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
@@ -37,7 +38,7 @@ class Scorer:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str = "cpu", precision: Precision = "32-true"
+        self, checkpoint: Checkpoint, device: str = "cpu", precision: ServingPrecision = "32-true"
     ) -> None:
         self._encoder = RowEncoder(checkpoint.summary.log, checkpoint.vocabulary)
         self._device = torch.device(device)
@@ -47,7 +48,7 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str = "cpu", precision: Precision = "32-true"
+        cls, folder: str | Path, device: str = "cpu", precision: ServingPrecision = "32-true"
     ) -> Self:
         """Read a checkpoint's folder, which holds all that is needed.
 
