@@ -96,8 +96,8 @@ class PredictParams(Frozen):
     input: str | None = Field(
         min_length=1,
         max_length=4096,
-        description="A CSV file with the log's columns, or a folder of such files; None where "
-        "nothing is scored.",
+        description="A CSV or Parquet file with the log's columns, or a folder of such files; None "
+        "where nothing is scored.",
     )
     keep: str = Field(
         max_length=20_000, description="Raw columns to be written too, with spaces between them."
