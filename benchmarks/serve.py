@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from benchmarks.measure import report, seconds
 from benchmarks.models import FIELDS, IDS_A_FIELD, SIZES, build_pair, check_same, random_rows
-from benchmarks.serve_http import over_http
 from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
 from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.settings import DeepFmSettings
@@ -154,6 +153,8 @@ def main() -> None:
         for rows in asked.rows
     }
     if asked.http:
+        from benchmarks.serve_http import over_http  # it needs MLflow, the others do not
+
         for cells in over_http(asked.http, calls_by_rows, asked.threads):
             name = f"serve_http_{cells[0]['B']}_{cells[0]['clients']}_clients"
             report(name, torch.device("cpu"), cells)
