@@ -1,11 +1,16 @@
 """How fast a request is answered: latency by its rows, and rows a second.
 
 python -m benchmarks.serve [--rows 1 32 1024] [--calls 400] [--compile] [--device cpu]
+python -m benchmarks.serve --http single_phase deepfm
 
 In the process: ids in, log-odds out. The fixed prompt stands beside the obvious implementation of
 the same model (the prompt repeated for every row, the logits of the whole vocabulary), beside
 DeepFM, and beside its own exports: compiled, if asked for, and in ONNX Runtime, where the extra
 `export` is installed.
+
+Over HTTP: raw rows in, probabilities out, of the best models that `kedro run` and
+`kedro run --pipeline=train_deepfm` have left in this project, each behind a server of its own,
+asked by one client and by four at a time.
 """
 
 import argparse
@@ -139,19 +144,27 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16", "int8"], default="32-true")
     parser.add_argument("--compile", action="store_true", help="export.to=compiled too")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--http", nargs="+", metavar="PATH", help="trained paths, behind servers")
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    calls_by_rows = {
+        rows: max(FEWEST_CALLS, asked.calls * ROWS_OF_USUAL_CALLS // max(rows, ROWS_OF_USUAL_CALLS))
+        for rows in asked.rows
+    }
+    if asked.http:
+        from benchmarks.serve_http import over_http  # it needs MLflow, the others do not
+
+        for cells in over_http(asked.http, calls_by_rows, asked.threads):
+            name = f"serve_http_{cells[0]['B']}_{cells[0]['clients']}_clients"
+            report(name, torch.device("cpu"), cells)
+        return
     device = resolve_device(asked.device)
     scores = build(asked.size, device, asked.precision, compiled=asked.compile)
     size = asked.size.replace(" ", "-").lower()
-    for rows in asked.rows:
-        calls = max(
-            FEWEST_CALLS, asked.calls * ROWS_OF_USUAL_CALLS // max(rows, ROWS_OF_USUAL_CALLS)
-        )
+    for rows, calls in calls_by_rows.items():
         found = in_process(scores, rows, calls, device)
         report(f"serve_in_process_{rows}_{size}_{asked.precision}", device, found)
-    # Over HTTP, with several clients: raw rows in, probabilities out.
 
 
 if __name__ == "__main__":

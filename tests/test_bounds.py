@@ -41,6 +41,7 @@ TAKEN = {
     "evaluation.group_by": "null",
     "evaluation.model": "",
     "evaluation.path": "",
+    "evaluation.serving_precision": "null",
     "evaluation.split": "",
     "export.model": "",
     "export.path": "",

@@ -55,6 +55,8 @@ def test_a_folder_that_is_not_below_the_raw_data_is_refused(folder: str) -> None
             {"runs": "12 34", "seeds": 2},
             "compare.seeds is for paths: name all the runs in compare.r",
         ),
+        ({"paths": "hybrid hybrid/int8", "seeds": 2}, "compare.seeds is for paths as trained"),
+        ({"paths": "deepfm deepfm/int8"}, "it should be all, or names out of deepfm, logistic"),
         ({"split": "holdout"}, "should be 'train', 'valid' or 'test'"),
         ({"dataset": "../x4"}, "should match pattern"),
     ],

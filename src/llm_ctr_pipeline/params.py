@@ -13,7 +13,8 @@ from llm_ctr_pipeline.bounds import Count, Name
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.frozen import Frozen
-from llm_ctr_pipeline.training.settings import PATHS, PathName
+from llm_ctr_pipeline.models.settings import SERVING_PRECISIONS, ServingPrecision
+from llm_ctr_pipeline.training.settings import BASELINE_PATHS, DISTILLED_PATH, PATHS, PathName
 
 FEWEST_COMPARED = 2
 
@@ -67,6 +68,9 @@ class EvaluationParams(Frozen):
     dataset: Name
     split: Literal["train", "valid", "test"]
     group_by: Name | None = Field(description="The field within whose values gAUC ranks the rows.")
+    serving_precision: ServingPrecision | None = Field(
+        default=None, description="As served, the language model in it; None as trained."
+    )
 
     def group_position(self, fields: Sequence[str]) -> int | None:
         """Where among the fields that one stands; None where there is to be no gAUC.
@@ -92,8 +96,8 @@ class PredictParams(Frozen):
     input: str | None = Field(
         min_length=1,
         max_length=4096,
-        description="A CSV file with the log's columns, or a folder of such files; None where "
-        "nothing is scored.",
+        description="A CSV or Parquet file with the log's columns, or a folder of such files; None "
+        "where nothing is scored.",
     )
     keep: str = Field(
         max_length=20_000, description="Raw columns to be written too, with spaces between them."
@@ -172,9 +176,14 @@ class CompareParams(Frozen):
     @field_validator("paths")
     @classmethod
     def _known_paths(cls, paths: str) -> str:
-        unknown = [path for path in paths.split() if path not in PATHS]
+        with_llm = {*PATHS} - {*BASELINE_PATHS, DISTILLED_PATH}
+        served = {f"{path}/{precision}" for path in with_llm for precision in SERVING_PRECISIONS}
+        unknown = [path for path in paths.split() if path not in {*PATHS} | served]
         if unknown and paths != "all":
-            raise ValueError(f"it should be all, or names out of {', '.join(PATHS)}")
+            raise ValueError(
+                f"it should be all, or names out of {', '.join(PATHS)}, with "
+                f"/{', /'.join(SERVING_PRECISIONS)} behind one with a language model, as served"
+            )
         return paths
 
     @model_validator(mode="after")
@@ -183,4 +192,6 @@ class CompareParams(Frozen):
             raise ValueError("compare names both paths and runs: name one kind")
         if self.run_ids and self.seeds > 1:
             raise ValueError("compare.seeds is for paths: name all the runs in compare.runs")
+        if self.seeds > 1 and "/" in self.paths:
+            raise ValueError("compare.seeds is for paths as trained: of those as served take 1")
         return self

@@ -38,9 +38,10 @@ def artifact_folder() -> str | None:
     return None if tracking_uri().startswith("http") else f"{project_root()}/mlartifacts"
 
 
-def of_model(path: str, model: str) -> str:
-    """The folder of what a path's model gave: the path's own for its best model."""
-    return path if model == "best_model" else f"{path}/{model}"
+def of_model(path: str, model: str, precision: str | None = None) -> str:
+    """The folder of what a path's model gave: the path's own for its best model as trained."""
+    parts = (path, None if model == "best_model" else model, precision)
+    return "/".join(part for part in parts if part)
 
 
 def source_of(given: str, configured: str) -> str:

@@ -15,7 +15,7 @@ from llm_ctr_pipeline.models import fixed_prompt
 from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.prompt import PromptTokens
-from llm_ctr_pipeline.models.settings import TermsSettings
+from llm_ctr_pipeline.models.settings import ServingPrecision, TermsSettings
 from tests.decoders import DEEPFM_TERMS, DROPOUTS, EVERYTHING, OF_FIELDS
 from tests.fake_cuda import CUDA, NoTransfers, fake_cuda, on_fake_cuda
 
@@ -129,7 +129,7 @@ def test_the_model_itself_computes_what_it_did(make_model: MakeModel) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reaches into c10 on Linux alone")
 @pytest.mark.parametrize("precision", ["32-true", "bf16"])
 def test_all_that_is_kept_goes_with_it_to_a_gpu(
-    make_model: MakeModel, precision: fixed_prompt.Precision
+    make_model: MakeModel, precision: ServingPrecision
 ) -> None:
     served = FixedPromptCtr(make_model(tokens=TOKENS, **EVERYTHING), precision)
     with fake_cuda() as mode:
@@ -154,7 +154,7 @@ def test_a_lower_precision_rounds_and_leaves_the_model_alone(
     make_causal_lm: MakeLm,
     make_model: MakeModel,
     architecture: str,
-    precision: fixed_prompt.Precision,
+    precision: ServingPrecision,
     rounding: float,
 ) -> None:
     model = make_model(make_causal_lm(architecture), TOKENS, terms=DEEPFM_TERMS).eval()

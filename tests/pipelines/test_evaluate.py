@@ -50,6 +50,7 @@ REPORT: dict[str, type] = {
     "predictions": str,
     "trained": dict,
     "timestamp": str,
+    "serving_precision": type(None),
 }
 
 
@@ -63,11 +64,11 @@ def evaluate(
         split: str,
         order: Callable[[int], np.ndarray] = np.arange,
         summary: dict[str, Any] | None = None,
-        group_by: str | None = None,
+        **settings: str | None,
     ) -> DataCatalog:
         folder = tmp_path_factory.mktemp("state")
         catalog = make_catalog(OUTPUTS, folder, split=split)
-        chosen = catalog.load("params:evaluation").model_copy(update={"group_by": group_by})
+        chosen = catalog.load("params:evaluation").model_copy(update=settings)
         catalog["params:evaluation"] = chosen
         rows = pq.read_table(catalog.load(f"{split}_encoded@rows").path)
         pq.write_table(rows.take(order(rows.num_rows)), folder / "rows.parquet")
@@ -144,6 +145,20 @@ def test_a_group_that_is_no_field_is_refused(evaluate: Callable[..., DataCatalog
         evaluate("valid", group_by="user")
 
 
+def test_a_model_is_tested_as_it_is_served(
+    tested: DataCatalog, evaluate: Callable[..., DataCatalog]
+) -> None:
+    trained = tested.load("evaluation_predictions")["probability"]
+    found = {}
+    for precision, tolerance in (("32-true", 1e-5), ("bf16", 0.05), ("int8", 0.05)):
+        served = evaluate("valid", serving_precision=precision)
+        assert served.load("evaluation_report").title == f"single_phase/{precision} on x4 valid"
+        found[precision] = served.load("evaluation_predictions")["probability"]
+        np.testing.assert_allclose(found[precision], trained, rtol=tolerance)
+    assert (found["bf16"] != found["32-true"]).mean() > 0.9
+    assert (found["int8"] != found["32-true"]).mean() > 0.9
+
+
 def test_figures_are_drawn(tested: DataCatalog) -> None:
     for name in ("evaluation_roc", "evaluation_calibration"):
         figure = tested.load(name)
@@ -199,6 +214,34 @@ def test_another_split_gets_reports_of_its_own(
     best = read(trained_project, "training_results.json")["best"]
     assert report["split"] == "valid"
     assert report["auc"] == pytest.approx(best["valid_auc"], abs=1e-6)
+
+
+def test_what_a_model_loses_as_it_is_served_is_compared(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    snapshot: Callable[[Path], dict[str, bytes]],
+) -> None:
+    before = snapshot(trained_project)
+    run_here(trained_project, "evaluate", params={"evaluation": {"serving_precision": "int8"}})
+    asked = {"paths": "single_phase single_phase/int8", "baseline": "single_phase"}
+    run_here(trained_project, "compare", params={"compare": asked})
+    after = snapshot(trained_project)
+    assert {name: after[name] for name in before} == before
+    made = json.loads((trained_project / REPORTING.parent / "compare/comparison.json").read_text())
+    assert [model["name"] for model in made["models"]] == ["single_phase", "single_phase/int8"]
+    served = read(trained_project, "int8/evaluation_x4_test.json")
+    assert made["models"][1]["auc"] == pytest.approx(served["auc"])
+    difference = made["models"][1]["difference"]
+    assert difference["auc_low"] < difference["auc"] < difference["auc_high"]
+
+
+def test_a_model_without_a_language_model_is_served_as_it_was_trained(
+    trained_project: Path, run_here: Callable[..., None]
+) -> None:
+    run_here(trained_project, "train_deepfm")
+    asked = {"path": "deepfm", "serving_precision": "int8"}
+    with pytest.raises(SettingsError, match="is int8, and deepfm has no language model"):
+        run_here(trained_project, "evaluate", params={"evaluation": asked})
 
 
 def test_rows_of_another_feature_map_are_refused(

@@ -59,6 +59,43 @@ def test_a_folder_without_labels_in_any_order_of_columns(
     np.testing.assert_array_equal(scored["probability"].to_numpy(), evaluated(trained_project))
 
 
+def test_parquet_files_are_scored_as_the_csv_file_of_the_same_rows(
+    trained_project: Path, run_here: RunHere, tmp_path: Path
+) -> None:
+    raw = pd.read_csv(trained_project / RAW / "test.csv", dtype=str, keep_default_na=False)
+    numbers = ["hour", "C14", "device_type"]
+    half = len(raw) // 2
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    raw.iloc[:half].to_csv(folder / "a.csv", index=False)
+    typed = raw.iloc[half:].drop(columns="click").astype(dict.fromkeys(numbers, "int64"))
+    typed.astype({"site_id": "category"}).assign(price=0.5).to_parquet(folder / "b.parquet")
+    (folder / "_SUCCESS").touch()
+    scored = predict(run_here, trained_project, folder, keep="hour site_id")
+    assert scored[["hour", "site_id"]].equals(raw[["hour", "site_id"]])
+    np.testing.assert_array_equal(scored["probability"].to_numpy(), evaluated(trained_project))
+    scored = predict(run_here, trained_project, folder / "b.parquet", keep="price")
+    assert scored["price"].tolist() == ["0.5"] * (len(raw) - half)
+    assert len(scored["probability"].dropna()) == len(raw) - half
+
+
+def test_bad_rows_of_a_parquet_file_are_refused_or_counted(
+    trained_project: Path, run_here: RunHere, tmp_path: Path
+) -> None:
+    raw = pd.read_csv(trained_project / RAW / "test.csv", dtype=str, keep_default_na=False)[:5]
+    hours = pd.to_numeric(raw["hour"]).astype("Int64")
+    hours[1] = None
+    file = tmp_path / "rows.parquet"
+    raw.assign(hour=hours).to_parquet(file)
+    with pytest.raises(
+        DatasetError, match=r"rows\.parquet, row 2, column 'hour': '' is not YYMMDDHH"
+    ):
+        predict(run_here, trained_project, file)
+    scored = predict(run_here, trained_project, file, on_bad_row="null")
+    assert scored["probability"].isna().tolist() == [False, True, False, False, False]
+    assert json.loads((trained_project / REPORT).read_text())["unscored"] == 1
+
+
 @pytest.fixture
 def faulty(trained_project: Path, tmp_path: Path) -> Path:
     """A file of five rows; the second has no hour, the fourth too few cells."""

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llm_ctr_pipeline.data.errors import RawLogError
 from llm_ctr_pipeline.data.log.schema import LogSchema
+from llm_ctr_pipeline.serving import raw_files
 from llm_ctr_pipeline.serving.raw_files import open_rows, read_rows
 from tests.data.logs import changed, log_of
 
@@ -61,7 +64,59 @@ def test_a_quote_that_is_never_closed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_must_hold_a_file(tmp_path: Path) -> None:
-    with pytest.raises(RawLogError, match=r"holds no \.csv file"):
+    with pytest.raises(RawLogError, match=r"holds no \.csv or \.parquet file"):
         open_rows(tmp_path, LOG, ["a"])
     with pytest.raises(RawLogError, match="not found"):
         open_rows(tmp_path / "none.csv", LOG, ["a"])
+
+
+def test_parquet_holds_the_cells_that_csv_would(tmp_path: Path) -> None:
+    """Of any length, though it is read in parts."""
+    rows = raw_files._PARQUET_ROWS + 3
+    text = pa.array(["x", None, "007"] * rows)[:rows]
+    table = pa.table({"more": [0.5] * rows, "b": text, "a": pa.array(range(rows), pa.int32())})
+    pq.write_table(table, tmp_path / "0.parquet")
+    (file,) = open_rows(tmp_path, WITHOUT_HEADER, ["a", "b"])
+    blocks = [*read_rows(file, ["a", "b"], refuse_bad=True)]
+    assert [block.num_rows for block, _ in blocks] == [raw_files._PARQUET_ROWS, 3]
+    assert all(whole.all() for _, whole in blocks)
+    found = pa.concat_tables([block for block, _ in blocks])
+    assert found["a"].to_pylist() == [str(number) for number in range(rows)]
+    assert found["b"].to_pylist() == (["x", "", "007"] * rows)[:rows]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (pa.table({"a": ["1"]}), r"0\.parquet has no column b"),
+        (pa.table([["1"], ["2"], ["3"]], ["a", "b", "b"]), "has the column b twice"),
+        (pa.table({"a": [1005.0], "b": ["1"]}), "column 'a' is of type double, which does not say"),
+        (pa.table({"a": [True], "b": ["1"]}), "column 'a' is of type bool"),
+    ],
+)
+def test_parquet_files_that_are_not_of_the_log_are_refused(
+    tmp_path: Path, table: pa.Table, said: str
+) -> None:
+    pq.write_table(table, tmp_path / "0.parquet")
+    with pytest.raises(RawLogError, match=said):
+        open_rows(tmp_path, LOG, ["a", "b"])
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "0.parquet").write_text("a,b\n1,2\n")
+    with pytest.raises(RawLogError, match=r"0\.parquet cannot be read as Parquet: "):
+        open_rows(tmp_path, LOG, ["a", "b"])
+    file = tmp_path / "1.parquet"
+    pq.write_table(pa.table({"a": ["1", "2"] * 999, "b": ["3", "4"] * 999}), file)
+    content = bytearray(file.read_bytes())
+    content[4:40] = bytes(36)
+    file.write_bytes(content)
+    (rows,) = open_rows(file, LOG, ["a", "b"])
+    with pytest.raises(RawLogError, match=r"1\.parquet cannot be read as Parquet: "):
+        [*read_rows(rows, ["a", "b"], refuse_bad=True)]
+
+
+def test_a_column_that_holds_numbers_may_have_fractions(tmp_path: Path) -> None:
+    log = changed(LOG, fields=[{"name": "a", "kind": "numeric", "edges": [1.5]}, "b"])
+    pq.write_table(pa.table({"a": [0.25, None], "b": ["x", "y"]}), tmp_path / "0.parquet")
+    assert read(tmp_path, log) == [["0.25", "x"], ["", "y"]]

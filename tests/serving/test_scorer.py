@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.serving.cells import RowError
@@ -65,6 +66,31 @@ def test_threads_may_share_a_scorer(scorer: Scorer) -> None:
         found = [*pool.map(scorer.predict, rows * 5)]
     for scores, asked in zip(found, rows * 5, strict=True):
         np.testing.assert_allclose(scores, scorer.predict(asked), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("threads", "variable", "expected"),
+    [(None, None, 1), (None, "3", 2), (1, "3", 1), (3, None, 3)],
+)
+def test_threads_are_one_unless_somebody_says_otherwise(
+    scorer: Scorer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int | None,
+    variable: str | None,
+    expected: int,
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)  # which PyTorch read when it was imported
+    try:
+        torch.set_num_threads(2)
+        Scorer.load(tmp_path / "best_model", threads=threads)
+        with ThreadPoolExecutor(1) as pool:  # such as a server's
+            assert pool.submit(torch.get_num_threads).result() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_bad_row_is_refused(scorer: Scorer) -> None:

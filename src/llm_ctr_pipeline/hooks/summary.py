@@ -143,14 +143,14 @@ def _outdated_lines(evaluation: "Evaluation", catalog: DataCatalog) -> list[str]
     except DatasetError:
         return []  # an older version's, or damaged: who compares again gets a new one
     compared = {
-        (model.path, "best_model", comparison.dataset, comparison.split)
+        (model.name, "best_model", comparison.dataset, comparison.split)
         for model in comparison.models
         if None in model.run_ids
     }
-    if (evaluation.path, evaluation.model, evaluation.dataset, evaluation.split) not in compared:
+    if (evaluation.name, evaluation.model, evaluation.dataset, evaluation.split) not in compared:
         return []
     folder = _place(catalog, "comparison").parent
-    return [f"  {'outdated':<12}{folder} has an earlier {evaluation.path}: compare again"]
+    return [f"  {'outdated':<12}{folder} has an earlier {evaluation.name}: compare again"]
 
 
 def _command(line: str) -> str:

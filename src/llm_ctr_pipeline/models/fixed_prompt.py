@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,11 @@ from llm_ctr_pipeline.data.errors import SettingsError, first_line
 from llm_ctr_pipeline.models.last_layer import decoder_layers, keys_and_values
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.llm_decoder import LlmDecoder
+from llm_ctr_pipeline.models.settings import ServingPrecision
 from llm_ctr_pipeline.models.shared_prefix import sdpa_grouped
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["32-true", "bf16", "int8"]
 PROBED_ROWS = 3
 TOLERANCE = 1e-4  # of the largest log-odds
 
@@ -127,7 +127,7 @@ class FixedPromptDecoder(nn.Module):
         """Let a constant go with the module to a device, and into no checkpoint."""
         self.register_buffer(name, tensor, persistent=False)
 
-    def lowered(self, precision: Precision) -> "FixedPromptDecoder":
+    def lowered(self, precision: ServingPrecision) -> "FixedPromptDecoder":
         """Return the decoder in another precision, with weights of its own, or itself.
 
         Args:
@@ -148,6 +148,7 @@ class FixedPromptDecoder(nn.Module):
         with warnings.catch_warnings():
             # It is to move to torchao, which has no kernels for most CPUs.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
             quantize: Any = torch.ao.quantization.quantize_dynamic
             low.decoder.backbone = quantize(low.decoder.backbone, {nn.Linear}, inplace=True)
         return low
@@ -198,7 +199,7 @@ class FixedPromptCtr(nn.Module):
         SettingsError: There is no int8 on the model's device.
     """
 
-    def __init__(self, model: LlmCtr, precision: Precision = "32-true") -> None:
+    def __init__(self, model: LlmCtr, precision: ServingPrecision = "32-true") -> None:
         super().__init__()
         self.field_sizes = model.field_sizes
         self.model = model.eval()
@@ -213,7 +214,7 @@ class FixedPromptCtr(nn.Module):
                 )
         self.eval()
 
-    def _fix_prompt(self, model: LlmCtr, precision: Precision) -> str | None:
+    def _fix_prompt(self, model: LlmCtr, precision: ServingPrecision) -> str | None:
         """Take the fixed prompt if it gives what the model gives; else say what it did."""
         device = model.llm.prompt_P.device
         ids_BF = torch.zeros(PROBED_ROWS, len(self.field_sizes), dtype=torch.int64, device=device)

@@ -1,6 +1,6 @@
 """Settings of the models. Reading them must not import torch, which takes seconds."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
@@ -8,6 +8,9 @@ from llm_ctr_pipeline.bounds import Layers, Real, Share, Size, Text
 from llm_ctr_pipeline.frozen import Frozen
 
 BASELINES = ("deepfm", "logistic_regression", "dcnv2", "finalmlp")
+# Of a language model that is served; see `FixedPromptCtr`.
+ServingPrecision = Literal["32-true", "bf16", "int8"]
+SERVING_PRECISIONS: tuple[str, ...] = get_args(ServingPrecision)
 
 
 class EmbeddingSettings(Frozen):

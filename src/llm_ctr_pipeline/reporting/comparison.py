@@ -233,6 +233,8 @@ def _baseline_name(reports: Sequence[ModelReport], baseline: str) -> str:
         for report in reports
         if baseline in {models[report.name], report.name, report.path, report.run_id}
     }
+    if baseline in found:  # others of its path have names of their own
+        return baseline
     if len(found) == 1:
         return found.pop()
     choices = ", ".join(report.run_id or report.name for report in reports)

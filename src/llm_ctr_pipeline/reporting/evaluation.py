@@ -40,6 +40,8 @@ class Evaluation(ClassificationMetrics, _Test):
         predictions: SHA-256 of the predictions that the metrics are of.
         trained: What trained the checkpoint.
         timestamp: When it was tested, ISO 8601 with a time zone.
+        serving_precision: What the language model was in, where the model was tested as it is
+            served; None as trained.
     """
 
     best_possible_auc: float | None
@@ -54,6 +56,7 @@ class Evaluation(ClassificationMetrics, _Test):
     predictions: str
     trained: Provenance
     timestamp: str
+    serving_precision: str | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -61,9 +64,14 @@ class Evaluation(ClassificationMetrics, _Test):
         return {f"{self.split}_{key}": value for key, value in self if isinstance(value, float)}
 
     @property
+    def name(self) -> str:
+        """What was tested: the path, with the precision where it was tested as served."""
+        return "/".join(part for part in (self.path, self.serving_precision) if part)
+
+    @property
     def title(self) -> str:
         """What was tested on what."""
-        return f"{self.path} on {self.dataset} {self.split}"
+        return f"{self.name} on {self.dataset} {self.split}"
 
 
 def share_of_best(auc: float, best_possible: float | None) -> float | None:

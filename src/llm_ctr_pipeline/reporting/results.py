@@ -118,18 +118,21 @@ def predictions_name(dataset: str, split: str) -> str:
     return f"{dataset}_{split}_predictions.parquet"
 
 
-def find_path(outputs: Path, reports: Path, dataset: str, split: str) -> FoundModel | None:
+def find_path(
+    outputs: Path, reports: Path, dataset: str, split: str, served: str = ""
+) -> FoundModel | None:
     """Find the results on a split in a training path's folders; None if a file is missing.
 
-    The folder of reports has the path's name.
+    The folder of reports has the path's name. With `served`, a precision, they are those of the
+    test as served, in folders of that name below.
 
     Raises:
         NotComparableError: See `report_of`.
     """
-    path = reports.name
+    path = f"{reports.name}/{served}" if served else reports.name
     training = reports / TRAINING_RESULTS
-    tested = reports / evaluation_name(dataset, split)
-    predictions = outputs / predictions_name(dataset, split)
+    tested = reports / served / evaluation_name(dataset, split)
+    predictions = outputs / served / predictions_name(dataset, split)
     if not (training.exists() and tested.exists() and predictions.exists()):
         return None
     report = ModelReport(

@@ -10,9 +10,6 @@ import pyarrow as pa
 
 from llm_ctr_pipeline.data.errors import RefusedError
 
-# Types whose values have one way to be written.
-_EXACT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
-
 Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]] | pa.Table
 
 
@@ -41,6 +38,14 @@ def as_cells(rows: Rows, columns: Sequence[str], numeric: Collection[str]) -> pa
     take = _take_from(rows)
     cells = {column: _as_text(take(column), column, column in numeric) for column in columns}
     return pa.table(cells)
+
+
+def is_exact(type_: pa.DataType) -> bool:
+    """Whether values of a type have one way to be written; those that are none are empty."""
+    if pa.types.is_dictionary(type_):
+        return is_exact(type_.value_type)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_null)
+    return any(is_kind(type_) for is_kind in kinds)
 
 
 def _take_from(rows: Rows) -> Callable[[str], Any]:
@@ -76,7 +81,7 @@ def _as_text(values: Any, column: str, is_numeric: bool) -> pa.Array:
     else:
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
-        if any(is_kind(array.type) for is_kind in _EXACT):
+        if is_exact(array.type):
             return array.cast(pa.string()).fill_null("")
         listed = array.to_pylist()
     return pa.array([_cell(v, n, column, is_numeric) for n, v in enumerate(listed)], pa.string())

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from llm_ctr_pipeline.data.features.vocabulary import entries_by_field, part_of
 from llm_ctr_pipeline.data.log.derived_fields import field_value
-from llm_ctr_pipeline.data.log.schema import CATEGORICAL, NUMERIC, FieldSource, LogSchema
+from llm_ctr_pipeline.data.log.schema import CATEGORICAL, FieldSource, LogSchema
 from llm_ctr_pipeline.data.raw.checks import Rule, rules
 from llm_ctr_pipeline.data.raw.csv_text import shown
 
@@ -65,7 +65,7 @@ class RowEncoder:
     def __init__(self, schema: LogSchema, vocabulary: pa.Table) -> None:
         made = [field for field in schema.fields if field.column is not None]
         self.columns = schema.feature_columns
-        self.numeric = frozenset(str(f.column) for f in made if f.kind == NUMERIC)
+        self.numeric = schema.numeric_columns
         own = entries_by_field(part_of(ibis.memtable(vocabulary), schema.dataset))
         known = {
             name: dict(zip(entries["value"].to_pylist(), entries["id"].to_pylist(), strict=True))

@@ -17,12 +17,11 @@ import pyarrow.compute as pc
 
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.log.schema import ROW
-from llm_ctr_pipeline.data.raw.csv_text import CsvFile
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parquet_writer
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.serving.cells import RowError
 from llm_ctr_pipeline.serving.encoder import RowEncoder
-from llm_ctr_pipeline.serving.raw_files import read_rows
+from llm_ctr_pipeline.serving.raw_files import RowsFile, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ class RowsToScore:
     """Raw files whose rows are scored while they are written.
 
     Attributes:
-        files: The files, their first lines checked.
+        files: The files, their columns checked.
         encoder: Makes ids.
         score: Of ids int32 `[N, F]` the probabilities, float64 `[N]`.
         batch_size: Rows that are scored at a time: what comes is cut into multiples of it.
@@ -105,7 +104,7 @@ class RowsToScore:
         checkpoint: SHA-256 of its weights.
     """
 
-    files: Sequence[CsvFile]
+    files: Sequence[RowsFile]
     encoder: RowEncoder
     score: Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float64]]
     batch_size: int
@@ -118,7 +117,7 @@ class RowsToScore:
         """Score the rows and write them in their order, numbered through all files from 0.
 
         Raises:
-            RawLogError: A file is no CSV.
+            RawLogError: A file is neither CSV nor Parquet, or damaged.
             RowError: A row is bad, and such rows are refused.
         """
         started = time.perf_counter()

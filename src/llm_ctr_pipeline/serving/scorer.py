@@ -3,6 +3,7 @@
 Shape legend: N rows, F fields.
 """
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr, Precision
+from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+from llm_ctr_pipeline.models.settings import ServingPrecision
 from llm_ctr_pipeline.serving.cells import RowError, Rows, as_cells
 from llm_ctr_pipeline.serving.encoder import RowEncoder
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, load_checkpoint
@@ -37,7 +39,7 @@ class Scorer:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str = "cpu", precision: Precision = "32-true"
+        self, checkpoint: Checkpoint, device: str = "cpu", precision: ServingPrecision = "32-true"
     ) -> None:
         self._encoder = RowEncoder(checkpoint.summary.log, checkpoint.vocabulary)
         self._device = torch.device(device)
@@ -47,7 +49,11 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str = "cpu", precision: Precision = "32-true"
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        precision: ServingPrecision = "32-true",
+        threads: int | None = None,
     ) -> Self:
         """Read a checkpoint's folder, which holds all that is needed.
 
@@ -55,10 +61,16 @@ class Scorer:
             folder: Such as `data/06_models/single_phase/best_model`.
             device: Where to compute: `cpu`, `cuda`, `cuda:1`.
             precision: Of the language model: `32-true`, `bf16` or, on the CPU, `int8`.
+            threads: On the CPU, of each call; PyTorch has one number for the whole process, which
+                is set. None for what the environment variable OMP_NUM_THREADS says, or one.
 
         Raises:
             CheckpointError: It is no checkpoint, or damaged.
         """
+        if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+            threads = 1
+        if threads is not None:
+            torch.set_num_threads(threads)
         return cls(load_checkpoint(Path(folder)), device, precision)
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float64]:

@@ -56,6 +56,18 @@ from tests.pipelines.compared import DEFAULTS
             "for deepfm run `kedro run --pipeline=train_deepfm && kedro run --pipeline=evaluate",
         ),
         (
+            ("deepfm", "single_phase"),
+            {"paths": "deepfm single_phase/int8"},
+            "for single_phase/int8 run `kedro run --pipeline=evaluate --params evaluation.path="
+            "single_phase,evaluation.dataset=x4,evaluation.split=test,"
+            "evaluation.serving_precision=int8`",
+        ),
+        (
+            ("deepfm",),
+            {"paths": "deepfm single_phase/bf16"},
+            "for single_phase/bf16 run `kedro run --pipeline=train && kedro run --pipeline=eval",
+        ),
+        (
             ("deepfm", "single_phase", "two_phase"),
             {"paths": "single_phase two_phase"},
             "compare.baseline is deepfm, which is none of those compared: choose one of "

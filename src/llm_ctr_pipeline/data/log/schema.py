@@ -188,6 +188,11 @@ class LogSchema(Frozen):
         return tuple(dict.fromkeys(f.column for f in self.fields if f.column is not None))
 
     @property
+    def numeric_columns(self) -> frozenset[str]:
+        """Those of them whose cells are read as numbers."""
+        return frozenset(str(field.column) for field in self.fields if field.kind == NUMERIC)
+
+    @property
     def raw_columns(self) -> tuple[str, ...]:
         """Every column of the raw files; in their order where there is no header line."""
         return _used_columns(self) if self.columns is None else self.columns

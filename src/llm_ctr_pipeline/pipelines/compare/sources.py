@@ -70,11 +70,13 @@ def _find_paths(
 ) -> tuple[list[FoundModel], dict[str, str]]:
     found: list[FoundModel] = []
     missing = {}
-    for path in settings.path_names or PATHS:
-        model = find_path(outputs / path, reports / path, settings.dataset, settings.split)
+    for name in settings.path_names or PATHS:
+        path, _, served = name.partition("/")
+        asked = settings.dataset, settings.split
+        model = find_path(outputs / path, reports / path, *asked, served)
         if model is None:
             trained = (reports / path / TRAINING_RESULTS).exists()
-            missing[path] = _command(path, settings, trained=trained)
+            missing[name] = _command(path, settings, served, trained=trained)
         else:
             found.append(model)
     wanted = {*settings.path_names, settings.baseline} & {*missing}
@@ -91,15 +93,18 @@ def _find_paths(
     return found, missing
 
 
-def _command(path: str, settings: CompareParams, *, trained: bool) -> str:
+def _command(path: str, settings: CompareParams, served: str, *, trained: bool) -> str:
     """The command that makes a path's results."""
     train = f"kedro run --pipeline={pipeline_of(path)}"
     asked = {"path": path, "dataset": settings.dataset, "split": settings.split}
+    if served:
+        asked["serving_precision"] = served
     chosen = ",".join(f"evaluation.{key}={value}" for key, value in asked.items())
     evaluate = f"kedro run --pipeline=evaluate --params {chosen}"
     if trained:
         return evaluate
-    return train if _tested_by_training(settings) else f"{train} && {evaluate}"
+    enough = _tested_by_training(settings) and not served
+    return train if enough else f"{train} && {evaluate}"
 
 
 def _tested_by_training(settings: CompareParams) -> bool:
@@ -182,7 +187,7 @@ def _place() -> str:
 
 def _find_runs(settings: CompareParams) -> list[FoundModel]:
     read = [_reports(run_id, settings) for run_id in settings.run_ids]
-    paths = [evaluation.path for evaluation, _ in read]
+    paths = [evaluation.name for evaluation, _ in read]
     found: list[FoundModel] = []
     for run_id, path, reports in zip(settings.run_ids, paths, read, strict=True):
         name = path if paths.count(path) == 1 else f"{path} {run_id[:SHORT_ID]}"

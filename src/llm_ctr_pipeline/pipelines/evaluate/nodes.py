@@ -5,19 +5,21 @@ from typing import Any
 import pandas as pd
 import torch
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
 from llm_ctr_pipeline.data.input.batches import with_known_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.grouped_auc import grouped_auc
+from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
-from llm_ctr_pipeline.models.settings import LlmSettings
+from llm_ctr_pipeline.models.settings import LlmSettings, ServingPrecision
 from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.reporting.results import digest_of_predictions
 from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint, CtrModel
-from llm_ctr_pipeline.training.machine.devices import choose_kernel
+from llm_ctr_pipeline.training.machine.devices import choose_kernel, resolve_device
 from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import TrainingSettings
 
@@ -36,7 +38,13 @@ def predict(
     group = evaluation.group_position(known.names)
     split = rows.read(known.names, summary.splits[evaluation.split])
     split = with_known_ids(split, known.sizes)
-    probability = score_split(model_of(checkpoint, llm, training), split, training)
+    if evaluation.serving_precision is None:
+        probability = score_split(model_of(checkpoint, llm, training), split, training)
+    else:
+        served = served_model(checkpoint, evaluation.serving_precision, training.device)
+        # What `Scorer` computes: no mixed precision, nothing compiled.
+        plain = training.model_copy(update={"precision": "32-true", "compile": "off"})
+        probability = score_split(served, split, plain)
     table = pd.DataFrame({"label": split.labels_N.to(torch.int8), "probability": probability})
     if group is not None:
         table["group"] = split.ids_NF[:, group].numpy()
@@ -49,6 +57,23 @@ def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSetting
     if isinstance(model, LlmCtr):
         model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
     return model
+
+
+def served_model(
+    checkpoint: Checkpoint, precision: ServingPrecision, device: str
+) -> FixedPromptCtr:
+    """Build a checkpoint's model as it is served.
+
+    Raises:
+        SettingsError: It has no language model, or the device no such precision.
+    """
+    model = checkpoint.build()
+    if not isinstance(model, LlmCtr):
+        raise SettingsError(
+            f"evaluation.serving_precision is {precision}, and {checkpoint.training.path} has no "
+            "language model: it is served as it was trained, so leave the setting out"
+        )
+    return FixedPromptCtr(model.to(resolve_device(device)), precision)
 
 
 def measure(

@@ -33,8 +33,8 @@ def score_rows(
     """Check the files' first lines; the rows are scored while they are saved."""
     if predict.input is None:
         raise SettingsError(
-            "predict.input is not set: name a CSV file, or a folder of them, by --params "
-            "predict.input=FILE"
+            "predict.input is not set: name a CSV or Parquet file, or a folder of them, by "
+            "--params predict.input=FILE"
         )
     log = checkpoint.summary.log
     if taken := {ROW, PROBABILITY} & {*predict.columns}:
