@@ -5,23 +5,23 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import settings
-from kedro.io import DataCatalog
+from kedro.io import AbstractDataset, DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
-from llm_ctr_pipeline.datasets.run_facts import RunFactsDataset
 from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.reporting.pages.facts import ChangedSetting, RunFacts
 
+RUN_FACTS = "run_facts"  # in the catalog
 PACKAGES = ("llm-ctr-pipeline", "torch", "transformers")
 # Of `kedro run`, beside --env and --params: how a session calls them, and how the command does.
 OPTIONS = {
@@ -33,6 +33,44 @@ OPTIONS = {
     "from_inputs": "--from-inputs",
     "to_outputs": "--to-outputs",
 }
+
+
+class RunFactsDataset(AbstractDataset[Any, RunFacts]):
+    """Gives a node the facts of the run that it belongs to: an entry of the catalog.
+
+    Args:
+        metadata: For other tools; Kedro ignores it.
+
+    Attributes:
+        find: Finds them; a hook sets it when a run begins.
+    """
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
+        self.metadata = metadata
+        self.find: Callable[[], RunFacts] | None = None
+
+    def load(self) -> RunFacts:
+        """Find the facts.
+
+        Raises:
+            DatasetError: No run has begun.
+        """
+        if self.find is None:
+            raise DatasetError(
+                "what a run knows of itself is known while it runs: its report.html has it"
+            )
+        return self.find()
+
+    def save(self, data: Any) -> NoReturn:
+        """Refuse: nobody but the run knows."""
+        raise DatasetError("the facts of a run are found, not saved")
+
+    def _exists(self) -> bool:
+        """Whether a run can have them: always."""
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
 
 
 class RunFactsHook:
@@ -51,11 +89,14 @@ class RunFactsHook:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Say how the facts are found, which is done where a report is written."""
-        groups = {name.removeprefix("params:") for name in pipeline.inputs() if ":" in name}
-        for name in sorted(pipeline.inputs()):
-            dataset = catalog.get(name)
-            if isinstance(dataset, RunFactsDataset) and self._context is not None:
-                dataset.find = partial(facts_of, run_params, self._context, groups)
+        inputs = pipeline.inputs()
+        if RUN_FACTS not in inputs:
+            return
+        groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
+        dataset = catalog.get(RUN_FACTS)
+        assert isinstance(dataset, RunFactsDataset)  # noqa: S101 - by the catalog
+        assert self._context is not None  # noqa: S101 - it was created
+        dataset.find = partial(facts_of, run_params, self._context, groups)
 
 
 def facts_of(run_params: Mapping[str, Any], context: KedroContext, groups: set[str]) -> RunFacts:
