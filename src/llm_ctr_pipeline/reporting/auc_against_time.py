@@ -7,6 +7,7 @@ from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.comparison_table import HOUR, MINUTE, duration, with_std
 from llm_ctr_pipeline.reporting.plot_style import DASHED, apply_style, label, styled
 
+_MOST_TICKS = 6
 _TICKS = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
     *(MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
@@ -52,12 +53,15 @@ def auc_against_time(comparison: Comparison) -> go.Figure:
     apply_style(figure, "AUC against training time", comparison.title, comparison.notes)
     figure.update_layout(height=560)
     seconds = [model.training_seconds for model in comparison.models]
+    low, high = min(seconds) / 2, max(seconds) * 2
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)]
     figure.update_xaxes(
-        title_text="Training time of all stages (logarithmic axis)",
+        title_text="Training time (logarithmic axis)",
         type="log",
-        range=np.log10([min(seconds) / 2, max(seconds) * 2]).tolist(),
-        tickvals=list(_TICKS),
-        ticktext=[duration(tick).replace(".0", "") for tick in _TICKS],
+        range=np.log10([low, high]).tolist(),
+        tickvals=ticks,
+        ticktext=[duration(tick).replace(".0", "") for tick in ticks],
     )
     figure.update_yaxes(title_text="Test AUC, 95% interval")
     return figure

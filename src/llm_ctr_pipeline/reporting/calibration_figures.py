@@ -97,9 +97,9 @@ def score_distribution(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
     low, high = float(logits_N.min()), float(logits_N.max())
     low, high = (low, high) if low < high else (low - 1, high + 1)
     figure = go.Figure()
-    for is_click, name, color, dash, side in (
-        (0, "Non-clicks", GREY, "dot", "right"),
-        (1, "Clicks", style.color, "solid", "left"),
+    for is_click, name, color, dash, share in (
+        (0, "Non-clicks", GREY, "dot", 0.0),
+        (1, "Clicks", style.color, "solid", 0.7),
     ):
         of_class_N = logits_N[labels_N == is_click]
         centres_H, rows_H = _histogram(of_class_N, low, high)
@@ -115,9 +115,10 @@ def score_distribution(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
             hovertemplate="around %{customdata:.4f}: %{y:.2%}<extra></extra>",
         )
         figure.add_trace(trace)
-        peak = int(share_H.argmax())
-        at = (float(centres_H[peak]), float(share_H[peak]))
-        label(figure, name.lower(), *at, color, xanchor=side, yanchor="bottom", yshift=2)
+        # Non-clicks lie more to the left: they are named at their peak, clicks behind most.
+        at = int(share_H.argmax() if not share else np.searchsorted(share_H.cumsum(), share))
+        x, y = float(centres_H[at]), float(share_H[at])
+        label(figure, name.lower(), x, y, color, yanchor="bottom" if share else "top", xshift=8)
     apply_style(
         figure,
         f"Predicted probabilities, {evaluation.title}",
@@ -179,7 +180,7 @@ def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison
         comparison.notes,
     )
     _set_axes(figure, low, high, rows_format=".0%")
-    figure.update_layout(height=720, legend={"y": -0.09})
+    figure.update_layout(height=720)
     return figure
 
 

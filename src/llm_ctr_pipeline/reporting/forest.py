@@ -67,13 +67,15 @@ def difference_figure(comparison: Comparison) -> go.Figure:
     apply_style(
         figure,
         f"What each model's AUC is above {base}'s",
-        f"{comparison.title}. Paired on the same rows, with 95% intervals; one that does not "
-        f"touch 0 tells the two apart. p is corrected for the number of models (Holm).",
+        f"{comparison.title}. Paired on the same rows, with 95% intervals: where one holds 0, "
+        "other rows may turn the difference round.",
         comparison.notes,
     )
-    figure.update_layout(showlegend=False, height=AROUND + ROW_HEIGHT * len(compared))
+    figure.update_layout(
+        showlegend=False, margin={"l": 16}, height=AROUND + ROW_HEIGHT * len(compared)
+    )
     figure.update_xaxes(
-        title_text=f"AUC − AUC of {base}", range=[-1.05 * reach, 1.05 * reach], tickformat="+.3~f"
+        title_text=f"AUC − AUC of {base}", range=[-1.05 * reach, 1.05 * reach], tickformat=".3~f"
     )
     figure.update_yaxes(range=[len(compared) - 0.6, -0.9], visible=False)
     return figure

@@ -61,8 +61,8 @@ def learning_curve_figure(results: TrainingResults) -> go.Figure:
     caption = _mark_best(figure, runs[-1], style.color)
     apply_style(figure, f"Learning curve, {results.path}", caption)
     figure.update_layout(showlegend=False, height=560)
-    _label_line(figure, "training", train, GREY, at_end=False)
-    _label_line(figure, "validation", valid, style.color, at_end=True)
+    _label_line(figure, "training", train, GREY, yanchor="bottom", yshift=4)
+    _label_line(figure, "validation", valid, style.color, yanchor="middle", xshift=8)
     for end in sorted({one.step for run in runs for one in run if one.epoch % 1 == 0}):
         figure.add_vline(x=end, line={"color": GREY, "dash": "dot", "width": 0.7})
     if len(runs) > 1:
@@ -113,14 +113,12 @@ def _mark_best(figure: go.Figure, run: Run, color: str) -> str:
 
 
 def _label_line(
-    figure: go.Figure, name: str, trace: go.Scatter, color: str, *, at_end: bool
+    figure: go.Figure, name: str, trace: go.Scatter, color: str, **places: object
 ) -> None:
-    """Name a line of the upper panel at its first point or its last."""
+    """Name a line of the upper panel at its first point: losses fall, so it is clear there."""
     known = [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if y is not None]
     if known:
-        x, y = known[-1] if at_end else known[0]
-        at = {"xref": "x", "yref": "y", "yanchor": "bottom", "yshift": 4}
-        label(figure, name, x, y, color, xanchor="right" if at_end else "left", **at)
+        label(figure, name, *known[0], color, xref="x", yref="y", **places)
 
 
 def _name_runs(figure: go.Figure, runs: Sequence[Run], starts: Sequence[int]) -> None:

@@ -77,7 +77,7 @@ _AXIS = {
     "showline": True,
     "ticks": "outside",
     "tickcolor": _LINE,
-    "title": {"standoff": 12},
+    "title": {"standoff": 12, "font": {"size": 14}},
     "zeroline": False,
 }
 
@@ -87,8 +87,8 @@ TEMPLATE = go.layout.Template(
         "colorway": [BLUE, VERMILLION, GREEN, GREY],
         "font": {"family": "Helvetica, Arial, sans-serif", "size": 14, "color": GREY},
         "hoverlabel": {"font": {"size": 13}},
-        # Below the axis' title, where no curve runs; its entries wrap on a narrow screen.
-        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+        # At the bottom, where no curve runs; its entries wrap on a narrow screen.
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
         "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
@@ -138,7 +138,7 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color:
         y=[*low, *reversed(high)],
         fill="toself",
         fillcolor=color,
-        opacity=0.2,
+        opacity=0.25,
         line={"width": 0},
         mode="lines",
         name="95% interval",

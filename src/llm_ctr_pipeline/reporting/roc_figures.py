@@ -118,7 +118,7 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
         f"{comparison.title}. Below, how far each curve lies over {comparison.baseline}'s.",
         comparison.notes,
     )
-    figure.update_layout(hovermode="closest", height=720, legend={"y": -0.09})
+    figure.update_layout(hovermode="closest", height=720)
     figure.update_xaxes(range=_RANGE)
     figure.update_xaxes(title_text=_X_TITLE, row=2, col=1)
     figure.update_yaxes(title_text=_Y_TITLE, range=_RANGE, row=1, col=1)

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from llm_ctr_pipeline.metrics.slices import Slice, Slices
+from llm_ctr_pipeline.metrics.slices import VALUES, Slice, Slices
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.plot_style import (
     DASHED,
@@ -27,9 +27,9 @@ def auc_by_value(slices: Slices, evaluation: Evaluation) -> go.Figure:
     (style,) = styles_of([evaluation.path])
     figure = go.Figure()
     fields = dict.fromkeys(one.field for one in slices.slices)
-    ordered = sorted(fields, key=lambda field: min(one.auc for one in slices.of(field)))
+    ordered = sorted(fields, key=lambda field: min(one.auc for one in slices.of(field)[:VALUES]))
     for row, field in enumerate(ordered):
-        of_field = slices.of(field)
+        of_field = slices.of(field)[:VALUES]
         middle = (len(of_field) - 1) / 2
         offsets = [_SPREAD * (place - middle) / len(of_field) for place in range(len(of_field))]
         figure.add_trace(
@@ -78,7 +78,7 @@ def auc_by_hour(slices: Slices, evaluation: Evaluation) -> go.Figure:
         "Of the rows of each hour of the day, with 95% intervals; larger points have more rows.",
     )
     figure.update_layout(showlegend=False, height=380)
-    figure.update_xaxes(title_text="Hour of the day", dtick=3)
+    figure.update_xaxes(title_text="Hour of the day", dtick=3, range=[-0.5, 23.5])
     figure.update_yaxes(title_text="AUC within the hour")
     if not hours:
         middle = {"xref": "paper", "yref": "paper", "xanchor": "center"}
@@ -100,6 +100,7 @@ def _points(slices: list[Slice], style: ModelStyle) -> go.Scatter:
         marker={
             "color": style.color,
             "size": [5 + 6 * (one.rows / most) ** 0.5 for one in slices],
+            "line": {"width": 0},
             "opacity": 0.9,
         },
         customdata=[
@@ -137,4 +138,5 @@ def _overall(figure: go.Figure, evaluation: Evaluation, kind: str) -> None:
         label(figure, text, auc, 1, yref="paper", xanchor="center", yanchor="bottom")
     else:
         figure.add_hline(y=auc, line=DASHED)
-        label(figure, text, 1, auc, xref="x domain", xanchor="right", yanchor="bottom")
+        ends = {"xref": "paper", "yref": "paper"}
+        label(figure, f"dashed: {text}", 1, 1, xanchor="right", yanchor="bottom", **ends)

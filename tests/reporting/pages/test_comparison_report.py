@@ -57,9 +57,10 @@ def test_the_verdict_names_the_best_and_says_how_sure_that_is(models: list[Score
     headline, *_ = verdict_of(with_p(comparison, single_phase=0.01))
     assert headline == (
         f"single_phase has the highest AUC, {best.auc:.4f}: "
-        f"{signed(d.auc, d.auc_low, d.auc_high)} over deepfm, surely more than chance would give."
+        f"{signed(d.auc, d.auc_low, d.auc_high)} over deepfm, more than chance explains (p 0.01)."
     )
-    assert "not surely" in verdict_of(with_p(comparison, single_phase=0.06))[0]
+    unsure = verdict_of(with_p(comparison, single_phase=0.06))[0]
+    assert "which is what chance may explain (p 0.06)" in unsure
     of_first = verdict_of(compare_models(models, "single_phase"))[0]
     assert of_first == f"single_phase has the highest AUC, {best.auc:.4f}."
 

@@ -67,7 +67,7 @@ def test_the_report_says_where_the_numbers_come_from(report: Callable[..., str])
 def test_values_that_are_surely_weaker_are_named(report: Callable[..., str]) -> None:
     page = report()
     assert page.count("site = &lt;i&gt;") == 1  # the other's interval holds the AUC of all rows
-    assert "0.5200 [0.4500, 0.5800]" in page
+    assert "0.5200 <span>[0.4500, 0.5800]</span>" in page
 
 
 @pytest.fixture

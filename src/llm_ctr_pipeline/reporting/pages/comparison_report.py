@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
-from llm_ctr_pipeline.reporting.comparison_table import legend_of, signed, tables_of
+from llm_ctr_pipeline.reporting.comparison_table import legend_of, p_value, signed, tables_of
 from llm_ctr_pipeline.reporting.pages.facts import RunFacts
 from llm_ctr_pipeline.reporting.pages.page import report_page
 
@@ -57,8 +57,9 @@ def verdict_of(comparison: Comparison) -> list[str]:
     if best.difference:
         d = best.difference
         numbers = signed(d.auc, d.auc_low, d.auc_high)
-        surely = "surely" if d.p_value_holm < SIGNIFICANT else "not surely"
-        said += f": {numbers} over {base}, {surely} more than chance would give"
+        more = "more than" if d.p_value_holm < SIGNIFICANT else "which is what"
+        explains = "explains" if d.p_value_holm < SIGNIFICANT else "may explain"
+        said += f": {numbers} over {base}, {more} chance {explains} (p {p_value(d.p_value_holm)})"
     groups: dict[str, list[str]] = {"above": [], "below": [], "not told from": []}
     for model in comparison.models:
         if model.difference:

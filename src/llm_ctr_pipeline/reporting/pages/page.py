@@ -4,10 +4,11 @@ A page needs no network: a report holds plotly.js once, and figures' pages share
 """
 
 import copy
+import re
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 PLOTLY = "plotly.min.js"  # beside the pages of figures
@@ -64,10 +65,16 @@ def plot(figure: go.Figure, name: str) -> Markup:
     return Markup(html)  # noqa: S704 - Plotly escapes what closes a script
 
 
+def cell(text: object) -> Markup:
+    """Write a table's cell, in which no line breaks within an interval."""
+    spans = re.sub(r"\[[^\]]*\]", r"<span>\g<0></span>", str(escape(text)))
+    return Markup(spans)  # noqa: S704 - escaped above
+
+
 def _meta(figure: go.Figure) -> dict[str, object]:
     """What `apply_style` left for the page: caption and notes."""
     return {"caption": "", "notes": [], **(figure.layout.meta or {})}
 
 
-_ENVIRONMENT.filters["thousands"] = "{:,}".format
+_ENVIRONMENT.filters.update(thousands="{:,}".format, cell=cell)
 _ENVIRONMENT.globals.update(plot=plot, meta=_meta)
