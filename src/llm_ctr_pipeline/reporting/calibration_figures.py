@@ -97,10 +97,8 @@ def score_distribution(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
     low, high = float(logits_N.min()), float(logits_N.max())
     low, high = (low, high) if low < high else (low - 1, high + 1)
     figure = go.Figure()
-    for is_click, name, color, dash, share in (
-        (0, "Non-clicks", GREY, "dot", 0.0),
-        (1, "Clicks", style.color, "solid", 0.7),
-    ):
+    classes = ((0, "Non-clicks", GREY, "dot"), (1, "Clicks", style.color, "solid"))
+    for is_click, name, color, dash in classes:
         of_class_N = logits_N[labels_N == is_click]
         centres_H, rows_H = _histogram(of_class_N, low, high)
         share_H = rows_H / of_class_N.size
@@ -115,10 +113,10 @@ def score_distribution(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
             hovertemplate="around %{customdata:.4f}: %{y:.2%}<extra></extra>",
         )
         figure.add_trace(trace)
-        # Non-clicks lie more to the left: they are named at their peak, clicks behind most.
-        at = int(share_H.argmax() if not share else np.searchsorted(share_H.cumsum(), share))
-        x, y = float(centres_H[at]), float(share_H[at])
-        label(figure, name.lower(), x, y, color, yanchor="bottom" if share else "top", xshift=8)
+    # Above the frame: within it, either may be anywhere.
+    for (_, name, color, _), x in zip(classes, (0.86, 1), strict=True):
+        above = {"xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+        label(figure, name.lower(), x, 1, color, **above)
     apply_style(
         figure,
         f"Predicted probabilities, {evaluation.title}",
