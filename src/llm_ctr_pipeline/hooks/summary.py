@@ -92,7 +92,8 @@ def print_comparison(comparison: "Comparison", place: Path, console: Console) ->
             shown = _shown_table(table, tall=True)
         console.print(shown, "")
     console.print(Text("\n".join(legend_of(comparison))))
-    places = f"\n  {'report':<12}{place}/report.html\n  {'reports':<12}{place}\n  {'figures':<12}{place}/*.html"
+    found = {"report": f"{place}/report.html", "reports": place, "figures": f"{place}/*.html"}
+    places = "".join(f"\n  {what:<12}{where}" for what, where in found.items())
     console.print(Text(places), soft_wrap=True)
 
 
