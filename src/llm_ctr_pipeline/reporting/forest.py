@@ -47,6 +47,7 @@ def difference_figure(comparison: Comparison) -> go.Figure:
                 line={"color": style.color, "width": 3},
                 marker={
                     "color": style.color,
+                    "opacity": 1,
                     "symbol": (left if side < 0 else right)
                     if beyond
                     else [left, style.symbol, right],

@@ -1,4 +1,4 @@
-"""The figure of a training, in Plotly: losses and validation AUC over the epochs."""
+"""The figure of a training, in Plotly: losses and validation AUC over the steps."""
 
 import math
 from collections.abc import Sequence
