@@ -158,7 +158,7 @@ def test_slices_are_those_of_the_rows_with_each_value(tested: DataCatalog) -> No
     vocabulary = tested.load("evaluated_model").vocabulary.to_pylist()
     values = {(entry["field"], entry["id"]): entry["value"] for entry in vocabulary}
     assert slices.hour == "hour"
-    assert len({one.field for one in slices.slices}) > 5
+    assert len({one.field for one in slices.slices}) > 1  # of 500 rows
     for one in slices.slices:
         of_value = predictions[np.equal(rows[one.field].to_numpy(), one.id)]
         assert (one.rows, one.clicks) == (len(of_value), of_value["label"].sum())
