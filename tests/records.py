@@ -9,6 +9,7 @@ from typing import Any
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary, SplitSummary
 from llm_ctr_pipeline.data.storage.record_text import DIGEST, digest_of
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
+from llm_ctr_pipeline.reporting.pages.facts import ChangedSetting, RunFacts
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.training.history import Ran
 from tests.data.logs import changed, log_of
@@ -22,6 +23,15 @@ RAN = Ran(
     attention="sdpa",
     micro_batch_size=128,
     activation_checkpointing="off",
+)
+
+FACTS = RunFacts(
+    command="kedro run --env test --params training.epochs=3",
+    git_commit="ab" * 20,
+    git_changed=False,
+    machine="a processor, 2 cores, 16 GiB, Linux",
+    versions={"Python": "3.12"},
+    changed=(ChangedSetting(name="training.epochs", default="5", used="3"),),
 )
 
 

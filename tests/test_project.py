@@ -183,7 +183,7 @@ print(json.dumps(facts))
     facts = json.loads(done.stdout.splitlines()[-1])
     assert "preprocess" in facts["pipelines"]
     assert "train" not in facts["pipelines"]
-    assert facts["hooks"] == 5
+    assert facts["hooks"] == 6
     assert facts["heavy"] == []
     assert facts["do_not_track"] == "true"
 

@@ -8,6 +8,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 from llm_ctr_pipeline.hooks.finished import FinishedHook
 from llm_ctr_pipeline.hooks.locks import LocksHook
 from llm_ctr_pipeline.hooks.preflight import PreflightHook
+from llm_ctr_pipeline.hooks.run_facts import RunFactsHook
 from llm_ctr_pipeline.hooks.summary import SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
 from llm_ctr_pipeline.redaction import redact_all
@@ -16,7 +17,10 @@ from llm_ctr_pipeline.resolvers import RESOLVERS
 redact_all()
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
-HOOKS = (FinishedHook(), SummaryHook(), TrackingHook(), LocksHook(), PreflightHook())
+HOOKS = (
+    *(FinishedHook(), SummaryHook(), TrackingHook(), RunFactsHook()),
+    *(LocksHook(), PreflightHook()),
+)
 # TrackingHook is kedro-mlflow's own hook with what this project adds.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -6,6 +7,7 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 
 from llm_ctr_pipeline.datasets.figure import FigureDataset
+from llm_ctr_pipeline.reporting.pages.page import PLOTLY
 
 
 @pytest.fixture
@@ -18,13 +20,27 @@ def test_a_figure_is_saved_as_json_and_as_a_page(figure: go.Figure, tmp_path: Pa
     assert not dataset.exists()
     dataset.save(figure)
     assert dataset.exists()
-    assert {file.name for file in (tmp_path / "new").iterdir()} == {"roc.json", "roc.html"}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {"roc.json", "roc.html", PLOTLY}
     assert dataset.load() == figure
     page = (tmp_path / "new" / "roc.html").read_text()
-    assert "A curve" in page
-    # The page holds Plotly: a browser need not fetch anything.
-    assert len(page) > 1_000_000
-    assert '<script src="http' not in page
+    assert "<title>A curve</title>" in page
+    # A browser need not fetch anything from elsewhere, and there is one Plotly for all pages.
+    assert re.findall(r'(?:src|href)="([^"]*)"', page) == [PLOTLY]
+    assert len(page) < 20_000
+    library = tmp_path / "new" / PLOTLY
+    assert library.stat().st_size > 1_000_000
+
+
+def test_figures_of_a_folder_share_plotly_of_this_version(
+    figure: go.Figure, tmp_path: Path
+) -> None:
+    library = tmp_path / PLOTLY
+    library.write_text("an older one")
+    FigureDataset(filepath=str(tmp_path / "roc.json")).save(figure)
+    size, changed = library.stat().st_size, library.stat().st_mtime_ns
+    assert size > 1_000_000
+    FigureDataset(filepath=str(tmp_path / "curve.json")).save(figure)
+    assert library.stat().st_mtime_ns == changed
 
 
 def test_kedro_viz_gets_a_preview(figure: go.Figure, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def die(*_args: object, **_names: object) -> None:
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(checkpoint, "save_file"), (TrainingResults, "to_json"), (go.Figure, "write_html")],
+    [(checkpoint, "save_file"), (TrainingResults, "to_json"), (go.Figure, "write_json")],
     ids=["checkpoint", "results", "figure"],
 )
 def test_a_training_whose_outputs_could_not_be_saved_is_not_lost(

@@ -216,5 +216,5 @@ def test_a_server_that_is_killed_meanwhile_ends_no_training(
         assert "test_auc" in run.data.metrics
         assert run.data.tags["settings"] == results["settings"]
         artifacts = {each.path for each in client.list_artifacts(folder.name)}
-        assert {"best_model", "figures", "training_results.json"} <= artifacts
+        assert {"best_model", "report.html", "training_results.json"} <= artifacts
     assert not folder.exists()

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
 from llm_ctr_pipeline.datasets.record import RecordDataset
-from llm_ctr_pipeline.datasets.results import PredictionsDataset
+from llm_ctr_pipeline.datasets.results import PredictionsDataset, TextDataset
 from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
@@ -55,12 +55,14 @@ def summarise(
         kept: dict[str, Any] = {"evaluation_test": report}
         kept["best_model"] = CheckpointDataset(str(data / "best_model"))
         kept["test_predictions"] = PredictionsDataset(str(data / "predictions.parquet"))
+        kept["report_page"] = TextDataset(str(data / "reporting" / "report.html"))
         named = {f"single_phase.{name}": dataset for name, dataset in kept.items()}
         named["comparison"] = RecordDataset(str(data / "compare" / "comparison.json"), "comparison")
         if comparison is not None:
             named["comparison"].save(comparison)
         named["evaluation_report"] = kept["evaluation_test"]
         named["evaluation_predictions"] = kept["test_predictions"]
+        named["evaluation_page"] = kept["report_page"]
         others = pipeline.all_outputs() - set(named)
         catalog = DataCatalog(datasets=named | {name: MemoryDataset() for name in others})
         return summary_of_run(pipeline, catalog).splitlines()
@@ -80,6 +82,7 @@ def test_the_summary_of_a_training(summarise: Callable[..., list[str]]) -> None:
         "73.8% of the way from 0.5 closed",
         "checkpoint data/best_model",
         "predictions data/predictions.parquet",
+        "report data/reporting/report.html",
         "reports data/reporting",
     ):
         assert expected in lines

@@ -22,6 +22,7 @@ from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.settings import CONFIG_LOADER_ARGS
 from llm_ctr_pipeline.training.settings import Stages, TrainingSettings
 from tests.pipelines.compared import write
+from tests.records import FACTS
 
 Make = Callable[..., list[ScoredModel]]
 TYPES = {"model": LlmCtrSettings, "llm": LlmSettings, "training": TrainingSettings}
@@ -65,6 +66,7 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
             "params:single_phase.stages": Stages(parameters["single_phase"]["stages"]),
             "params:single_phase.terms": TermsSettings(**parameters["single_phase"]["terms"]),
             "params:evaluation": evaluation,
+            "run_facts": FACTS,
             **{f"params:{name}": value for name, value in typed.items()},
         }
         datasets = {name: MemoryDataset(value, "assign") for name, value in entries.items()}

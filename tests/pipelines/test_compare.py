@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import shutil
@@ -84,14 +85,15 @@ def test_all_paths_are_compared(
     assert table.count("| two_phase †") == table.count("| deepfm ") == 3
     (run,) = mlflow_runs(project)
     artifacts = MlflowClient(f"sqlite:///{project}/mlflow.db").list_artifacts
-    logged = {
-        file.path for file in (*artifacts(run.info.run_id), *artifacts(run.info.run_id, "figures"))
-    }
-    for figure in ("roc", "calibration", "auc_against_time"):
+    logged = {file.path for file in artifacts(run.info.run_id)}
+    report = (project / COMPARE / "report.html").read_text()
+    for figure in ("differences", "roc", "calibration", "auc_against_time"):
         assert (project / COMPARE / f"{figure}.json").exists()
         assert (project / COMPARE / f"{figure}.html").exists()
-        assert f"figures/comparison_{figure}.html" in logged
-    assert {"comparison.json", "comparison.md"} <= logged
+        title = json.loads((project / COMPARE / f"{figure}.json").read_text())["layout"]["title"]
+        assert f"<h3>{title['text']}</h3>" in html.unescape(report)
+    assert report.index('id="differences"') < report.index('id="roc"')
+    assert {"comparison.json", "comparison.md", "report.html"} <= logged
     for model in comparison(project)["models"][1:]:
         for key in ("auc", "auc_low", "p_value_holm", "logloss"):
             tracked = run.data.metrics[f"difference_{key}/{model['name']}"]

@@ -18,6 +18,7 @@ from llm_ctr_pipeline.data.errors import EncodedDataError, SettingsError
 from llm_ctr_pipeline.data.features.feature_map import FingerprintError
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline
+from llm_ctr_pipeline.pipelines.evaluate.pipeline import FIGURES
 from llm_ctr_pipeline.training.checkpoint import load_checkpoint
 
 OUTPUTS = create_pipeline().all_outputs()
@@ -160,10 +161,32 @@ def test_a_model_is_tested_as_it_is_served(
 
 
 def test_figures_are_drawn(tested: DataCatalog) -> None:
-    for name in ("evaluation_roc", "evaluation_calibration"):
-        figure = tested.load(name)
+    for name in FIGURES:
+        figure = tested.load(f"evaluation_{name}")
         assert isinstance(figure, go.Figure)
         assert "single_phase on x4 valid" in figure.layout.title.text
+
+
+def test_slices_are_those_of_the_rows_with_each_value(tested: DataCatalog) -> None:
+    slices, predictions = tested.load("evaluation_slices"), tested.load("evaluation_predictions")
+    rows = pq.read_table(tested.load("evaluated_rows").path).sort_by("row")
+    vocabulary = tested.load("evaluated_model").vocabulary.to_pylist()
+    values = {(entry["field"], entry["id"]): entry["value"] for entry in vocabulary}
+    assert slices.hour == "hour"
+    assert len({one.field for one in slices.slices}) > 1  # of 500 rows
+    for one in slices.slices:
+        of_value = predictions[np.equal(rows[one.field].to_numpy(), one.id)]
+        assert (one.rows, one.clicks) == (len(of_value), of_value["label"].sum())
+        assert one.auc == pytest.approx(roc_auc_score(of_value["label"], of_value["probability"]))
+        assert one.value == values.get((one.field, one.id))
+        assert (one.value is None) == (one.id == 0)
+
+
+def test_the_report_of_a_test_says_what_came_out(tested: DataCatalog) -> None:
+    page, report = tested.load("evaluation_page"), tested.load("evaluation_report")
+    assert f"<strong>AUC {report.auc:.4f}</strong>" in page
+    assert "single_phase on x4 valid" in page
+    assert "Learning curve" not in page  # the training was another run's
 
 
 def test_predictions_are_in_the_order_of_the_rows_numbers(

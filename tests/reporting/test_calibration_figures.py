@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from llm_ctr_pipeline.metrics.calibration import calibration_table
-from llm_ctr_pipeline.reporting.calibration_figures import calibration_figure
+from llm_ctr_pipeline.reporting.calibration_figures import calibration_figure, score_distribution
 from llm_ctr_pipeline.reporting.results import ScoredModel
 
 StrictJson = Callable[[go.Figure], str]
@@ -61,3 +61,29 @@ def test_calibration_shows_each_models_bins_and_distribution(
         assert max(points.x) <= high
         within = (model.probabilities_N >= low) & (model.probabilities_N <= high)
         assert sum(shares.y) == pytest.approx(within.mean())
+
+
+def test_the_distribution_counts_each_classs_rows(
+    log: Callable[..., Any], tested: Callable[..., Any], strict_json: StrictJson
+) -> None:
+    labels, probabilities = log(5000)
+    figure = score_distribution(*tested(labels, probabilities))
+    others, clicks = figure.data
+    for trace, is_click in ((others, 0), (clicks, 1)):
+        assert sum(trace.y) == pytest.approx(1)
+        mean = np.dot(trace.customdata, trace.y)
+        assert mean == pytest.approx(probabilities[labels == is_click].mean(), abs=0.01)
+    ticks = dict(zip(figure.layout.xaxis.ticktext, figure.layout.xaxis.tickvals, strict=True))
+    assert ticks["0.5"] == 0
+    strict_json(figure)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.5, 1.0])
+def test_the_distribution_of_a_constant_model(
+    log: Callable[..., Any], tested: Callable[..., Any], strict_json: StrictJson, constant: float
+) -> None:
+    labels, _ = log(100)
+    figure = score_distribution(*tested(labels, np.full(100, constant)))
+    assert [max(trace.y) for trace in figure.data] == [1, 1]
+    assert len(figure.layout.xaxis.tickvals) > 3
+    strict_json(figure)

@@ -57,13 +57,20 @@ def test_learning_curve_shows_losses_and_the_best_auc(strict_json: StrictJson) -
     figure = learning_curve_figure(_results(history))
     assert figure.layout.title.text == "Learning curve, single_phase"
     train, valid, curve, best = figure.data
-    assert list(train.x) == list(valid.x) == list(curve.x) == [0.5, 1.0, 1.5]
-    assert list(train.y) == [entry["train_loss"] for entry in history]
+    assert list(valid.x) == list(curve.x) == [500, 1000, 1500]
+    # A training loss is of all rows since the validation before.
+    losses = [entry["train_loss"] for entry in history]
+    assert (list(train.x), list(train.y)) == ([0, 500, 1000, 1500], [losses[0], *losses])
+    assert train.line.shape == "vh"
+    # An epoch ends at step 1000, and the best validation is there too.
+    assert {shape.x0 for shape in figure.layout.shapes} == {1000}
     assert list(valid.y) == [0.39] * 3
     assert list(curve.y) == [0.77, 0.79, 0.78]
     assert (train.yaxis, valid.yaxis, curve.yaxis, best.yaxis) == ("y", "y", "y2", "y2")
-    assert (list(best.x), list(best.y)) == ([1.0], [0.79])
-    assert "0.7900 at epoch 1" in figure.layout.title.subtitle.text
+    assert (list(best.x), list(best.y)) == ([1000], [0.79])
+    assert "0.7900 at epoch 1" in figure.layout.meta["caption"]
+    labels = [note.text.rpartition(" ")[2] for note in figure.layout.annotations]
+    assert labels == ["training", "validation"]
     assert "rows/s" in curve.hovertemplate
     strict_json(figure)
 
@@ -76,7 +83,7 @@ def test_learning_curve_leaves_gaps_where_numbers_are_missing(strict_json: Stric
     ]
     figure = learning_curve_figure(_results(history))
     train, _, curve = figure.data
-    assert list(train.y) == [None, None, 0.4]
+    assert list(train.y) == [None, None, None, 0.4]
     assert list(curve.y) == [0.7, None, None]
     strict_json(figure)
 
@@ -93,14 +100,15 @@ def test_learning_curve_does_not_join_what_was_measured_on_other_rows(
     ]
     figure = learning_curve_figure(_results(history))
     train, valid, curve, best = figure.data
-    for trace in (train, valid, curve):
-        assert list(trace.x) == [1, None, 2, 3, None, 3.5, 4]
+    assert list(train.x) == [0, 1000, None, 1000, 2000, 3000, None, 3000, 3500, 4000]
+    for trace in (valid, curve):
+        assert list(trace.x) == [1000, None, 2000, 3000, None, 3500, 4000]
         assert not trace.connectgaps
     assert list(curve.y) == [0.9, None, 0.8, 0.85, None, 0.6, 0.5]
     # The checkpoint is the last stage's best, though the others' numbers are higher.
-    assert (list(best.x), list(best.y)) == ([3.5], [0.6])
-    names = [(note.text, note.x) for note in figure.layout.annotations]
-    assert names == [("phase_1, x1", 0), ("phase_1, x2", 1), ("phase_2, x4", 3)]
+    assert (list(best.x), list(best.y)) == ([3500], [0.6])
+    names = [(note.text, note.x) for note in figure.layout.annotations if "phase" in note.text]
+    assert names == [("phase_1, x1", 0), ("phase_1, x2", 1000), ("phase_2, x4", 3000)]
     strict_json(figure)
 
 

@@ -14,6 +14,7 @@ from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, from_text, to_text
 from llm_ctr_pipeline.datasets.path import PathDataset
 from llm_ctr_pipeline.frozen import Frozen
+from llm_ctr_pipeline.metrics.slices import Slices
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.results import pipeline_of
@@ -26,12 +27,18 @@ RECORDS: dict[str, type[Frozen]] = {
     "feature_map": FeatureMap,
     "raw_log": RawLog,
     "scoring_report": ScoringReport,
+    "slices": Slices,
     "summary": DatasetSummary,
     "training_results": TrainingResults,
 }
 OF_PREPROCESSING = ("feature_map", "raw_log", "summary")
 # The pipeline that makes a record of others; that of training results depends on the path.
-MADE_BY = {"comparison": "compare", "evaluation": "evaluate", "scoring_report": "predict"}
+MADE_BY = {
+    "comparison": "compare",
+    "evaluation": "evaluate",
+    "scoring_report": "predict",
+    "slices": "evaluate",
+}
 
 
 class RecordDataset(PathDataset):

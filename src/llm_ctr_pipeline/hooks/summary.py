@@ -54,7 +54,8 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     reported = [catalog.load(name) for name in evaluations]
     lines = [line for evaluation in reported for line in _metric_lines(evaluation)]
     lines.append("")
-    for name, title in (("best_model", "checkpoint"), ("predictions", "predictions")):
+    shown = {"best_model": "checkpoint", "predictions": "predictions", "_page": "report"}
+    for name, title in shown.items():
         lines += [f"  {title:<12}{_place(catalog, o)}" for o in outputs if o.endswith(name)]
     reports = {_place(catalog, name).parent for name in evaluations}
     lines += [f"  {'reports':<12}{folder}" for folder in sorted(reports)]
@@ -91,7 +92,8 @@ def print_comparison(comparison: "Comparison", place: Path, console: Console) ->
             shown = _shown_table(table, tall=True)
         console.print(shown, "")
     console.print(Text("\n".join(legend_of(comparison))))
-    places = f"\n  {'reports':<12}{place}\n  {'figures':<12}{place}/*.html"
+    found = {"report": f"{place}/report.html", "reports": place, "figures": f"{place}/*.html"}
+    places = "".join(f"\n  {what:<12}{where}" for what, where in found.items())
     console.print(Text(places), soft_wrap=True)
 
 

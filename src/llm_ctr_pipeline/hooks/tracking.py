@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import plotly.graph_objects as go
 import requests
 from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
@@ -28,6 +26,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm_ctr_pipeline.hooks.database import bring_home, provide_database
+from llm_ctr_pipeline.hooks.run_facts import git_tags
 from llm_ctr_pipeline.redaction import redacted
 from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
 from llm_ctr_pipeline.tracking.logged_model import log_checkpoint, log_test
@@ -120,7 +119,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         if self.mlflow_config.tracking.run.id is None and not self._already_active_mlflow:
             outbox.replaceable = self.run_id
         _exit_on_sigterm()
-        mlflow.set_tags(_git_tags(Path(run_params["project_path"])))
+        mlflow.set_tags(git_tags(Path(run_params["project_path"])))
         paths = {node.namespace for node in pipeline.nodes if node.namespace in PATHS}
         if "params:evaluation" in pipeline.inputs():
             paths = {catalog.load("params:evaluation").path}
@@ -150,9 +149,9 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log a figure as a page, and tag the run with what tells trainings apart.
+        """Log the model and its test, and tag the run with what tells trainings apart.
 
-        A figure's JSON would be shown as text.
+        Figures are in the report, which is logged as the page it is.
         """
         if self._running and isinstance(data, TrainingResults):
             mlflow.set_tags({"settings": data.settings, "seed": data.seed})
@@ -160,9 +159,6 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
             self._log_model(dataset_name, data)
         if self._running and self._model_id and dataset_name.endswith(".evaluation_test"):
             log_test(data, str(self.run_id), self._model_id)
-        if self._running and isinstance(data, go.Figure):
-            name = dataset_name.rpartition(".")[2]
-            mlflow.log_text(data.to_html(include_plotlyjs=True), f"figures/{name}.html")
 
     @hook_impl
     def after_pipeline_run(
@@ -258,19 +254,3 @@ def _exit_on_sigterm() -> None:
 
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, leave)
-
-
-def _git_tags(root: Path) -> dict[str, str]:
-    """The commit that the code is of, and whether it was changed since."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-
-    try:
-        return {
-            "git_commit": git("rev-parse", "HEAD"),
-            "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown"}

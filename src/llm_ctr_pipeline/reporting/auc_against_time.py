@@ -5,8 +5,9 @@ import plotly.graph_objects as go
 
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.comparison_table import HOUR, MINUTE, duration, with_std
-from llm_ctr_pipeline.reporting.plot_style import DASHED, GREY, add_notes, apply_style, styled
+from llm_ctr_pipeline.reporting.plot_style import DASHED, apply_style, label, styled
 
+_MOST_TICKS = 6
 _TICKS = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
     *(MINUTE * minutes for minutes in (1, 2, 5, 10, 20, 30)),
@@ -37,7 +38,7 @@ def auc_against_time(comparison: Comparison) -> go.Figure:
                     "width": 6,
                 },
                 mode="markers",
-                name=f"{model.label}<br>{with_std(model.auc, model.auc_seed_std)} in {time}",
+                name=f"{model.label}, {with_std(model.auc, model.auc_seed_std)} in {time}",
                 marker={"color": style.color, "symbol": style.symbol, "size": 13},
                 hovertemplate=f"AUC %{{y:.4f}} in {time}<extra>{model.label}</extra>",
             )
@@ -45,26 +46,22 @@ def auc_against_time(comparison: Comparison) -> go.Figure:
     best = comparison.best_possible_auc
     if best is not None:
         figure.add_hline(y=best, line=DASHED)
-        figure.add_annotation(
-            x=1,
-            xref="x domain",
-            y=best,
-            text=f"best possible, {best:.4f}",
-            showarrow=False,
-            xanchor="right",
-            yanchor="bottom",
-            font={"color": GREY},
+        label(
+            *(figure, f"best possible, {best:.4f}", 1, best),
+            **{"xref": "x domain", "xanchor": "right", "yanchor": "bottom"},
         )
-    apply_style(figure, "AUC against training time", comparison.title)
-    figure.update_layout(legend={"x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"})
-    add_notes(figure, comparison)
+    apply_style(figure, "AUC against training time", comparison.title, comparison.notes)
+    figure.update_layout(height=560)
     seconds = [model.training_seconds for model in comparison.models]
+    low, high = min(seconds) / 2, max(seconds) * 2
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)]
     figure.update_xaxes(
         title_text="Training time (logarithmic axis)",
         type="log",
-        range=np.log10([min(seconds) / 2, max(seconds) * 2]).tolist(),
-        tickvals=list(_TICKS),
-        ticktext=[duration(tick).replace(".0", "") for tick in _TICKS],
+        range=np.log10([low, high]).tolist(),
+        tickvals=ticks,
+        ticktext=[duration(tick).replace(".0", "") for tick in ticks],
     )
     figure.update_yaxes(title_text="Test AUC, 95% interval")
     return figure

@@ -9,24 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
+from scipy.special import expit, logit
 
 from llm_ctr_pipeline.metrics.calibration import calibration_table
 from llm_ctr_pipeline.reporting.comparison import Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.plot_style import (
-    BLUE,
-    ONE_MODEL,
-    TOP_LEFT,
+    GREY,
     ModelStyle,
-    add_notes,
     apply_style,
     diagonal,
+    label,
     styled,
+    styles_of,
     two_panels,
 )
 from llm_ctr_pipeline.reporting.results import ScoredModel, by_model
 
 HISTOGRAM_BARS = 60
+# Where the axis of log-odds ends, and what is written on it.
+_FARTHEST_LOGIT = 7.0
+_FEW_TICKS = 3
+_ODDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.997, 0.999)
 
 
 def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
@@ -45,14 +49,15 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
     probabilities_N = predictions["probability"].to_numpy(np.float64)
     table = calibration_table(predictions["label"], probabilities_N)
     low, high = _shown_range([table])
+    (style,) = styles_of([evaluation.path])
     figure = two_panels([0.78, 0.22])
-    bins = _bins_trace(table, "Bins of equal mass, 95% interval", ONE_MODEL)
+    bins = _bins_trace(table, "Bins of equal mass, 95% interval", style)
     centres_H, rows_H = _histogram(probabilities_N, low, high)
     rows = go.Bar(
         x=centres_H.tolist(),
         y=rows_H.tolist(),
         name="Rows",
-        marker={"color": BLUE, "opacity": 0.6, "line": {"width": 0}},
+        marker={"color": style.color, "opacity": 0.6, "line": {"width": 0}},
         hovertemplate="around %{x:.4f}: %{y:,} rows<extra></extra>",
         showlegend=False,
     )
@@ -62,13 +67,71 @@ def calibration_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.
     apply_style(
         figure,
         f"Calibration, {evaluation.title}",
-        f"Calibration error {evaluation.expected_calibration_error:.4f}, "
-        f"predicted / observed {evaluation.calibration_ratio:.3f}",
+        f"Bins of equally many rows with 95% intervals; calibration error "
+        f"{evaluation.expected_calibration_error:.4f}, predicted over observed clicks "
+        f"{evaluation.calibration_ratio:.3f}",
     )
     beyond = int(((probabilities_N < low) | (probabilities_N > high)).sum())
     note = f" ({beyond:,} of {probabilities_N.size:,} rows lie beyond this axis)" if beyond else ""
     _set_axes(figure, low, high, note)
-    figure.update_layout(bargap=0.05)
+    figure.update_layout(bargap=0.05, showlegend=False)
+    middle = (low + high) / 2
+    label(figure, "perfect calibration", middle, middle, xanchor="left", yanchor="top")
+    return figure
+
+
+def score_distribution(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
+    """Draw where the predictions of clicks and of non-clicks lie.
+
+    Click rates are low, so the axis is one of log-odds, with probabilities written on it.
+
+    Returns:
+        The figure: traces "Non-clicks" and "Clicks", the share of each class' rows in each of
+        `HISTOGRAM_BARS` bars of equal width in log-odds.
+    """
+    (style,) = styles_of([evaluation.path])
+    probabilities_N = predictions["probability"].to_numpy(np.float64)
+    labels_N = predictions["label"].to_numpy()
+    with np.errstate(divide="ignore"):
+        logits_N = np.clip(logit(probabilities_N), -_FARTHEST_LOGIT, _FARTHEST_LOGIT)
+    low, high = float(logits_N.min()), float(logits_N.max())
+    low, high = (low, high) if low < high else (low - 1, high + 1)
+    figure = go.Figure()
+    classes = ((0, "Non-clicks", GREY, "dot"), (1, "Clicks", style.color, "solid"))
+    for is_click, name, color, dash in classes:
+        of_class_N = logits_N[labels_N == is_click]
+        centres_H, rows_H = _histogram(of_class_N, low, high)
+        share_H = rows_H / of_class_N.size
+        trace = go.Scatter(
+            x=centres_H.tolist(),
+            y=share_H.tolist(),
+            customdata=expit(centres_H).tolist(),
+            mode="lines",
+            name=name,
+            fill="tozeroy",
+            line={"color": color, "dash": dash, "shape": "hvh", "width": 2},
+            hovertemplate="around %{customdata:.4f}: %{y:.2%}<extra></extra>",
+        )
+        figure.add_trace(trace)
+    # Above the frame: within it, either may be anywhere.
+    for (_, name, color, _), x in zip(classes, (0.86, 1), strict=True):
+        above = {"xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+        label(figure, name.lower(), x, 1, color, **above)
+    apply_style(
+        figure,
+        f"Predicted probabilities, {evaluation.title}",
+        "The further clicks lie to the right of non-clicks, the better the model tells them apart",
+    )
+    figure.update_layout(showlegend=False, height=380)
+    inside = [odds for odds in _ODDS if expit(low) < odds < expit(high)]
+    ticks = inside if len(inside) > _FEW_TICKS else expit(np.linspace(low, high, 6))
+    figure.update_xaxes(
+        title_text="Predicted click probability (log-odds axis)",
+        tickvals=logit(ticks).tolist(),
+        ticktext=[f"{odds:.3g}" for odds in ticks],
+        range=[low, high],
+    )
+    figure.update_yaxes(title_text="Share of the class' rows", tickformat=".0%", rangemode="tozero")
     return figure
 
 
@@ -93,7 +156,7 @@ def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison
     for compared, style in styled(comparison):
         error = drawn[compared.name].report.evaluation.expected_calibration_error
         seed = f" (seed {compared.seeds[0]})" if len(compared.seeds) > 1 else ""
-        name = f"{compared.label}{seed}, error {error:.4f}"
+        name = f"{compared.label}{seed}, {error:.4f}"
         figure.add_trace(_bins_trace(tables[compared.name], name, style), row=1, col=1)
         probabilities_N = drawn[compared.name].probabilities_N
         centres_H, rows_H = _histogram(probabilities_N, low, high)
@@ -107,9 +170,15 @@ def calibration_comparison(models: Sequence[ScoredModel], comparison: Comparison
             hovertemplate="around %{x:.4f}: %{y:.2%} of the rows<extra></extra>",
         )
         figure.add_trace(distribution, row=2, col=1)
-    apply_style(figure, "Calibration", comparison.title)
+    apply_style(
+        figure,
+        "Calibration",
+        f"{comparison.title}. Bins of equally many rows with 95% intervals; behind each name its "
+        "calibration error.",
+        comparison.notes,
+    )
     _set_axes(figure, low, high, rows_format=".0%")
-    add_notes(figure, comparison)
+    figure.update_layout(height=720)
     return figure
 
 
@@ -165,7 +234,7 @@ def _histogram(
 def _set_axes(
     figure: go.Figure, low: float, high: float, note: str = "", rows_format: str | None = None
 ) -> None:
-    figure.update_layout(legend=TOP_LEFT)
+    figure.update_layout(height=560)
     figure.update_xaxes(range=[low, high])
     figure.update_xaxes(title_text=f"Predicted click probability{note}", row=2, col=1)
     figure.update_yaxes(title_text="Observed click rate", range=[low, high], row=1, col=1)

@@ -33,15 +33,15 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
         "AUC [95%]": lambda m: (
             f"{with_std(m.auc, m.auc_seed_std)} [{m.auc_low:.4f}, {m.auc_high:.4f}]"
         ),
-        f"AUC − {base} [95%]": _of_difference(lambda d: _signed(d.auc, d.auc_low, d.auc_high)),
-        "p, Holm": _of_difference(lambda d: _p_value(d.p_value_holm)),
+        f"AUC − {base} [95%]": _of_difference(lambda d: signed(d.auc, d.auc_low, d.auc_high)),
+        "p, Holm": _of_difference(lambda d: p_value(d.p_value_holm)),
     }
     if comparison.best_possible_auc is not None:
         ranking["of best"] = lambda m: f"{m.share_of_best:.1%}".replace("-", "−")
     probabilities: dict[str, Callable[[ComparedModel], str]] = {
         "log loss": lambda m: with_std(m.logloss, m.logloss_seed_std),
         f"log loss − {base} [95%]": _of_difference(
-            lambda d: _signed(d.logloss, d.logloss_low, d.logloss_high)
+            lambda d: signed(d.logloss, d.logloss_low, d.logloss_high)
         ),
         "accuracy": lambda m: f"{m.accuracy:.2f}%",
         "calib. error": lambda m: f"{m.expected_calibration_error:.4f}",
@@ -52,8 +52,8 @@ def tables_of(comparison: Comparison) -> tuple[Table, Table, Table]:
     cost: Columns = {
         "training": lambda m: duration(m.training_seconds),
         "rows/s": lambda m: f"{m.rows_per_second:,.0f}",
-        "parameters": lambda m: _count(m.parameters),
-        "trained": lambda m: _count(m.trained_parameters),
+        "parameters": lambda m: count(m.parameters),
+        "trained": lambda m: count(m.trained_parameters),
     }
     if _have_seeds(comparison):
         cost = {"seeds": lambda m: str(len(m.seeds)), **cost}
@@ -155,17 +155,20 @@ def _of_difference(cell: Callable[[Difference], str]) -> Callable[[ComparedModel
     return lambda model: cell(model.difference) if model.difference else "–"
 
 
-def _signed(value: float, low: float, high: float) -> str:
+def signed(value: float, low: float, high: float) -> str:
+    """Write a difference with its interval."""
     return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]".replace("-", "−")
 
 
-def _p_value(p_value: float) -> str:
-    if p_value < _SMALLEST_P:
+def p_value(value: float) -> str:
+    """Write a p-value."""
+    if value < _SMALLEST_P:
         return f"<{_SMALLEST_P}"
-    return f"{p_value:.2g}" if p_value < 0.1 else f"{p_value:.2f}"  # noqa: PLR2004
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"  # noqa: PLR2004
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+    """Write a number of weights: `1.25M`."""
     for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if number >= unit:
             return f"{number / unit:.3g}{name}"

@@ -1,10 +1,11 @@
 """One look for every figure: a Plotly template and colours that colour-blind readers tell apart.
 
+Figures have no ground of their own, and letters and grids of a grey that stands out from white and
+from black alike: Kedro-Viz and the pages of `pages.py` have a dark theme and a light one.
 Numbers go into the figures as plain lists, not as arrays, which Plotly would write in a binary
 encoding that older viewers do not read. A figure stays small however many rows the split has.
 """
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -15,15 +16,17 @@ from plotly.subplots import make_subplots
 from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
 from llm_ctr_pipeline.training.settings import PATHS
 
-# Okabe & Ito 2008, "Color universal design"
-BLUE = "#0072B2"
+# Near Okabe & Ito 2008, "Color universal design", and apart from each other as the eyes see them
+# that lack one kind of cone; none so dark or so light that either theme's ground would hide it.
 VERMILLION = "#D55E00"
-GREEN = "#007A5A"  # theirs, darkened to be legible as text on white
-PURPLE = "#CC79A7"
-ORANGE = "#E69F00"
-SKY = "#56B4E9"
-WINE = "#882255"  # Paul Tol 2021, "Colour schemes", muted
-GREY = "#767676"
+ORANGE = "#EE7B00"
+SKY = "#4BA3DC"
+BLUE = "#0072B2"
+VIOLET = "#6F69DA"
+WINE = "#96435B"
+GREEN = "#009A6A"
+PINK = "#CE7AAB"
+GREY = "#808080"
 
 
 @dataclass(frozen=True)
@@ -41,36 +44,30 @@ class ModelStyle:
     symbol: str
 
 
-ONE_MODEL = ModelStyle(BLUE, "solid", "circle")
 _OF_PATHS = (
     ModelStyle(VERMILLION, "solid", "diamond"),
     ModelStyle(GREY, "dot", "diamond-open"),
     ModelStyle(ORANGE, "longdash", "pentagon"),
     ModelStyle(SKY, "longdashdot", "hexagram"),
-    ONE_MODEL,
-    ModelStyle("#000000", "dash", "circle-open"),
+    ModelStyle(BLUE, "solid", "circle"),
+    ModelStyle(VIOLET, "dash", "circle-open"),
     ModelStyle(WINE, "longdash", "square-open"),
     ModelStyle(GREEN, "dash", "square"),
-    ModelStyle(PURPLE, "dashdot", "triangle-up"),
+    ModelStyle(PINK, "dashdot", "triangle-up"),
 )
 _STYLES = dict(zip(PATHS, _OF_PATHS, strict=True))
 # For more runs of one path than one.
 _FURTHER = (
     ModelStyle(ORANGE, "dot", "cross"),
     ModelStyle(SKY, "longdash", "x"),
-    ModelStyle("#000000", "longdashdot", "star"),
+    ModelStyle(VIOLET, "longdashdot", "star"),
     ModelStyle(GREY, "solid", "hexagon"),
 )
 
 DASHED = {"color": GREY, "dash": "dash", "width": 1.5}
-TOP_LEFT = {"x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top"}
-NOTE_WIDTH = 110  # characters
-
-_TEXT = "#2B2B2B"
-_LINE = "#BDBDBD"
-_GRID = "#ECECEC"
-# Barely there: Kedro-Viz puts white letters and a dark ground around it, a browser neither.
-_LEGEND = "rgba(127, 127, 127, 0.08)"
+LABEL_SIZE = 13  # of letters within a figure
+_LINE = "rgba(128, 128, 128, 0.6)"
+_GRID = "rgba(128, 128, 128, 0.22)"
 
 _AXIS = {
     "automargin": True,
@@ -80,7 +77,7 @@ _AXIS = {
     "showline": True,
     "ticks": "outside",
     "tickcolor": _LINE,
-    "title": {"standoff": 12},
+    "title": {"standoff": 12, "font": {"size": 14}},
     "zeroline": False,
 }
 
@@ -88,12 +85,13 @@ _AXIS = {
 TEMPLATE = go.layout.Template(
     layout={
         "colorway": [BLUE, VERMILLION, GREEN, GREY],
-        "font": {"family": "Helvetica, Arial, sans-serif", "size": 14, "color": _TEXT},
+        "font": {"family": "Helvetica, Arial, sans-serif", "size": 14, "color": GREY},
         "hoverlabel": {"font": {"size": 13}},
-        "legend": {"bgcolor": _LEGEND, "bordercolor": _LINE, "borderwidth": 1},
-        "margin": {"l": 80, "r": 30, "t": 80, "b": 70},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
+        # At the bottom, where no curve runs; its entries wrap on a narrow screen.
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
+        "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
+        "paper_bgcolor": "rgba(0, 0, 0, 0)",
+        "plot_bgcolor": "rgba(0, 0, 0, 0)",
         "title": {"font": {"size": 18}, "x": 0, "xref": "paper", "xanchor": "left"},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
@@ -133,29 +131,50 @@ def diagonal(low: float, high: float, name: str) -> go.Scatter:
     return go.Scatter(x=ends, y=ends, mode="lines", name=name, line=DASHED, hoverinfo="skip")
 
 
-def apply_style(figure: go.Figure, title: str, subtitle: str | None = None) -> None:
-    """Give a figure the house look, its title and, in smaller letters below, a number or a note."""
-    figure.update_layout(template=TEMPLATE, title={"text": title})
-    if subtitle:
-        figure.update_layout(title={"subtitle": {"text": subtitle, "font": {"color": GREY}}})
-
-
-def add_notes(figure: go.Figure, comparison: Comparison) -> None:
-    """Write what must be known of marked models below the figure."""
-    lines = [line for note in comparison.notes for line in textwrap.wrap(note, NOTE_WIDTH)]
-    if not lines:
-        return
-    figure.add_annotation(
-        text="<br>".join(lines),
-        showarrow=False,
-        align="left",
-        font={"size": 12, "color": GREY},
-        x=0,
-        xref="paper",
-        xanchor="left",
-        y=0,
-        yref="paper",
-        yanchor="top",
-        yshift=-60,
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str) -> go.Scatter:
+    """Draw an interval along a line, faint, in the line's colour."""
+    return go.Scatter(
+        x=[*x, *reversed(x)],
+        y=[*low, *reversed(high)],
+        fill="toself",
+        fillcolor=color,
+        opacity=0.25,
+        line={"width": 0},
+        mode="lines",
+        name="95% interval",
+        hoverinfo="skip",
+        showlegend=False,
     )
-    figure.update_layout(margin={"b": 120})
+
+
+def apply_style(
+    figure: go.Figure, title: str, caption: str = "", notes: Sequence[str] = ()
+) -> None:
+    """Give a figure the house look, its title, and what pages write around it.
+
+    Args:
+        figure: To be changed.
+        title: What it shows, in a line.
+        caption: A sentence on it; Plotly's own subtitle would not wrap on a narrow screen.
+        notes: What must be known of its numbers.
+    """
+    figure.update_layout(template=TEMPLATE, title={"text": title})
+    figure.update_layout(meta={"caption": caption, "notes": [*notes]})
+
+
+def label(
+    figure: go.Figure, text: str, x: object, y: object, color: str | None = None, **places: object
+) -> None:
+    """Write a word or two into a figure: what a line is, beside it, with a dot of its colour.
+
+    Args:
+        figure: To be changed.
+        text: What is written.
+        x: Where, on an axis whose name is `xref` among `places`, or on the first.
+        y: Likewise.
+        color: Of the dot.
+        places: More of an annotation's properties.
+    """
+    dot = f'<span style="color:{color}">●</span> ' if color else ""
+    defaults = {"showarrow": False, "font": {"size": LABEL_SIZE}, "xanchor": "left"}
+    figure.add_annotation(text=dot + text, x=x, y=y, **defaults | places)

@@ -12,15 +12,17 @@ import plotly.graph_objects as go
 from sklearn.metrics import roc_curve
 
 from llm_ctr_pipeline.metrics.checks import FloatArray
+from llm_ctr_pipeline.metrics.delong import LEVEL
 from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
 from llm_ctr_pipeline.reporting.evaluation import Evaluation
 from llm_ctr_pipeline.reporting.plot_style import (
-    ONE_MODEL,
     ModelStyle,
-    add_notes,
     apply_style,
+    band,
     diagonal,
+    label,
     styled,
+    styles_of,
     two_panels,
 )
 from llm_ctr_pipeline.reporting.results import ScoredModel, by_model
@@ -31,33 +33,44 @@ GRID_POINTS = 201
 _X_TITLE = "False positive rate (share of non-clicks)"
 _Y_TITLE = "True positive rate (share of clicks)"
 _RANGE = [-0.01, 1.01]
-_BOTTOM_RIGHT = {"x": 0.98, "y": 0.03, "xanchor": "right", "yanchor": "bottom"}
+_DRAWS = 500  # of the bootstrap
 
 Curve = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
-    """Draw a model's ROC curve with its AUC and 95% interval.
+    """Draw a model's ROC curve with its AUC and a band of 95%.
 
-    The best AUC that any model can reach, where it is known, is named below the title.
+    The band holds the true positive rate at each false positive rate, by itself, in 95 of 100 draws
+    of as many rows (the bootstrap; Fawcett 2006, section 8, on vertical averages).
 
     Args:
         predictions: Columns `label`, 0 or 1, and `probability`.
         evaluation: The report made of them.
 
     Returns:
-        The figure: traces "Model" and "Chance". The curve has at most `CURVE_POINTS` points, all
-        of them points of the full curve.
+        The figure: traces "Chance", "95% interval" and "Model". The curve has at most
+        `CURVE_POINTS` points, all of them points of the full curve.
     """
     figure = go.Figure()
+    (style,) = styles_of([evaluation.path])
     curve = roc_curve(predictions["label"], predictions["probability"])
-    figure.add_trace(_roc_trace(curve, "Model", evaluation, ONE_MODEL))
-    figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"))
-    subtitle = f"{evaluation.rows:,} rows, click rate {evaluation.click_rate:.4g}"
+    clicks = int(predictions["label"].sum())
+    figure.add_trace(diagonal(0.0, 1.0, "Chance"))
+    figure.add_trace(_band(curve, clicks, evaluation.rows - clicks, style))
+    figure.add_trace(_roc_trace(curve, "Model", evaluation, style))
+    caption = (
+        f"AUC {evaluation.auc:.4f}, 95% interval {evaluation.auc_low:.4f} to "
+        f"{evaluation.auc_high:.4f}; {evaluation.rows:,} rows, click rate "
+        f"{evaluation.click_rate:.4g}"
+    )
     if evaluation.best_possible_auc is not None:
-        subtitle += f", best possible AUC on this log {evaluation.best_possible_auc:.4f}"
-    apply_style(figure, f"ROC, {evaluation.title}", subtitle)
-    figure.update_layout(legend=_BOTTOM_RIGHT, hovermode="closest")
+        caption += f"; best possible AUC on this log {evaluation.best_possible_auc:.4f}"
+    apply_style(figure, f"ROC, {evaluation.title}", caption)
+    figure.update_layout(showlegend=False, hovermode="closest", height=480)
+    label(figure, f"AUC {evaluation.auc:.4f}", 0.97, 0.16, style.color, xanchor="right")
+    label(figure, "shaded: 95% of draws of rows", 0.97, 0.1, xanchor="right")
+    label(figure, "chance", 0.5, 0.46)
     figure.update_xaxes(title_text=_X_TITLE, range=_RANGE)
     figure.update_yaxes(title_text=_Y_TITLE, range=_RANGE)
     return figure
@@ -98,10 +111,14 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
             hovertemplate=f"at FPR %{{x:.3f}}: %{{y:+.4f}}<extra>{compared.label}</extra>",
         )
         figure.add_trace(difference, row=2, col=1)
-    figure.add_trace(diagonal(0.0, 1.0, "Chance, AUC 0.5"), row=1, col=1)
-    apply_style(figure, "ROC", comparison.title)
-    figure.update_layout(legend={**_BOTTOM_RIGHT, "y": 0.34}, hovermode="closest")
-    add_notes(figure, comparison)
+    figure.add_trace(diagonal(0.0, 1.0, "chance"), row=1, col=1)
+    apply_style(
+        figure,
+        "ROC",
+        f"{comparison.title}. Below, how far each curve lies over {comparison.baseline}'s.",
+        comparison.notes,
+    )
+    figure.update_layout(hovermode="closest", height=720)
     figure.update_xaxes(range=_RANGE)
     figure.update_xaxes(title_text=_X_TITLE, row=2, col=1)
     figure.update_yaxes(title_text=_Y_TITLE, range=_RANGE, row=1, col=1)
@@ -121,7 +138,7 @@ def _roc_trace(
         # The curve starts above every probability: scikit-learn's threshold there is infinite.
         customdata=np.minimum(threshold_C[kept].astype(np.float64), 1.0).tolist(),
         mode="lines",
-        name=(f"{name}, AUC {measured.auc:.4f} [{measured.auc_low:.4f}, {measured.auc_high:.4f}]"),
+        name=f"{name}, {measured.auc:.4f}",
         # Thinned already; Plotly's own thinning leaves corners that one can see.
         line={"color": style.color, "width": 2.5, "dash": style.dash, "simplify": False},
         hovertemplate=(
@@ -129,6 +146,32 @@ def _roc_trace(
             f"<extra>{name}</extra>"
         ),
     )
+
+
+def _band(curve: Curve, clicks: int, others: int, style: ModelStyle) -> go.Scatter:
+    """Draw where the curve of other rows would lie.
+
+    Rows drawn anew are counted between the curve's points, so a draw costs the same however many
+    rows there are.
+    """
+    fpr_C, tpr_C, _ = curve
+    kept = _thin(fpr_C, tpr_C)
+    rng = np.random.default_rng(0)
+    grid_G = np.linspace(0, 1, GRID_POINTS)
+    drawn_fpr, drawn_tpr = (
+        rng.multinomial(rows, _shares(rate_C[kept]), _DRAWS).cumsum(axis=1) / rows
+        for rows, rate_C in ((others, fpr_C), (clicks, tpr_C))
+    )
+    rates = zip(drawn_fpr, drawn_tpr, strict=True)
+    curves = [np.interp(grid_G, [0, *fpr], [0, *tpr]) for fpr, tpr in rates]
+    low_G, high_G = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return band(grid_G.tolist(), low_G.round(5).tolist(), high_G.round(5).tolist(), style.color)
+
+
+def _shares(rate_C: FloatArray) -> FloatArray:
+    """The shares of rows between a curve's points; they sum to 1 but for rounding."""
+    shares = np.diff(rate_C)
+    return np.asarray(shares / shares.sum())
 
 
 def _averaged(curves: Sequence[Curve]) -> Curve:

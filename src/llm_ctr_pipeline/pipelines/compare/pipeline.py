@@ -1,4 +1,4 @@
-"""The compare pipeline: results of several models → table, differences with intervals, figures."""
+"""The compare pipeline: results of several models → table, differences, figures, report."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,6 +6,8 @@ from llm_ctr_pipeline.pipelines.compare.nodes import compare, track
 from llm_ctr_pipeline.reporting.auc_against_time import auc_against_time
 from llm_ctr_pipeline.reporting.calibration_figures import calibration_comparison
 from llm_ctr_pipeline.reporting.comparison_table import markdown_of
+from llm_ctr_pipeline.reporting.forest import difference_figure
+from llm_ctr_pipeline.reporting.pages.comparison_report import comparison_report
 from llm_ctr_pipeline.reporting.roc_figures import roc_comparison
 
 
@@ -22,6 +24,12 @@ def create_pipeline() -> Pipeline:
             ),
             Node(track, "comparison", "comparison_metrics", name="track_comparison"),
             Node(markdown_of, "comparison", "comparison_table", name="write_comparison_table"),
+            Node(
+                difference_figure,
+                "comparison",
+                "comparison_differences",
+                name="draw_differences",
+            ),
             Node(roc_comparison, scored, "comparison_roc", name="draw_comparison_roc"),
             Node(
                 calibration_comparison,
@@ -34,6 +42,15 @@ def create_pipeline() -> Pipeline:
                 "comparison",
                 "comparison_auc_against_time",
                 name="draw_auc_against_time",
+            ),
+            Node(
+                comparison_report,
+                [
+                    *("comparison", "run_facts", "comparison_differences"),
+                    *("comparison_auc_against_time", "comparison_calibration", "comparison_roc"),
+                ],
+                "comparison_page",
+                name="write_comparison_report",
             ),
         ]
     )

@@ -3,15 +3,19 @@
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
-from llm_ctr_pipeline.data.input.batches import with_known_ids
+from llm_ctr_pipeline.data.input.batches import EncodedSplit, with_known_ids
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.log.schema import HOUR
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.grouped_auc import grouped_auc
+from llm_ctr_pipeline.metrics.slices import UNKNOWN, Slices, measure_slices, named
 from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import LlmSettings, ServingPrecision
@@ -36,8 +40,7 @@ def predict(
     known = checkpoint.feature_map
     check_ids(known, summary.fingerprint, summary.extends)
     group = evaluation.group_position(known.names)
-    split = rows.read(known.names, summary.splits[evaluation.split])
-    split = with_known_ids(split, known.sizes)
+    split = _read(rows, checkpoint, summary, evaluation)
     if evaluation.serving_precision is None:
         probability = score_split(model_of(checkpoint, llm, training), split, training)
     else:
@@ -49,6 +52,18 @@ def predict(
     if group is not None:
         table["group"] = split.ids_NF[:, group].numpy()
     return table
+
+
+def _read(
+    rows: EncodedFile,
+    checkpoint: Checkpoint,
+    summary: DatasetSummary,
+    evaluation: EvaluationParams,
+) -> EncodedSplit:
+    """Read a split with the ids that the checkpoint's model knows."""
+    known = checkpoint.feature_map
+    split = rows.read(known.names, summary.splits[evaluation.split])
+    return with_known_ids(split, known.sizes)
 
 
 def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSettings) -> CtrModel:
@@ -111,3 +126,32 @@ def measure(
     )
     tracked = {name: {"value": value, "step": 0} for name, value in report.figures.items()}
     return report, tracked
+
+
+def slice_rows(
+    predictions: pd.DataFrame,
+    checkpoint: Checkpoint,
+    rows: EncodedFile,
+    summary: DatasetSummary,
+    evaluation: EvaluationParams,
+) -> Slices:
+    """Compute the AUC within the values of each field, and name the values."""
+    fields = [field.name for field in summary.log.fields if field.kind == HOUR]
+    hour = next(iter(fields), None)
+    slices = measure_slices(
+        predictions["label"],
+        predictions["probability"],
+        _read(rows, checkpoint, summary, evaluation).ids_NF.numpy(),
+        checkpoint.feature_map.names,
+        hour,
+        f"{evaluation.dataset} {evaluation.split}",
+    )
+    wanted = {(one.field, one.id) for one in slices} - {(one.field, UNKNOWN) for one in slices}
+    vocabulary = checkpoint.vocabulary.select(["field", "id", "value"])
+    listed = pc.is_in(vocabulary["id"], pa.array(sorted({each for _, each in wanted}), pa.int64()))
+    values = {
+        (entry["field"], entry["id"]): entry["value"]
+        for entry in vocabulary.filter(listed).to_pylist()
+        if (entry["field"], entry["id"]) in wanted
+    }
+    return Slices(hour=hour, slices=named(slices, values))

@@ -49,6 +49,6 @@ def create_path_pipeline(
     return Pipeline(
         [training, learning_curve, create_test_pipeline()],
         namespace=path,
-        inputs={*inputs, "test_encoded@rows", "summary"},
+        inputs={*inputs, "test_encoded@rows", "summary", "run_facts"},
         parameters={"params:model", "params:llm", "params:training", *parameters},
     )
