@@ -69,6 +69,7 @@ bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in b
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.node_overhead
 	$(BIN)/python -m benchmarks.deepfm_step
+	$(BIN)/python -m benchmarks.start_up
 
 soak: $(INSTALLED) ## Kill each path's training at every rename and ROUNDS times at random; takes hours
 	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)

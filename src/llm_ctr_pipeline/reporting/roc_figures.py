@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
-from sklearn.metrics import roc_curve
 
 from llm_ctr_pipeline.metrics.checks import FloatArray
 from llm_ctr_pipeline.reporting.comparison import ComparedModel, Comparison
@@ -49,6 +48,8 @@ def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
         The figure: traces "Model" and "Chance". The curve has at most `CURVE_POINTS` points, all
         of them points of the full curve.
     """
+    from sklearn.metrics import roc_curve  # a second to import
+
     figure = go.Figure()
     curve = roc_curve(predictions["label"], predictions["probability"])
     figure.add_trace(_roc_trace(curve, "Model", evaluation, ONE_MODEL))
@@ -74,6 +75,8 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
     Returns:
         The figure: for each model a curve and, but for the baseline, a difference; and "Chance".
     """
+    from sklearn.metrics import roc_curve
+
     figure = two_panels([0.7, 0.3])
     trainings = by_model(models)
     grid_G = np.linspace(0, 1, GRID_POINTS)
