@@ -243,6 +243,23 @@ def test_what_make_starts_sends_no_usage_data() -> None:
     assert done.stdout.strip() == "true"
 
 
+@pytest.mark.parametrize(
+    ("target", "tools"), [("run", False), ("compare", False), ("lint", True), ("slow", True)]
+)
+def test_only_who_develops_installs_the_tools_for_it(
+    tmp_path: Path, target: str, tools: bool
+) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"],  # noqa: S607
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "-c constraints.txt -e .\n" in done.stdout
+    assert ('-e ".[dev]"' in done.stdout) == tools
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_make_compare_trains_every_path_with_every_seed(tmp_path: Path, seeds: int) -> None:
     kedro = tmp_path / "bin" / "kedro"
