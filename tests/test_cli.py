@@ -2,7 +2,9 @@ import copy
 import importlib
 import inspect
 import pkgutil
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,28 @@ def test_a_run_that_is_refused_in_a_node(
     assert "Traceback" not in done.stdout
     (run,) = mlflow_runs(project)
     assert run.info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "there is no configuration at "),
+        (["--conf-source", "conf.tar.gz"], "a pipeline of this run does not exist"),
+    ],
+)
+def test_the_installed_package_takes_its_configuration_from_an_archive(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    shutil.make_archive(str(tmp_path / "conf"), "gztar", PROJECT, "conf")
+    command = [sys.executable, "-m", "llm_ctr_pipeline", "--env", "test", "--pipeline=preproces"]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
