@@ -161,7 +161,7 @@ def _check_source(catalog: DataCatalog) -> None:
 def _check_environment(loader: OmegaConfigLoader) -> None:
     """Raise where there is no configuration, or `--env` names no folder of it."""
     source = Path(loader.conf_source)
-    if "://" not in loader.conf_source and not source.exists():
+    if "://" not in str(loader.conf_source) and not source.exists():
         raise PreflightError(
             f"there is no configuration at {source}: run this where the folder conf lies, or name "
             "it, or the archive that `kedro package` makes, by --conf-source"
