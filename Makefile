@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Kedro and MLflow then send no usage statistics, whichever command is theirs.
 export DO_NOT_TRACK := true
+# What a run needs, and the tools of development besides.
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ROUNDS ?= 20
 # What `make compare` trains, in this order (the two-phase paths start from deepfm, distilled learns
 # from single_phase), with how many seeds each: 42 comes last, so that the folders hold it.
@@ -47,20 +50,20 @@ data: $(INSTALLED) ## Fetch Avazu x1, x2 and x4 from the Hugging Face hub into d
 test: lint types ## Lint, types, import contracts and the fast tests
 	$(BIN)/pytest $(WORKERS)
 
-slow: $(INSTALLED) ## The tests that take longer, and arithmetic as on other processors
+slow: $(DEVELOPED) ## The tests that take longer, and arithmetic as on other processors
 	$(BIN)/pytest $(WORKERS) -m "slow and not gpu"
 	$(MAKE) processors
 
-processors: $(INSTALLED) ## The fast tests of arithmetic as on processors with AVX2 and with no AVX
+processors: $(DEVELOPED) ## The fast tests of arithmetic as on processors with AVX2 and with no AVX
 	$(AVX2) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
 	$(SSE) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
 
-lint: $(INSTALLED) ## Ruff (lint and format) and the import contracts
+lint: $(DEVELOPED) ## Ruff (lint and format) and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-types: $(INSTALLED) ## Strict type checking
+types: $(DEVELOPED) ## Strict type checking
 	$(BIN)/mypy
 
 bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in benchmarks/results
@@ -69,6 +72,7 @@ bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in b
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.node_overhead
 	$(BIN)/python -m benchmarks.deepfm_step
+	$(BIN)/python -m benchmarks.start_up
 
 soak: $(INSTALLED) ## Kill each path's training at every rename and ROUNDS times at random; takes hours
 	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
@@ -93,5 +97,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  exit 1; \
 	fi; \
 	$$found -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) -e .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED)
+	$(PIP) -e ".[dev]"
 	@touch $@

@@ -75,7 +75,9 @@ class _Watch(threading.Thread):
         while not self._over.wait(_PAUSE):
             tree = _tree(self._pid)
             self.peak_bytes = max(self.peak_bytes, sum(map(_memory, tree)))
-            self.cpu_seconds |= {pid: _cpu_seconds(pid, self.cpu_seconds) for pid in tree}
+            self.cpu_seconds |= {
+                pid: cpu_seconds(pid, self.cpu_seconds.get(pid, 0.0)) for pid in tree
+            }
 
     def stop(self) -> None:
         self._over.set()
@@ -104,11 +106,11 @@ def _memory(pid: int) -> int:
     return 1024 * int(found[1]) if found else 0
 
 
-def _cpu_seconds(pid: int, before: dict[int, float]) -> float:
+def cpu_seconds(pid: int, before: float = 0.0) -> float:
     """CPU time of a process so far, or what it was when last seen."""
     try:
         # After the program's name in parentheses, which may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return before.get(pid, 0.0)
+        return before
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")

@@ -3,7 +3,9 @@ import copy
 import importlib
 import inspect
 import pkgutil
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -213,3 +215,28 @@ def test_of_torchruns_processes_the_first_runs_and_the_others_work(
         monkeypatch.setenv(name, value)
     cli._in_ranks(lambda: seen.append("run"))
     assert seen == done
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "there is no configuration at "),
+        (["--conf-source", "conf.tar.gz"], "a pipeline of this run does not exist"),
+    ],
+)
+def test_the_installed_package_takes_its_configuration_from_an_archive(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    shutil.make_archive(str(tmp_path / "conf"), "gztar", PROJECT, "conf")
+    command = [sys.executable, "-m", "llm_ctr_pipeline", "--env", "test", "--pipeline=preproces"]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

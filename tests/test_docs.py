@@ -12,7 +12,7 @@ from llm_ctr_pipeline.pipeline_registry import register_pipelines
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
-PAGES = [README, *sorted((PROJECT / "docs").rglob("*.md"))]
+PAGES = [README, PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 WORD = r"[a-z0-9]+(?:_[a-z0-9]+)*"
 

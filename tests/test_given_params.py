@@ -63,7 +63,6 @@ def test_a_text_is_taken_as_it_was_typed(prompt: str) -> None:
         ("mlflow_run_id=123e4567890123456789012345678901", "123e4567890123456789012345678901"),
         ("llm.pretrained=null", None),
         ("llm.pretrained=", None),
-        ("llm.pretrained=Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
         ("llm.architecture.model_type=on", "on"),
         ("x1.log.splits.valid=0.1", 0.1),
         ("x1.log.splits.valid=valid #1.csv", "valid #1.csv"),
@@ -96,6 +95,14 @@ def test_what_cannot_be_taken_is_refused_in_one_line(text: str, message: str) ->
         read(split(text), TYPES)
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_pretrained_language_model_needs_no_word_on_the_one_of_random_weights() -> None:
+    pretrained = {"pretrained": "FOLDER", "architecture": None}
+    assert read(split("llm.pretrained=FOLDER"), TYPES)["llm"] == pretrained
+    assert read(split("llm.pretrained=null"), TYPES)["llm"] == {"pretrained": None}
+    both = read(split("llm.pretrained=FOLDER,llm.architecture.head_dim=8"), TYPES)["llm"]
+    assert both["architecture"] == {"head_dim": 8}
 
 
 def test_nothing_given_is_nothing_read() -> None:

@@ -144,6 +144,12 @@ def test_the_registry_holds_these_pipelines(pipelines: dict[str, Pipeline]) -> N
     assert set(pipelines["__default__"].nodes) == both
 
 
+def test_every_metric_says_its_name_so_that_no_hook_need_look_through_the_catalog() -> None:
+    metrics = [entry for name, entry in load("base", "catalog").items() if "metrics" in name]
+    assert metrics
+    assert all(entry.keys() & {"key", "prefix"} for entry in metrics)
+
+
 def test_node_names_are_unique_and_readable(pipelines: dict[str, Pipeline]) -> None:
     for pipeline in pipelines.values():
         names = [node.name for node in pipeline.nodes]
@@ -188,6 +194,42 @@ print(json.dumps(facts))
     assert facts["do_not_track"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pipeline=preprocess"], "the first node"),
+        (["--params", "trainin.lr=0.001"], "did you mean training?"),
+        (["--pipeline=preproces"], "a pipeline of this run does not exist"),
+    ],
+    ids=["a run without a model", "a refused setting", "a refused pipeline"],
+)
+def test_nothing_waits_for_what_it_does_not_need(
+    project: Path, arguments: list[str], said: str
+) -> None:
+    script = f"""
+import atexit, sys
+from kedro.framework.cli.cli import main
+from kedro.runner import SequentialRunner
+
+def run(*_, **__):
+    sys.exit("the first node")
+
+def tell():
+    heavy = {{"lightning", "scipy.stats", "sklearn", "torch", "transformers"}}
+    print(sorted(heavy & {{*sys.modules}}))
+
+SequentialRunner.run = run
+atexit.register(tell)
+sys.argv = ["kedro", "run", "--env", "test", *{arguments}]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert said in done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_what_make_starts_sends_no_usage_data() -> None:
     env = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
     done = subprocess.run(
@@ -199,6 +241,23 @@ def test_what_make_starts_sends_no_usage_data() -> None:
         check=True,
     )
     assert done.stdout.strip() == "true"
+
+
+@pytest.mark.parametrize(
+    ("target", "tools"), [("run", False), ("compare", False), ("lint", True), ("slow", True)]
+)
+def test_only_who_develops_installs_the_tools_for_it(
+    tmp_path: Path, target: str, tools: bool
+) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"],  # noqa: S607
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "-c constraints.txt -e .\n" in done.stdout
+    assert ('-e ".[dev]"' in done.stdout) == tools
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -52,6 +52,9 @@ def read(given: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
         types: The types of groups of settings, by their full names. What is in none of them is
             read as YAML.
 
+    Returns:
+        The tree; with a pretrained language model it says that none is made of random weights.
+
     Raises:
         click.ClickException: A value cannot be read, or would not be what was typed.
     """
@@ -65,7 +68,11 @@ def read(given: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
             raise click.ClickException(
                 f"--params: {name}={text} cannot be read ({said}): {_IN_A_FILE}"
             ) from error
-    return dict(OmegaConf.to_container(values))  # type: ignore[arg-type]
+    tree = dict(OmegaConf.to_container(values))  # type: ignore[arg-type]
+    llm = tree.get("llm")
+    if isinstance(llm, dict) and llm.get("pretrained") is not None:
+        llm.setdefault("architecture", None)  # which the files may describe: it is one or the other
+    return tree
 
 
 def tree_of(types: Mapping[str, Any]) -> dict[str, Any]:

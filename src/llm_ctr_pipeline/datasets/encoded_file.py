@@ -1,11 +1,13 @@
 """An encoded split, to train on or to score."""
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kedro.io import DatasetError
 
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.datasets.path import PathDataset
+
+if TYPE_CHECKING:  # it brings PyTorch along
+    from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 
 
 class EncodedFileDataset(PathDataset):
@@ -15,8 +17,10 @@ class EncodedFileDataset(PathDataset):
     catalog share their name before the `@`.
     """
 
-    def load(self) -> EncodedFile:
+    def load(self) -> "EncodedFile":
         """Name the file; nothing is read yet."""
+        from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+
         return EncodedFile(self._filepath)
 
     def save(self, data: NoReturn) -> NoReturn:

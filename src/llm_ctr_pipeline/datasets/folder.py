@@ -48,7 +48,13 @@ class ExportDataset(PathDataset):
     """Writes an `Export` into a folder of its own, which replaces an earlier one as a whole."""
 
     def load(self) -> Path:
-        """Return the folder: other tools read what is in it."""
+        """Return the folder: other tools read what is in it.
+
+        Raises:
+            DatasetError: There is none.
+        """
+        if not self._exists():
+            raise DatasetError(f"{self._filepath} is not there: `kedro run --pipeline=export`")
         return Path(str(self._filepath))
 
     def save(self, data: "Export") -> None:

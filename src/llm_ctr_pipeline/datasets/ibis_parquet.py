@@ -1,5 +1,8 @@
 """Parquet written through Ibis, whole or not at all."""
 
+import builtins
+
+import ibis
 import ibis.expr.types as ir
 
 from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
@@ -12,7 +15,12 @@ class IbisParquetDataset(EngineDataset):
     """A table in Parquet that readers never see half-written."""
 
     def load(self) -> ir.Table:
-        """Name the file's rows as a table; nothing is read until it is executed."""
+        """Name the file's rows as a table; nothing is read until it is executed.
+
+        Where somebody looks at it, in IPython or a notebook, it shows its first rows.
+        """
+        if hasattr(builtins, "__IPYTHON__"):
+            ibis.options.interactive = True
         with self._reading_files():
             return read_parquet(self.connection, self._filepath)
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import io
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
+from kedro.io import DatasetError
 from kedro_datasets._typing import TablePreview
+from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import parquet_file
@@ -37,6 +39,17 @@ class PredictionsDataset(PathDataset):
         """What Kedro-Viz shows."""
         first: dict[str, Any] = self.load().head(nrows).to_dict(orient="split")
         return TablePreview(first)
+
+
+class MetricsDataset(MlflowMetricsHistoryDataset):  # type: ignore[misc]
+    """A report's numbers, logged to the MLflow run."""
+
+    def _load(self) -> NoReturn:  # Kedro takes it for `load`, as the class above has one
+        """Refuse: who looks for the numbers finds them in the report."""
+        raise DatasetError(
+            "metrics are logged to MLflow and not read back: the report that was saved with them, "
+            "PATH.evaluation_SPLIT, evaluation_report or comparison, holds the same numbers"
+        )
 
 
 class ScoredRowsDataset(PathDataset):

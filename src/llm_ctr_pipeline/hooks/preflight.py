@@ -159,9 +159,15 @@ def _check_source(catalog: DataCatalog) -> None:
 
 
 def _check_environment(loader: OmegaConfigLoader) -> None:
-    """Raise where `--env` names no folder of the configuration."""
-    folders = {path.name for path in Path(loader.conf_source).glob("*/")}
-    if loader.env and loader.env not in folders:
+    """Raise where there is no configuration, or `--env` names no folder of it."""
+    source = Path(loader.conf_source)
+    if "://" not in str(loader.conf_source) and not source.exists():
+        raise PreflightError(
+            f"there is no configuration at {source}: run this where the folder conf lies, or name "
+            "it, or the archive that `kedro package` makes, by --conf-source"
+        )
+    folders = {path.name for path in source.glob("*/")}
+    if loader.env and source.is_dir() and loader.env not in folders:
         raise PreflightError(
             f"--env names {loader.env}, which is no environment: there are "
             f"{', '.join(sorted(folders))}"

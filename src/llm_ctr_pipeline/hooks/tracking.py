@@ -85,6 +85,14 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
             super().after_context_created(context)
 
     @hook_impl
+    def after_catalog_created(self) -> None:
+        """Leave the catalog as it is.
+
+        kedro-mlflow would make every entry, and import what each needs, to name metrics that have
+        no `prefix` or `key`; ours say theirs.
+        """
+
+    @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:

@@ -6,7 +6,6 @@ Shapes: N rows of a split, K bins in use.
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest, rankdata
 
 from llm_ctr_pipeline.metrics.checks import checked_predictions
 from llm_ctr_pipeline.metrics.delong import LEVEL
@@ -38,6 +37,8 @@ def calibration_table(
     Raises:
         InvalidPredictionsError: See `checked_predictions`.
     """
+    from scipy.stats import binomtest, rankdata  # a second to import
+
     labels_N, probabilities_N = checked_predictions(labels, probabilities, split)
     # Equal probabilities have equal midranks, so no tie is ever cut in two.
     quantile_N = (rankdata(probabilities_N) - 0.5) / probabilities_N.size

@@ -4,7 +4,6 @@ Shapes: N rows of a split.
 """
 
 import numpy.typing as npt
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.metrics.calibration import expected_calibration_error
@@ -62,6 +61,8 @@ def classification_metrics(
         SingleClassError: Every row has the same label.
         InvalidPredictionsError: See `checked_predictions`.
     """
+    from sklearn.metrics import accuracy_score, log_loss, roc_auc_score  # a second to import
+
     labels_N, probabilities_N = checked_predictions(labels_N, probabilities_N, split)
     interval = interval_of(place_rows(labels_N, probabilities_N, split=split))
     return ClassificationMetrics(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
-from scipy.stats import rankdata
 
 from llm_ctr_pipeline.metrics.checks import (
     FloatArray,
@@ -126,6 +125,8 @@ def place_rows(
         InvalidPredictionsError: See `checked_predictions`.
         SingleClassError: Every row has the same label.
     """
+    from scipy.stats import rankdata  # a second to import
+
     labels_N, probabilities_N = checked_predictions(labels, probabilities, split)
     check_both_classes(labels_N, split)
     # A row's midrank among all rows, less that among its own class, counts the other class below.

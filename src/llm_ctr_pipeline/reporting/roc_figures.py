@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
-from sklearn.metrics import roc_curve
 
 from llm_ctr_pipeline.metrics.checks import FloatArray
 from llm_ctr_pipeline.metrics.delong import LEVEL
@@ -52,6 +51,8 @@ def roc_figure(predictions: pd.DataFrame, evaluation: Evaluation) -> go.Figure:
         The figure: traces "Chance", "95% interval" and "Model". The curve has at most
         `CURVE_POINTS` points, all of them points of the full curve.
     """
+    from sklearn.metrics import roc_curve  # a second to import
+
     figure = go.Figure()
     (style,) = styles_of([evaluation.path])
     curve = roc_curve(predictions["label"], predictions["probability"])
@@ -87,6 +88,8 @@ def roc_comparison(models: Sequence[ScoredModel], comparison: Comparison) -> go.
     Returns:
         The figure: for each model a curve and, but for the baseline, a difference; and "Chance".
     """
+    from sklearn.metrics import roc_curve
+
     figure = two_panels([0.7, 0.3])
     trainings = by_model(models)
     grid_G = np.linspace(0, 1, GRID_POINTS)

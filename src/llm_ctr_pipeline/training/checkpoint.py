@@ -75,7 +75,7 @@ class CheckpointError(RefusedError, ValueError):
     """A folder is not a checkpoint, or not one that can be read here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A trained model and all that is needed to use it.
 
@@ -98,6 +98,14 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase | None
     training: Provenance
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        weights = sum(weight.numel() for weight in self.weights.values())
+        trained = self.training
+        return (
+            f"<Checkpoint of {trained.path}: {self.model.kind}, {weights:,} weights, trained on "
+            f"{trained.dataset} ({trained.source}), validation AUC {trained.best.valid_auc:.4f}>"
+        )
 
     def build(self) -> CtrModel:
         """Build the model with its trained weights, in evaluation mode on the CPU."""

@@ -33,6 +33,20 @@ def test_a_folder_replaces_another(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [target]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_have_the_mode_of_the_users_new_ones(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        for target, inside in ((tmp_path / "file", "."), (tmp_path / "folder", "a/b")):
+            with drafted(target) as draft:
+                file = draft / inside
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch(0o600)
+            assert (target / inside).stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
 def fail_at(target: Path) -> None:
     with drafted(target) as draft:
         draft.write_text("half")

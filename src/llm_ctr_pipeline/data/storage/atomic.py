@@ -48,6 +48,7 @@ class Scratch:
         At any moment the target is the old one or the new. Where names cannot be swapped it is
         missing between two renames, and `sweep` puts it back.
         """
+        self._let_be_read()
         sync(self.draft)
         try:
             os.replace(self.draft, self._target)
@@ -59,6 +60,13 @@ class Scratch:
                 os.replace(self.draft, self._target)
         for folder in (self._target, *self._made):
             sync_names(folder.parent)
+
+    def _let_be_read(self) -> None:
+        """Give the draft's files the mode of new files: safetensors' are their owner's alone."""
+        new = self.path / "new"
+        new.touch()
+        for file in filter(Path.is_file, (self.draft, *self.draft.rglob("*"))):
+            file.chmod(file.stat().st_mode | new.stat().st_mode)
 
     def drop(self) -> None:
         """Remove the folder, and the folders above it that were made for it and hold nothing."""

@@ -1,31 +1,29 @@
 """What the evaluation does, step by step."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
-from llm_ctr_pipeline.data.input.batches import EncodedSplit, with_known_ids
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.log.schema import HOUR
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.grouped_auc import grouped_auc
 from llm_ctr_pipeline.metrics.slices import UNKNOWN, Slices, measure_slices, named
-from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import LlmSettings, ServingPrecision
 from llm_ctr_pipeline.params import EvaluationParams
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint, EncodedFile
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.reporting.results import digest_of_predictions
-from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint, CtrModel
-from llm_ctr_pipeline.training.machine.devices import choose_kernel, resolve_device
-from llm_ctr_pipeline.training.score import score_split
 from llm_ctr_pipeline.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from llm_ctr_pipeline.data.input.batches import EncodedSplit
+    from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
+    from llm_ctr_pipeline.training.checkpoint import CtrModel
 
 
 def predict(
@@ -37,6 +35,10 @@ def predict(
     training: TrainingSettings,
 ) -> pd.DataFrame:
     """Score the rows with the checkpoint's model, in their order; with their groups, if asked."""
+    import torch
+
+    from llm_ctr_pipeline.training.score import score_split
+
     known = checkpoint.feature_map
     check_ids(known, summary.fingerprint, summary.extends)
     group = evaluation.group_position(known.names)
@@ -59,15 +61,20 @@ def _read(
     checkpoint: Checkpoint,
     summary: DatasetSummary,
     evaluation: EvaluationParams,
-) -> EncodedSplit:
+) -> "EncodedSplit":
     """Read a split with the ids that the checkpoint's model knows."""
+    from llm_ctr_pipeline.data.input.batches import with_known_ids
+
     known = checkpoint.feature_map
     split = rows.read(known.names, summary.splits[evaluation.split])
     return with_known_ids(split, known.sizes)
 
 
-def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSettings) -> CtrModel:
+def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSettings) -> "CtrModel":
     """Build a checkpoint's model, with the attention kernel for this machine."""
+    from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+    from llm_ctr_pipeline.training.machine.devices import choose_kernel
+
     model = checkpoint.build()
     if isinstance(model, LlmCtr):
         model.llm.kernel = choose_kernel(llm.attention, training, model.llm.backbone.config)
@@ -76,12 +83,16 @@ def model_of(checkpoint: Checkpoint, llm: LlmSettings, training: TrainingSetting
 
 def served_model(
     checkpoint: Checkpoint, precision: ServingPrecision, device: str
-) -> FixedPromptCtr:
+) -> "FixedPromptCtr":
     """Build a checkpoint's model as it is served.
 
     Raises:
         SettingsError: It has no language model, or the device no such precision.
     """
+    from llm_ctr_pipeline.models.fixed_prompt import FixedPromptCtr
+    from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+    from llm_ctr_pipeline.training.machine.devices import resolve_device
+
     model = checkpoint.build()
     if not isinstance(model, LlmCtr):
         raise SettingsError(
@@ -98,6 +109,8 @@ def measure(
     evaluation: EvaluationParams,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Compute the metrics over the whole split: the report, and its numbers for MLflow."""
+    from llm_ctr_pipeline.training.checkpoint import WEIGHTS
+
     name = f"{evaluation.dataset} {evaluation.split}"
     metrics = classification_metrics(predictions["label"], predictions["probability"], name)
     grouped = (

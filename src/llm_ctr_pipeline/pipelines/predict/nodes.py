@@ -8,6 +8,7 @@ from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.models.settings import LlmSettings
 from llm_ctr_pipeline.params import PredictParams
 from llm_ctr_pipeline.pipelines.evaluate.nodes import model_of
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint
 from llm_ctr_pipeline.serving.encoder import RowEncoder
 from llm_ctr_pipeline.serving.raw_files import open_rows
 from llm_ctr_pipeline.serving.scored_rows import (
@@ -16,8 +17,6 @@ from llm_ctr_pipeline.serving.scored_rows import (
     ScoredRows,
     ScoringReport,
 )
-from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
-from llm_ctr_pipeline.training.score import scoring
 from llm_ctr_pipeline.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -31,6 +30,9 @@ def score_rows(
     training: TrainingSettings,
 ) -> RowsToScore:
     """Check the files' first lines; the rows are scored while they are saved."""
+    from llm_ctr_pipeline.training.checkpoint import WEIGHTS
+    from llm_ctr_pipeline.training.score import scoring
+
     if predict.input is None:
         raise SettingsError(
             "predict.input is not set: name a CSV or Parquet file, or a folder of them, by "

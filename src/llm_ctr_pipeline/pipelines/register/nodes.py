@@ -6,8 +6,8 @@ import mlflow
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.params import RegisterParams
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint
 from llm_ctr_pipeline.tracking.logged_model import find_logged
-from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,8 @@ def register(checkpoint: Checkpoint, settings: RegisterParams) -> None:
     Raises:
         SettingsError: No name is given, or MLflow holds no model of this checkpoint.
     """
+    from llm_ctr_pipeline.training.checkpoint import WEIGHTS
+
     if settings.name is None:
         raise SettingsError("register.name is not set: name the registered model")
     logged = find_logged(checkpoint.files[WEIGHTS])

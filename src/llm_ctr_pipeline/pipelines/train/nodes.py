@@ -2,21 +2,16 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ibis.expr.types as ir
 import mlflow
-import torch
-from transformers import PreTrainedTokenizerBase
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.build_feature_map import read_vocabulary
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
-from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
-from llm_ctr_pipeline.models.baselines.description import describe_baseline
-from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.models.settings import (
     BaselineNetworkSettings,
     LlmCtrSettings,
@@ -24,17 +19,9 @@ from llm_ctr_pipeline.models.settings import (
     TermsSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint, EncodedFile, Teacher
 from llm_ctr_pipeline.tracking.continued import continue_run
-from llm_ctr_pipeline.training.checkpoint import WEIGHTS, Checkpoint
-from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
-from llm_ctr_pipeline.training.machine.devices import choose_kernel
-from llm_ctr_pipeline.training.machine.model_memory import (
-    check_memory,
-    weights_of_baseline,
-    weights_of_llm_ctr,
-)
-from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
 from llm_ctr_pipeline.training.settings import (
     BaselineStages,
     Stages,
@@ -42,7 +29,12 @@ from llm_ctr_pipeline.training.settings import (
     TrainingSettings,
     TwoPhaseStages,
 )
-from llm_ctr_pipeline.training.stages import OnStart, OnValidation, StageRun
+
+if TYPE_CHECKING:  # PyTorch comes with them, and with all that the functions below import
+    from transformers import PreTrainedTokenizerBase
+
+    from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+    from llm_ctr_pipeline.training.stages import OnStart, OnValidation, StageRun
 
 
 def train_single_phase(
@@ -61,6 +53,8 @@ def train_single_phase(
     evaluation: EvaluationParams,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train all components together, end to end; keep the weights of the best validation."""
+    from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
+
     check_encoded(feature_map, summary, raw_log)
     stages, network, tokenizer = create_llm_ctr(feature_map, stages, training, model, llm, terms)
     datasets = {summary.dataset: EncodedDataset(train, valid, summary)}
@@ -87,6 +81,12 @@ def train_baseline(
     teacher: Teacher | None = None,
 ) -> tuple[Checkpoint, TrainingResults]:
     """Train a baseline, a model without a language model; keep the best validation's weights."""
+    import torch
+
+    from llm_ctr_pipeline.models.baselines.description import describe_baseline
+    from llm_ctr_pipeline.training.machine.model_memory import check_memory, weights_of_baseline
+    from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
+
     check_encoded(feature_map, summary, raw_log)
     description = describe_baseline(model, network.root, feature_map.sizes)
     check_memory(weights_of_baseline(description), stages, training)
@@ -163,6 +163,9 @@ def train_two_phase(
     evaluation: EvaluationParams,
 ) -> tuple[Checkpoint, Checkpoint, TrainingResults]:
     """Train on x1, x2 and then the log itself; return the first stage's and the last's model."""
+    from llm_ctr_pipeline.models.baselines.deepfm import DeepFm
+    from llm_ctr_pipeline.training.paths import EncodedDataset, TrainingPath, check_encoded
+
     datasets = {
         "x1": EncodedDataset(x1_train, x1_valid, x1_summary),
         "x2": EncodedDataset(x2_train, x2_valid, x2_summary),
@@ -193,8 +196,12 @@ def create_llm_ctr(
     model: LlmCtrSettings,
     llm: LlmSettings,
     terms: TermsSettings | None = None,
-) -> tuple[Stages, LlmCtr, PreTrainedTokenizerBase]:
+) -> tuple[Stages, "LlmCtr", "PreTrainedTokenizerBase"]:
     """Make the model to train and its tokenizer; say which of its parts each stage trains."""
+    from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+    from llm_ctr_pipeline.training.machine.devices import choose_kernel
+    from llm_ctr_pipeline.training.machine.model_memory import check_memory, weights_of_llm_ctr
+
     weights = weights_of_llm_ctr(model, feature_map.sizes, llm, terms)
     if llm.freeze:
         stages = stages.without("llm", weights)
@@ -217,6 +224,11 @@ def make_teacher(
         FingerprintError: It was trained on ids of another one.
         SettingsError: It is another path's than the settings name.
     """
+    from llm_ctr_pipeline.models.llm_ctr import LlmCtr
+    from llm_ctr_pipeline.training.checkpoint import WEIGHTS
+    from llm_ctr_pipeline.training.distillation.teacher import Teacher
+    from llm_ctr_pipeline.training.machine.devices import choose_kernel
+
     path = checkpoint.training.path
     if path != settings.path:
         raise SettingsError(
@@ -230,12 +242,12 @@ def make_teacher(
     return Teacher(model, settings, checkpoint.files[WEIGHTS], checkpoint.training)
 
 
-def told(state_folder: Path) -> tuple[OnValidation, OnStart]:
+def told(state_folder: Path) -> tuple["OnValidation", "OnStart"]:
     """What tells MLflow of a training whose states are kept in a folder."""
     return log_validation, partial(continue_run, state_folder)
 
 
-def log_validation(run: StageRun, record: ValidationRecord) -> None:
+def log_validation(run: "StageRun", record: ValidationRecord) -> None:
     """Log a validation's figures to MLflow while training goes on, if a run is active.
 
     The last stage's figures have the same names in every path, so that runs can be compared; those
