@@ -22,7 +22,12 @@ from llm_ctr_pipeline.training.history import ValidationRecord
 from llm_ctr_pipeline.training.optimizer import freeze_all_but
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 from llm_ctr_pipeline.training.stages import KeptStates, train_stages
-from llm_ctr_pipeline.training.state import DamagedStateError, ResumePoint, state_bytes
+from llm_ctr_pipeline.training.state import (
+    DamagedStateError,
+    ResumePoint,
+    StateMismatchError,
+    state_bytes,
+)
 from tests.training.runs import (
     VALIDATED,
     VALIDATIONS,
@@ -205,6 +210,16 @@ def test_the_state_file_holds_no_code(train: Train, point: ResumePoint) -> None:
     assert set(content) == {"key", "state", "model", "optimizer"}
     assert content["key"] == point.key
     assert [record["step"] for record in content["state"]["history"]] == [3, 6, 7]
+
+
+def test_a_state_of_another_version_is_refused(train: Train, point: ResumePoint) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(point, on_validation=signal_at_validation(7))
+    content = torch.load(point.file, weights_only=True)
+    content["state"]["loss_sum"] = sum(content["state"].pop("loss_sums"))
+    torch.save(content, point.file)
+    with pytest.raises(StateMismatchError, match="written by another version of this project"):
+        train(point)
 
 
 @pytest.mark.parametrize("damage", ["empty", "zeroed", "cut off", "a bit flipped", "no state"])

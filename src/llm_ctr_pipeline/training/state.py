@@ -191,6 +191,11 @@ class ResumePoint:
                 "back to go on with it, or delete the file to train from the start"
             )
         fields = content["state"]
+        if fields.keys() != TrainingState.__dataclass_fields__.keys():
+            raise StateMismatchError(
+                f"{self.file} was written by another version of this project: delete it to train "
+                "from the start, or go on with the version that wrote it"
+            )
         history = [ValidationRecord(**record) for record in fields.pop("history")]
         ran = Ran(**kept) if (kept := fields.pop("ran")) else None
         state = TrainingState(**fields, ran=ran, history=history)
