@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kedro.io import DatasetError
 
-from llm_ctr_pipeline.datasets import checkpoint as checkpoint_dataset
+from llm_ctr_pipeline.training import checkpoint
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, save_checkpoint
 
 Snapshot = Callable[[Path], dict[str, bytes]]
@@ -100,7 +100,7 @@ def test_what_is_tested_is_what_was_trained(
 
     report = trained_project / "data/08_reporting/single_phase/evaluation_x4_test.json"
     before = report.read_bytes()
-    monkeypatch.setattr(checkpoint_dataset, "save_checkpoint", and_then_replaced)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", and_then_replaced)
     with pytest.raises(DatasetError, match="best_model was replaced by another run while this one"):
         run_here(trained_project, "train", params={"training": {"seed": 7}})
     assert report.read_bytes() == before

@@ -18,6 +18,7 @@ def test_a_report_keeps_its_keys_in_their_order(
         *("best_possible_auc", "share_of_best", "group_by", "gauc", "gauc_rows"),
         *("source", "data_fingerprint"),
         *("feature_map_fingerprint", "checkpoint", "predictions", "trained", "timestamp"),
+        "serving_precision",
     ]
     assert Evaluation.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert report.title == "single_phase on x4 test"

@@ -14,6 +14,9 @@ from llm_ctr_pipeline.data.storage.store_path import parquet_file
 from llm_ctr_pipeline.datasets.path import PathDataset
 from llm_ctr_pipeline.serving.scored_rows import RowsToScore, ScoredRows
 
+# Characters of a text that a notebook shows.
+LONGEST_SHOWN = 5000
+
 
 class PredictionsDataset(PathDataset):
     """A test's predictions in Parquet."""
@@ -71,12 +74,22 @@ class ScoredRowsDataset(PathDataset):
         return TablePreview(rows.to_dict(orient="split"))
 
 
+class Text(str):
+    """A text that is not printed where it is long, as a page with all its figures is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        return shown if len(shown) <= LONGEST_SHOWN else f"<a text of {len(self):,} characters>"
+
+
 class TextDataset(PathDataset):
-    """A text, such as a table in Markdown."""
+    """A text, such as a table in Markdown or a page."""
 
     def load(self) -> str:
         """Read it."""
-        return self._filepath.read_text(encoding="utf-8")
+        return Text(self._filepath.read_text(encoding="utf-8"))
 
     def save(self, data: str) -> None:
         """Write it."""
