@@ -52,6 +52,7 @@ def run(question: str, compare: Compare, description: str | None, rows: list[int
         eval_batch_size=max(asked.rows),
         micro_batch_size=asked.micro_batch_size,
         activation_checkpointing=asked.activation_checkpointing,
+        strategy="auto",
         compile=asked.compile,
     )
     found = []

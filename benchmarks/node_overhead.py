@@ -27,6 +27,7 @@ SETTINGS = TrainingSettings(
     eval_batch_size=4096,
     micro_batch_size=None,
     activation_checkpointing="auto",
+    strategy="auto",
     epochs=1,
     batch_size=128,
     lr=5e-4,

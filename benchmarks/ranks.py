@@ -56,6 +56,7 @@ def time_steps(asked: argparse.Namespace) -> dict[str, float]:
         eval_batch_size=1024,
         micro_batch_size=None,
         activation_checkpointing="auto",
+        strategy="auto",
     )
     model, _ = build_pair(SIZES[asked.size], execution)
     batch = random_rows(asked.rows, resolve_device(asked.device))

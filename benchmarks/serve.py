@@ -52,6 +52,7 @@ def build(size: str, device: torch.device, precision: str, *, compiled: bool) ->
         eval_batch_size=1024,
         micro_batch_size=None,
         activation_checkpointing="off",
+        strategy="auto",
         compile="off",
     )
     ours, obvious = build_pair(SIZES[size], execution, attention="sdpa")

@@ -170,6 +170,7 @@ TAKEN = {
     "training.resume": "0 true",
     "training.rows_in": "",
     "training.seed": "0 1e9",
+    "training.strategy": "",
     "training.stream_buffer_rows": "1e9",
     "training.validate_every_steps": "1e9 null",
     "training.weight_decay": "0",

@@ -25,6 +25,7 @@ EXECUTION = {
     "eval_batch_size": 64,
     "micro_batch_size": None,
     "activation_checkpointing": "auto",
+    "strategy": "auto",
 }
 
 

@@ -38,15 +38,14 @@ class FieldEmbedding(nn.Module):
         ends = torch.tensor(field_sizes).cumsum(0)
         self.init_std = init_std
         self.table = nn.Embedding(sum(field_sizes), embedding_dim)
-        self.draw_rows()
+        with torch.no_grad():
+            self.table.weight.copy_(self.drawn_rows())
         # Rebuilt from the field sizes, so it has no place in a checkpoint.
         self.register_buffer("offsets_F", ends - torch.tensor(field_sizes), persistent=False)
 
-    def draw_rows(self, generator: torch.Generator | None = None) -> None:
-        """Draw all rows anew, with a generator on the CPU; None for PyTorch's own."""
-        rows = torch.empty(self.table.weight.shape).normal_(std=self.init_std, generator=generator)
-        with torch.no_grad():
-            self.table.weight.copy_(rows)
+    def drawn_rows(self, generator: torch.Generator | None = None) -> Tensor:
+        """Rows for the table to start from, by a generator on the CPU; None for PyTorch's own."""
+        return torch.empty(self.table.weight.shape).normal_(std=self.init_std, generator=generator)
 
     def take_over(self, smaller: "FieldEmbedding") -> None:
         """Copy the rows of a table whose ids are the first ids of each field here."""

@@ -32,6 +32,7 @@ from llm_ctr_pipeline.training.optimizer import (
     set_learning_rates,
 )
 from llm_ctr_pipeline.training.ranks.group import naming_lost_ranks, ranks
+from llm_ctr_pipeline.training.ranks.shards import held_part, whole
 from llm_ctr_pipeline.training.score import probabilities, score_shared
 from llm_ctr_pipeline.training.settings import TrainingSettings
 from llm_ctr_pipeline.training.signals import deferred_stop
@@ -116,19 +117,20 @@ def fit(
     # Both before the step plans with the memory that is left.
     teaching = None if teacher is None else Teaching(teacher, settings, settings.batch_size)
     train = on_device_if_it_fits(train, model, resolve_device(settings.device))
+    frozen = "" if resume is None else frozen_digest(model)
     step = TrainingStep(model, optimizer, settings.batch_size, settings, valid, settings, teaching)
     steps_an_epoch = math.ceil(len(train) / settings.batch_size)
     state = TrainingState("memory" if isinstance(train, EncodedSplit) else "stream", ran=step.ran)
     if resume is not None:
-        state.frozen, state.after = frozen_digest(model), resume.after
+        state.frozen, state.after = frozen, resume.after
         if resume.file.exists():
-            state = _put_back(resume, state, model, step)
+            state = _put_back(resume, state, step)
             check_limits(resume.file, state, settings, steps_an_epoch)
     loop = _Loop(
         settings=settings,
         resume=resume,
         on_validation=on_validation,
-        model=model,
+        model=step.plain_model,
         train=train,
         valid=valid,
         step=step,
@@ -139,7 +141,8 @@ def fit(
     )
     stopped_early = loop.run()
     best = [record for record in state.history if record.improved][-1]
-    best_weights = {**_on_cpu(split_state(model)[0]), **state.best_weights}
+    frozen_weights = _on_cpu(split_state(model)[0]) if ranks().leads else {}
+    best_weights = {**frozen_weights, **state.best_weights}
     return FitResult(state.history, best, best_weights, stopped_early, step.ran)
 
 
@@ -261,8 +264,9 @@ class _Loop:
         record: ValidationRecord = ranks().of_leader(measured)
         state.history.append(record)
         state.without_gain = 0 if record.improved else state.without_gain + 1
-        if record.improved and ranks().leads:
-            state.best_weights = _on_cpu(split_state(self.model)[1])
+        if record.improved:
+            best = whole(split_state(self.model)[1])
+            state.best_weights = _on_cpu(best) if ranks().leads else {}
         state.rows, state.seconds = 0, 0.0
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
@@ -328,7 +332,7 @@ class _Loop:
         """Write the training state; not one that diverged, which must not replace a good one."""
         if self.resume is None or self.settings.keep_state_every == 0:
             return False
-        sums_and_weights = [self.step.loss_sum, *self.model.parameters()]
+        sums_and_weights = [self.step.loss_sum, *map(held_part, self.model.parameters())]
         is_finite = all(bool(torch.isfinite(tensor).all()) for tensor in sums_and_weights)
         if ranks().largest(not is_finite) != [0]:
             logger.warning("Not kept: the weights or the loss are no longer finite")
@@ -336,16 +340,14 @@ class _Loop:
         self.collect()
         self.state.random = ranks().all_of(random_states(self.step.device))
         self.state.loss_scale = self.step.scaler.state_dict()
+        weights, optimizer = self.step.state()
         if ranks().leads:
-            weights, optimizer = split_state(self.model)[1], self.step.optimizer.state_dict()
             self.resume.save(self.state, weights, optimizer)
         self.clock = self.kept_at = time.perf_counter()
         return True
 
 
-def _put_back(
-    resume: ResumePoint, now: TrainingState, model: nn.Module, step: TrainingStep
-) -> TrainingState:
+def _put_back(resume: ResumePoint, now: TrainingState, step: TrainingStep) -> TrainingState:
     """Put all back as it was when the state was written; `now` is that of a run that starts over.
 
     Raises:
@@ -373,8 +375,7 @@ def _put_back(
             f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
             "training.resume to false to start over"
         )
-    model.load_state_dict({**split_state(model)[0], **weights})
-    step.optimizer.load_state_dict(optimizer)
+    step.load_state(weights, optimizer)
     if kept.ran and now.ran and kept.ran.ranks != now.ran.ranks:
         logger.warning(
             "%s is the state of a run of %d process(es), and this one has %d: it goes on with the "

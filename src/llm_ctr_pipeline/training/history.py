@@ -53,6 +53,7 @@ class Ran(Frozen):
         micro_batch_size: Rows of the larger passes of a batch.
         activation_checkpointing: `on` or `off`.
         ranks: Processes that trained together.
+        strategy: How they shared the model: `ddp` or `fsdp`; `none` for one process.
     """
 
     device: str
@@ -64,16 +65,18 @@ class Ran(Frozen):
     micro_batch_size: int
     activation_checkpointing: str
     ranks: int = 1
+    strategy: str = "none"
 
     def changed(self, now: Self) -> tuple[str, object, object] | None:
         """A setting that keeps a training from going on: its name, what it was, what it is now.
 
         That of a precision does; all others but the device's change the rounding alone, which
-        counts where the run is to be deterministic. Another number of ranks rounds otherwise in
-        any case.
+        counts where the run is to be deterministic. Another number of ranks or strategy rounds
+        otherwise in any case.
         """
         names = ["precision", "float32_matmul"]
-        if self.deterministic and now.deterministic and self.ranks == now.ranks:
+        as_before = (self.ranks, self.strategy) == (now.ranks, now.strategy)
+        if self.deterministic and now.deterministic and as_before:
             names += ["compile", "attention", "micro_batch_size", "activation_checkpointing"]
         for name in names:
             was, is_now = getattr(self, name), getattr(now, name)

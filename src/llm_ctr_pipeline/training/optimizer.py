@@ -8,6 +8,7 @@ from torch import nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.layers import FieldEmbedding
+from llm_ctr_pipeline.training.ranks.shards import as_held
 from llm_ctr_pipeline.training.settings import TrainingSettings
 
 # What learns at `encoder_lr`; the terms beside a decoder are a plain CTR model, and learn as one.
@@ -145,5 +146,7 @@ def redraw_embeddings(model: nn.Module, optimizer: torch.optim.Optimizer, seed: 
     """
     generator = torch.Generator().manual_seed(seed)
     for embedding in trained_tables(model):
-        embedding.draw_rows(generator)
-        optimizer.state.pop(embedding.table.weight, None)
+        weight = embedding.table.weight
+        with torch.no_grad():
+            weight.copy_(as_held(embedding.drawn_rows(generator), weight))
+        optimizer.state.pop(weight, None)

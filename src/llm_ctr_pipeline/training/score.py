@@ -3,6 +3,7 @@
 Shape legend: N rows of the split, F fields.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,7 +72,12 @@ def score_shared(
     """
     here = ranks()
     own = here.own(len(ids_NF), batch_size)
-    scores = here.to_leader(score_ids(forward, ids_NF[own], batch_size, device).cpu())
+    log_odds_N = score_ids(forward, ids_NF[own], batch_size, device).cpu()
+    # Where each rank has a part of the weights, all must take as many passes.
+    passes = [math.ceil(rows / batch_size) for rows in (len(ids_NF), len(log_odds_N))]
+    for _ in range(passes[1], math.ceil(passes[0] / here.count)):
+        score_ids(forward, ids_NF[:1], batch_size, device)
+    scores = here.to_leader(log_odds_N)
     return torch.cat(scores) if scores else None
 
 

@@ -74,6 +74,9 @@ class Execution(Frozen):
             GPU's free memory holds, and for all of a batch on the CPU.
         activation_checkpointing: Whether the language model's layers are computed again in the
             backward pass instead of kept; `auto` where not even few rows would fit otherwise.
+        strategy: How several processes share a model that trains. `ddp`: each has all of it.
+            `fsdp`: each has its part of all weights, gradients and moments, for language models
+            that do not fit one GPU. `auto` is `ddp`; a single process has no use for it.
     """
 
     device: str
@@ -85,6 +88,7 @@ class Execution(Frozen):
     eval_batch_size: BatchRows
     micro_batch_size: BatchRows | None
     activation_checkpointing: Literal["auto", "on", "off"]
+    strategy: Literal["auto", "ddp", "fsdp"]
 
     @field_validator("compile", "activation_checkpointing", mode="before")
     @classmethod

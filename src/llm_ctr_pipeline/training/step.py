@@ -3,6 +3,7 @@
 Shape legend: B rows of a batch, F fields.
 """
 
+import copy
 import logging
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import SettingsError
@@ -33,10 +35,13 @@ from llm_ctr_pipeline.training.machine.memory import (
 )
 from llm_ctr_pipeline.training.optimizer import trained_tables
 from llm_ctr_pipeline.training.ranks.group import ranks
+from llm_ctr_pipeline.training.ranks.shards import as_held, exchange_weights, whole
 from llm_ctr_pipeline.training.settings import NO_REGULARISATION, Execution, Regularisation
-from llm_ctr_pipeline.training.state import random_states, set_random_states
+from llm_ctr_pipeline.training.state import random_states, set_random_states, split_state
 
 logger = logging.getLogger(__name__)
+
+_STRATEGIES = {DDPStrategy: "ddp", ModelParallelStrategy: "fsdp"}
 
 
 class TrainingStep:
@@ -44,11 +49,12 @@ class TrainingStep:
 
     A batch is shared out among the ranks, and a rank's share is cut into passes of equal size, give
     or take a row. All their gradients add up to the batch's: only the order of rounding depends on
-    the number of ranks and passes.
+    the number of ranks and passes. All ranks take as many passes.
 
     Args:
-        model: Ids int `[B, F]` to log-odds float `[B]`; moved to the device.
-        optimizer: Of the model's parameters.
+        model: Ids int `[B, F]` to log-odds float `[B]`; moved to the device. Under `fsdp` each rank
+            keeps its part of it alone, but the leader, of whose copy that is the part.
+        optimizer: Of the model's parameters, before its first step.
         batch_size: Rows of all batches but the last of an epoch.
         execution: How to run.
         sample: The rows to validate on, with which the device's memory is tried; at least one.
@@ -57,6 +63,8 @@ class TrainingStep:
 
     Attributes:
         ran: What the settings came to.
+        plain_model: What trains: the model, or the leader's copy of it.
+        sharded: Whether each rank has its part of the weights.
 
     Raises:
         DeviceError: The device or precision is not to be had.
@@ -77,8 +85,14 @@ class TrainingStep:
         self.ranks = ranks()
         self.fabric, self.scaler = make_fabric(execution, model, trains=True)
         self.device: torch.device = self.fabric.device
+        self.sharded = isinstance(self.fabric.strategy, ModelParallelStrategy)
+        # The leader goes on with the model, whole.
+        self.plain_model = copy.deepcopy(model) if self.sharded and self.ranks.leads else model
+        given, model = [*model.parameters()], self.plain_model
         both_ways = Forward(model)
-        self.model, self.optimizer = self.fabric.setup(both_ways, optimizer)
+        self.model = self.fabric.setup_module(both_ways)
+        exchange_weights(optimizer, given, model.parameters())
+        self.optimizer = self.fabric.setup_optimizers(optimizer)
         self.regularisation, self.plain_optimizer = regularisation, optimizer
         self.teaching = teaching
         self.tables = [embedding.table.weight for embedding in trained_tables(model)]
@@ -101,7 +115,11 @@ class TrainingStep:
         of_rank = math.ceil(batch_size / self.ranks.count)
         before = self.ranks.of_leader(random_states(self.device))  # all ranks draw the same
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        memory, at_once = memory_of(self.device), resolve_compile(execution.compile, self.device)
+        # No trial where a rank that ran out of memory would leave the others waiting in a pass.
+        memory, at_once = (
+            None if self.sharded else memory_of(self.device),
+            resolve_compile(execution.compile, self.device),
+        )
         self.plan = plan_memory(
             model.train(),
             of_rank,
@@ -120,9 +138,9 @@ class TrainingStep:
         set_random_states(before, self.device)
         for buffer, was in buffers:
             buffer.copy_(was)
-        parts = self._parts(torch.empty(of_rank))
-        self.usual_sizes = {len(part) for part in parts}
-        is_cut = len(parts) > 1 or self.ranks.count > 1
+        passes = self._passes(batch_size)
+        self.usual_sizes = {len(part) for part in torch.empty(of_rank).tensor_split(passes)}
+        is_cut = passes > 1 or self.ranks.count > 1
         if is_cut and any(isinstance(module, BatchNorm) for module in model.modules()):
             raise SettingsError(
                 f"a batch of {batch_size} rows is cut into passes of {max(self.usual_sizes)}, and "
@@ -130,7 +148,9 @@ class TrainingStep:
                 "leave training.micro_batch_size at null, train in one process, or set batch_norm "
                 "to false"
             )
-        mode = resolve_compile(execution.compile, self.device, len(parts), self.ranks.count)
+        mode = resolve_compile(
+            execution.compile, self.device, passes, self.ranks.count, sharded=self.sharded
+        )
         both_ways.compile_as(mode)
         self.ran = Ran(
             device=describe_device(self.device),
@@ -144,6 +164,7 @@ class TrainingStep:
             micro_batch_size=max(self.usual_sizes),
             activation_checkpointing="on" if self.plan.activation_checkpointing else "off",
             ranks=self.ranks.count,
+            strategy=_STRATEGIES.get(type(self.fabric.strategy), "none"),
         )
         logger.info("Training runs with %s", ", ".join(f"{k} {v}" for k, v in self.ran))
         # Sums stay on the device, so that no step waits for the host.
@@ -174,20 +195,19 @@ class TrainingStep:
             f"lower training.micro_batch_size (now {self.plan.micro_batch_size}) or set "
             "training.activation_checkpointing to on"
         ):
-            # A rank without rows takes part with another's, which weigh nothing.
-            passed = own if own.stop > own.start else slice(0, 1)
-            begun = passed.start
-            parts = zip(self._parts(ids_BF[passed]), self._parts(labels_B[passed]), strict=True)
-            for ids, labels in parts:
+            passes = self._passes(rows)
+            for number, part in enumerate(torch.arange(own.start, own.stop).tensor_split(passes)):
+                weight = self.ranks.count * len(part) / rows
+                # A rank without rows takes part with another's, which weighs nothing.
+                begun = int(part[0]) if weight > 0 else 0
+                passed = slice(begun, begun + max(1, len(part)))
                 for dropout in self.dropouts:
-                    dropout.take(begun, len(labels))
+                    dropout.take(begun, passed.stop - begun)
                 taught = None
-                if teacher_B is not None and passed is own:
-                    taught = teacher_B[begun - own.start :][: len(labels)]
-                begun += len(labels)
-                weight = self.ranks.count * len(labels) / rows if passed is own else 0.0
-                with self._alone(begun < passed.stop):
-                    self.forward_backward(ids, labels, weight, taught)
+                if teacher_B is not None and weight > 0:
+                    taught = teacher_B[begun - own.start :][: len(part)]
+                with self._alone(number + 1 < passes):
+                    self.forward_backward(ids_BF[passed], labels_B[passed], weight, taught)
             self._restrain()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -220,8 +240,11 @@ class TrainingStep:
         return log_odds_B
 
     def _alone(self, alone: bool) -> AbstractContextManager[Any]:
-        """Whether the gradients of a pass stay this rank's until a later one sends the sum."""
-        if self.ranks.count == 1:
+        """Whether the gradients of a pass stay this rank's until a later one sends the sum.
+
+        They never do where a rank has room for its part of them alone.
+        """
+        if self.ranks.count == 1 or self.sharded:
             return nullcontext()
         unsent: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.model, alone)
         return unsent
@@ -239,5 +262,23 @@ class TrainingStep:
         if norm is not None:
             nn.utils.clip_grad_norm_(self.weights, norm)
 
-    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.tensor_split(-(-len(rows) // self.plan.micro_batch_size))
+    def _passes(self, rows: int) -> int:
+        """How many passes each rank takes for so many rows of all ranks."""
+        of_rank = math.ceil(rows / self.ranks.count)
+        return math.ceil(of_rank / self.plan.micro_batch_size)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the model trained so far, and the optimiser's state, as `whole` gives both."""
+        return whole(split_state(self.plain_model)[1]), whole(self.plain_optimizer.state_dict())
+
+    def load_state(self, trained: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+        """Put back what `state` gave, of whatever strategy and number of ranks."""
+        held = self.plain_model.state_dict()
+        now = {name: as_held(weight, held[name]) for name, weight in trained.items()}
+        self.plain_model.load_state_dict(held | now)
+        weights = [w for group in self.plain_optimizer.param_groups for w in group["params"]]
+        moments = {
+            number: {name: as_held(value, weights[number]) for name, value in of_weight.items()}
+            for number, of_weight in optimizer["state"].items()
+        }
+        self.plain_optimizer.load_state_dict(optimizer | {"state": moments})

@@ -83,3 +83,11 @@ def test_no_cuda_graphs_over_several_passes(passes: int, mode: str) -> None:
 @pytest.mark.parametrize(("ranks", "mode"), [(1, "reduce-overhead"), (2, "default")])
 def test_no_cuda_graphs_over_several_processes(ranks: int, mode: str) -> None:
     assert resolve_compile("reduce-overhead", CUDA, ranks=ranks) == mode
+
+
+@pytest.mark.parametrize(("requested", "warned"), [("auto", False), ("default", True)])
+def test_weights_in_parts_are_not_compiled(
+    caplog: pytest.LogCaptureFixture, requested: str, warned: bool
+) -> None:
+    assert resolve_compile(requested, CUDA, ranks=2, sharded=True) is None
+    assert ("training.compile is default, and training.strategy is fsdp" in caplog.text) == warned

@@ -19,6 +19,7 @@ from llm_ctr_pipeline.training.machine.devices import (
     resolve_device,
     resolve_precision,
 )
+from llm_ctr_pipeline.training.ranks import shards
 from llm_ctr_pipeline.training.ranks.group import Ranks
 from llm_ctr_pipeline.training.settings import Execution
 
@@ -247,3 +248,15 @@ def test_several_processes_share_no_gpu(
     monkeypatch.setattr(devices, "ranks", lambda: Ranks(1, 4, local_index=1, local_count=4))
     with pytest.raises(DeviceError, match=f"4 processes run on this machine, which has {gpus} "):
         resolve_device(requested)
+
+
+def test_weights_in_parts_have_no_loss_scaling(
+    make_execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for module in (devices, shards):
+        monkeypatch.setattr(module, "ranks", lambda: Ranks(0, 2, local_count=2))
+    execution = make_execution(device="auto", precision="16-mixed", strategy="fsdp")
+    with pytest.raises(DeviceError, match=r"fsdp.* set training\.precision to bf16-mixed or"):
+        make_fabric(execution, nn.Linear(2, 2), trains=True)

@@ -1,7 +1,10 @@
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -19,6 +22,7 @@ from llm_ctr_pipeline.training.machine.model_memory import (
     weights_of_baseline,
     weights_of_llm_ctr,
 )
+from llm_ctr_pipeline.training.ranks.group import Ranks
 from llm_ctr_pipeline.training.settings import Execution, Stages
 from tests.baselines import NETWORKS, describe
 
@@ -38,7 +42,7 @@ ARCHITECTURE: dict[str, Any] = {
 EXECUTION = Execution(
     **{"device": "cpu", "cpu_threads": 1, "precision": "auto", "compile": "off"},
     **{"eval_batch_size": 8, "micro_batch_size": None, "activation_checkpointing": "auto"},
-    **{"deterministic": False, "float32_matmul": "highest"},
+    **{"deterministic": False, "float32_matmul": "highest", "strategy": "auto"},
 )
 
 
@@ -91,6 +95,23 @@ def test_a_model_is_refused_by_what_learns_together(monkeypatch: pytest.MonkeyPa
         "and this machine has 1.8 kB: most of them, 100, are in embedding, so lower "
         "model.embedding_dim, or raise preprocess.min_count for fewer ids"
     )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "device_has", "fits"),
+    [("fsdp", 1200, True), ("fsdp", 1199, False), ("ddp", 1200, False), ("ddp", 2400, True)],
+)
+def test_ranks_that_share_out_the_weights_need_less_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, strategy: str, device_has: int, fits: bool
+) -> None:
+    has = SimpleNamespace(total_memory=device_has)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: has)
+    monkeypatch.setattr(model_memory, "resolve_device", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(model_memory, "ranks", lambda: Ranks(0, 2))
+    execution = EXECUTION.model_copy(update={"strategy": strategy})
+    refused = pytest.raises(ModelMemoryError, match="the device cuda:0 has 1")
+    with nullcontext() if fits else refused:
+        check_memory({"embedding": 100, "projector": 50}, stages(None), execution)
 
 
 def test_a_model_that_no_machine_holds_is_refused_without_being_made() -> None:

@@ -23,6 +23,7 @@ from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.settings import Stage, TeacherSettings, TrainingSettings
 from llm_ctr_pipeline.training.stages import KeptStates, StageRun
+from llm_ctr_pipeline.training.state import ResumePoint
 from tests.baselines import describe
 from tests.data.logs import counted
 from tests.training.ranks.program import Case, Outcome
@@ -120,11 +121,19 @@ def cases(
     taught.teacher = Teacher(make_model(), teaching, "digest", None)  # type: ignore[arg-type]
     return {
         "deepfm": make_case(deepfm()),
+        "deepfm under fsdp": make_case(deepfm(), strategy="fsdp", redraw_embeddings=True),
         "distilled": taught,
         "single_phase": make_case(),
         "single_phase in passes": make_case(micro_batch_size=3),
         "streamed": stream,
         "two_phase": make_case(stages=TWO_PHASE),
+        # In the first stage the language model is frozen; the second is that of single_phase.
+        "two_phase under fsdp": make_case(
+            stages=TWO_PHASE,
+            strategy="fsdp",
+            micro_batch_size=3,
+            activation_checkpointing="on",
+        ),
     }
 
 
@@ -149,6 +158,10 @@ def going_on(killed: tuple[Case, Outcome, str], folder: Path) -> Case:
     return replace(case, states=replace(case.states, folder=folder / "states"))
 
 
+def under_fsdp(settings: TrainingSettings) -> TrainingSettings:
+    return settings.model_copy(update={"strategy": "fsdp"})
+
+
 @pytest.fixture(scope="module")
 def alone(cases: dict[str, Case]) -> dict[str, Outcome]:
     """What one process gives; the cases stay as they are."""
@@ -162,21 +175,29 @@ def together(
     cases: dict[str, Case],
     killed: tuple[Case, Outcome, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[int, dict[str, Outcome], str]:
-    """What several processes give, and what they write."""
+) -> tuple[int, dict[str, Outcome], Path]:
+    """What several processes give, and where those that go on keep their states."""
     folder = tmp_path_factory.mktemp("together")
-    resumed = {"whole": replace(killed[0], states=None), "resumed": going_on(killed, folder)}
+    sharded = going_on(killed, folder / "fsdp")
+    resumed = {
+        "whole": replace(killed[0], states=None),
+        "resumed": going_on(killed, folder / "ddp"),
+        "resumed under fsdp": replace(sharded, training=under_fsdp(sharded.training)),
+    }
     outcomes, done = trained_by(request.param, cases | resumed, folder)
     assert done.returncode == 0, done.stderr
-    return request.param, outcomes, done.stderr
+    return request.param, outcomes, folder
 
 
-NAMES = ("deepfm", "distilled", "single_phase", "single_phase in passes", "streamed", "two_phase")
+NAMES = (
+    *("deepfm", "deepfm under fsdp", "distilled", "single_phase", "single_phase in passes"),
+    *("streamed", "two_phase", "two_phase under fsdp"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_several_processes_train_as_one(
-    together: tuple[int, dict[str, Outcome], str], alone: dict[str, Outcome], name: str
+    together: tuple[int, dict[str, Outcome], Path], alone: dict[str, Outcome], name: str
 ) -> None:
     several, one = together[1][name].fits, alone[name].fits
     assert [len(fit.history) for fit in several] == [len(fit.history) for fit in one]
@@ -190,11 +211,12 @@ def test_several_processes_train_as_one(
             assert record.train_accuracy == pytest.approx(other.train_accuracy, abs=100 / BATCH)
         assert fit.best.step == expected.best.step
         assert fit.ran.ranks == together[0]
+        assert fit.ran.strategy == ("fsdp" if "fsdp" in name else "ddp")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_that_are_shared_out_are_scored_in_their_order(
-    together: tuple[int, dict[str, Outcome], str], alone: dict[str, Outcome], name: str
+    together: tuple[int, dict[str, Outcome], Path], alone: dict[str, Outcome], name: str
 ) -> None:
     """To the last digit where the weights are the same; these are so up to rounding."""
     outcome = together[1][name]
@@ -212,7 +234,7 @@ def test_the_loss_of_a_rank_ends_the_others_and_is_named(
 
 
 def test_what_a_killed_rank_left_goes_on_exactly_or_up_to_rounding(
-    killed: tuple[Case, Outcome, str], together: tuple[int, dict[str, Outcome], str]
+    killed: tuple[Case, Outcome, str], together: tuple[int, dict[str, Outcome], Path]
 ) -> None:
     """Bit for bit with as many ranks as before."""
     (count, outcomes, _), states = together, killed[0].states
@@ -227,9 +249,34 @@ def test_what_a_killed_rank_left_goes_on_exactly_or_up_to_rounding(
         assert record.train_loss == pytest.approx(other.train_loss, rel=1e-4)
 
 
+def test_a_state_goes_on_under_the_other_strategy_and_is_kept_as_under_this_one(
+    killed: tuple[Case, Outcome, str], together: tuple[int, dict[str, Outcome], Path]
+) -> None:
+    _, outcomes, folder = together
+    (sharded,), (whole,) = outcomes["resumed under fsdp"].fits, outcomes["whole"].fits
+    assert sharded.ran.strategy == "fsdp"
+    assert sharded.best.step == whole.best.step
+    for record, other in zip(sharded.history, whole.history, strict=True):
+        assert record.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+    assert killed[0].states is not None
+    file = killed[0].states.point(StageRun("end_to_end", "a", 0, last=True)).file.name
+    under_fsdp, under_ddp = (
+        ResumePoint(folder / strategy / "states" / file, "a" * 64).load()
+        for strategy in ("fsdp", "ddp")
+    )
+    assert under_fsdp[0].step == under_ddp[0].step == STEPS
+    # Of AdamW's moments no more: a weight whose gradient is but rounding moves as far as others.
+    for ours, theirs in (
+        (under_fsdp[0].best_weights, under_ddp[0].best_weights),
+        (under_fsdp[1], under_ddp[1]),
+        *zip(*(state[2]["state"].values() for state in (under_fsdp, under_ddp)), strict=True),
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
 def test_one_process_goes_on_from_the_state_of_two_and_says_so(
     killed: tuple[Case, Outcome, str],
-    together: tuple[int, dict[str, Outcome], str],
+    together: tuple[int, dict[str, Outcome], Path],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

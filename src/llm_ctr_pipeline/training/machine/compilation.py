@@ -37,7 +37,12 @@ class Forward(nn.Module):
 
 
 def resolve_compile(
-    requested: str, device: torch.device, passes: int = 1, ranks: int = 1
+    requested: str,
+    device: torch.device,
+    passes: int = 1,
+    ranks: int = 1,
+    *,
+    sharded: bool = False,
 ) -> str | None:
     """The mode of `torch.compile` to use, None for none.
 
@@ -50,7 +55,16 @@ def resolve_compile(
             are no CUDA graphs: a graph's next run overwrites the gradients that it left.
         ranks: Processes that train together: with more than one there are none either, as what
             sends the gradients is no part of a graph.
+        sharded: Whether each of them has its part of the weights; then nothing is compiled.
     """
+    if sharded:
+        if requested not in {"auto", "off"}:
+            logger.warning(
+                "training.compile is %s, and training.strategy is fsdp, whose gathering of the "
+                "weights is not compiled: off",
+                requested,
+            )
+        return None
     if requested == "reduce-overhead" and ranks > 1:
         logger.warning(
             "training.compile is reduce-overhead, and %d processes train together, whose gradients "

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies import DDPStrategy, Strategy
 from torch import nn
 from torch.amp import GradScaler
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.models.kernels import resolve_kernel
 from llm_ctr_pipeline.training.ranks.group import ranks
+from llm_ctr_pipeline.training.ranks.shards import resolve_strategy, sharding
 from llm_ctr_pipeline.training.settings import Execution
 
 logger = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def make_fabric(
         execution: What is asked for.
         model: What will run there.
         trains: Whether the model that is set up learns, and so, in a group of several processes,
-            from the gradients of all (DistributedDataParallel).
+            from the gradients of all, as `resolve_strategy` says.
 
     Returns:
         Fabric, and what scales the loss: float16's gradients would vanish otherwise, in other
@@ -227,9 +228,21 @@ def make_fabric(
             torch.cuda.get_device_name(device),
         )
     half = precision == "16-mixed"
+    shared_as = resolve_strategy(execution.strategy, model) if trains else "none"
+    if half and shared_as == "fsdp":
+        raise DeviceError(
+            "training.strategy is fsdp, which does not scale the loss as precision 16-mixed needs: "
+            "set training.precision to bf16-mixed or 32-true, or training.strategy to ddp"
+        )
     scaler = GradScaler(device.type, enabled=half)
     here = ranks()
-    shared = trains and here.count > 1
+    shared = shared_as != "none"
+    strategy: Strategy | str = "auto"
+    if shared_as == "fsdp":
+        strategy = sharding(precision)
+    elif shared:
+        # Validation calls it on some rows here and others there, so buffers stay each rank's own.
+        strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     # Its successor, `forward_sync_buffers`, is not in all releases that are taken here.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     alone: int | list[int] = 1 if device.type == "cpu" else [device.index]
@@ -237,10 +250,7 @@ def make_fabric(
         accelerator=device.type,
         devices=here.local_count if shared else alone,
         num_nodes=here.count // here.local_count if shared else 1,
-        # Validation calls it on some rows here and others there, so buffers stay each rank's own.
-        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-        if shared
-        else "auto",
+        strategy=strategy,
         # As Fabric makes it of the name, but with a scaler whose state can be kept.
         precision=None if half else precision,
         plugins=[MixedPrecision("16-mixed", device.type, scaler)] if half else None,

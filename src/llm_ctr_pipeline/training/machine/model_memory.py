@@ -117,11 +117,14 @@ def check_memory(weights: Mapping[str, int], stages: Stages, execution: Executio
     learning = max(sum(weights[part] for part in parts & {*weights}) for parts in trained)
     held = WEIGHT * sum(weights.values())
     device = resolve_device(execution.device)
+    on_device = held + LEARNING * learning
+    if execution.strategy == "fsdp":  # shares out all of it; to score, a device has all weights
+        on_device = max(held, on_device // ranks().count)
     copies = ranks().local_count  # where it is made, by each process
     machine = "this machine" if copies == 1 else f"each of this machine's {copies} processes"
     if device.type == "cuda":
         has = torch.cuda.get_device_properties(device).total_memory
-        _check(weights, held + LEARNING * learning, has, f"the device {device}")
+        _check(weights, on_device, has, f"the device {device}")
         _check(weights, held, machine_memory() // copies, machine)
     else:
         _check(weights, held + LEARNING * learning, machine_memory() // copies, machine)
