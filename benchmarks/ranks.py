@@ -107,7 +107,10 @@ def main() -> None:
         row = {"processes": count, "rows": asked.rows}
         row["rows/s"] = asked.rows / statistics.median(run[count]["sent"] for run in runs)
         row |= {"times as fast": statistics.median(gains), "lowest": min(gains)}
-        row |= {"highest": max(gains), "share of sending": statistics.median(shares)}
+        row |= {
+            "highest": max(gains),
+            "share of sending": statistics.median(shares) if count > 1 else None,
+        }
         rows.append(row | {"runs": asked.pairs})
     report("ranks", torch.device(asked.device), rows)
 

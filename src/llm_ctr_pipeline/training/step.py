@@ -195,19 +195,20 @@ class TrainingStep:
             f"lower training.micro_batch_size (now {self.plan.micro_batch_size}) or set "
             "training.activation_checkpointing to on"
         ):
-            passes = self._passes(rows)
-            for number, part in enumerate(torch.arange(own.start, own.stop).tensor_split(passes)):
+            passes, begun = self._passes(rows), own.start
+            for number, part in enumerate(ids_BF[own].tensor_split(passes)):
                 weight = self.ranks.count * len(part) / rows
                 # A rank without rows takes part with another's, which weighs nothing.
-                begun = int(part[0]) if weight > 0 else 0
-                passed = slice(begun, begun + max(1, len(part)))
+                first = begun if weight > 0 else 0
+                passed = slice(first, first + max(1, len(part)))
                 for dropout in self.dropouts:
-                    dropout.take(begun, passed.stop - begun)
+                    dropout.take(first, passed.stop - first)
                 taught = None
                 if teacher_B is not None and weight > 0:
                     taught = teacher_B[begun - own.start :][: len(part)]
                 with self._alone(number + 1 < passes):
                     self.forward_backward(ids_BF[passed], labels_B[passed], weight, taught)
+                begun += len(part)
             self._restrain()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
