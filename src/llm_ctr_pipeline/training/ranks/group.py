@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from llm_ctr_pipeline.data.errors import RefusedError
@@ -154,6 +154,8 @@ def join() -> Ranks:
     now = Ranks(*(int(os.environ[name]) for name in named))
     waiting = timedelta(minutes=30)  # for each other; the leader may be writing a state
     store, rank, count = next(rendezvous("env://", timeout=waiting))
+    # Where torchrun starts all of them again, it may hand out the store of those that ended.
+    store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     has_gpu = torch.cuda.is_available() and now.local_index < torch.cuda.device_count()
     if has_gpu:
         torch.cuda.set_device(now.local_index)
