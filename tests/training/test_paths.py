@@ -84,6 +84,7 @@ def test_how_a_run_is_executed_does_not_keep_it_from_going_on(
         "patience": 3,
         "resume": False,
         "rows_in": "stream",
+        "strategy": "fsdp",
     }
     assert others.keys() == NOT_IN_RESUME_KEY
     assert keys(path, make_settings(**others)) == keys(path, make_settings())
