@@ -22,7 +22,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS
 SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
   MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4"
 # Fast tests that do arithmetic: all but those that only read, move and write rows.
-ARITHMETIC := --ignore=tests/training/ranks --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
+ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
   --ignore=tests/benchmarks --ignore-glob="tests/test_*" \
   --ignore-glob="tests/pipelines/test_preprocess*" --ignore=tests/pipelines/test_data_sets.py \
   --ignore=tests/pipelines/test_download.py --ignore=tests/pipelines/test_stores.py \

@@ -116,10 +116,8 @@ class TrainingStep:
         before = self.ranks.of_leader(random_states(self.device))  # all ranks draw the same
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         # No trial where a rank that ran out of memory would leave the others waiting in a pass.
-        memory, at_once = (
-            None if self.sharded else memory_of(self.device),
-            resolve_compile(execution.compile, self.device),
-        )
+        memory = None if self.sharded else memory_of(self.device)
+        at_once = resolve_compile(execution.compile, self.device)
         self.plan = plan_memory(
             model.train(),
             of_rank,

@@ -241,10 +241,10 @@ def make_fabric(
     if shared_as == "fsdp":
         strategy = sharding(precision)
     elif shared:
+        # Its successor, `forward_sync_buffers`, is not in all releases that are taken here.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Validation calls it on some rows here and others there, so buffers stay each rank's own.
         strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-    # Its successor, `forward_sync_buffers`, is not in all releases that are taken here.
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     alone: int | list[int] = 1 if device.type == "cpu" else [device.index]
     fabric = Fabric(
         accelerator=device.type,
