@@ -117,14 +117,13 @@ class TrainingStep:
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         # No trial where a rank that ran out of memory would leave the others waiting in a pass.
         memory = None if self.sharded else memory_of(self.device)
-        at_once = resolve_compile(execution.compile, self.device)
         self.plan = plan_memory(
             model.train(),
             of_rank,
             execution,
             memory,
             forward_backward,
-            gradients_at_once=at_once is not None,
+            gradients_at_once=resolve_compile(execution.compile, self.device) is not None,
         )
         check_validation(model, execution.eval_batch_size, memory, score)
         if self.ranks.count > 1:
