@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
+
 
 def project_root() -> str:
     """The project's root folder: the nearest above the working directory with a conf folder."""
@@ -13,6 +15,13 @@ def project_root() -> str:
         if (folder / "pyproject.toml").exists() and (folder / "conf" / "base").is_dir():
             return folder.as_posix()
     return here.as_posix()
+
+
+def from_project(path: AnyPath) -> AnyPath:
+    """A path relative to the project's folder, if it is below it."""
+    root = project_root()
+    below = isinstance(path, Path) and path.is_relative_to(root)
+    return path.relative_to(root) if below else path
 
 
 def tracking_uri() -> str:

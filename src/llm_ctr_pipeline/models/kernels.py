@@ -47,7 +47,8 @@ def resolve_kernel(
     if requested == "auto":
         kernel = "sdpa" if obstacle or failure else "flash_attention_2"
         why = f"; {failure}" if failure else ""
-        logger.info("Attention kernel: %s (picked for %s%s)", kernel, device, why)
+        level = logging.WARNING if failure else logging.INFO
+        logger.log(level, "Attention kernel: %s (picked for %s%s)", kernel, device, why)
         return kernel
     if obstacle or failure:
         raise KernelError(f"{obstacle or failure}; or set llm.attention to auto or sdpa")
