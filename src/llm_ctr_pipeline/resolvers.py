@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 from urllib.parse import unquote, urlsplit
-
-from llm_ctr_pipeline.data.storage.store_path import AnyPath
 
 
 def project_root() -> str:
@@ -17,11 +16,11 @@ def project_root() -> str:
     return here.as_posix()
 
 
-def from_project(path: AnyPath) -> AnyPath:
-    """A path relative to the project's folder, if it is below it."""
-    root = project_root()
-    below = isinstance(path, Path) and path.is_relative_to(root)
-    return path.relative_to(root) if below else path
+def from_project(path: Any) -> Any:
+    """A path relative to the project's folder, if it is below it; an address as it is."""
+    local = Path(path) if isinstance(path, PurePath) else path
+    is_below = isinstance(local, Path) and local.is_relative_to(project_root())
+    return local.relative_to(project_root()) if is_below else local
 
 
 def tracking_uri() -> str:

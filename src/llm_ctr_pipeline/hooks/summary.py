@@ -1,17 +1,23 @@
-"""The lines that a run which tested, compared or used models ends with."""
+"""The lines that a run which preprocessed, or tested, compared or used models ends with."""
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from llm_ctr_pipeline.data.storage.store_path import AnyPath
+from llm_ctr_pipeline.hooks.run_facts import command_of
+from llm_ctr_pipeline.resolvers import from_project, project_root, tracking_uri
 
 if TYPE_CHECKING:  # they bring scikit-learn along, and every command imports this module
     from llm_ctr_pipeline.reporting.comparison import Comparison
@@ -25,19 +31,83 @@ class SummaryHook:
     """Says after a run what came out and where it lies."""
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Print the summary, if the run tested a model or compared some."""
-        text = summary_of_run(pipeline, catalog)
-        if text:
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Print the summary, if the run preprocessed, or tested a model or compared some."""
+        texts = [
+            summary_of_preprocessing(run_params, pipeline, catalog),
+            summary_of_run(pipeline, catalog),
+            summary_of_scores(catalog) if "scored_rows" in pipeline.all_outputs() else "",
+        ]
+        for text in filter(None, texts):
             Console().print(text, highlight=False, soft_wrap=True)
-        if "scored_rows" in pipeline.all_outputs():
-            text = summary_of_scores(catalog)
-            Console().print(text, highlight=False, soft_wrap=True)
+        if any(texts) and Path.cwd() != Path(project_root()):
+            print_project()
         if "comparison" in pipeline.all_outputs():
             place = _place(catalog, "comparison").parent
             # A file or a pipe has no width that tables would have to fit.
             console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
             print_comparison(catalog.load("comparison"), place, console)
+
+
+def print_project() -> None:
+    """Say what the places above are relative to."""
+    text = f"  {'places':<12}are below the project's folder, {project_root()}"
+    Console().print(text, highlight=False, soft_wrap=True)
+
+
+def summary_of_preprocessing(
+    run_params: Mapping[str, Any], pipeline: Pipeline, catalog: DataCatalog
+) -> str:
+    """Describe the logs that a run encoded: rows, click rates, ids, place and the next command.
+
+    Returns:
+        Text in Rich's markup; empty where the run encoded none. Fields and what comes next are
+        left out where the run also trained.
+    """
+    outputs = pipeline.all_outputs()
+    encoded = sorted(name for name in outputs if name.rpartition(".")[2] == "summary")
+    lines = [line for name in encoded for line in _lines_of_log(catalog, name)]
+    if not encoded or any(name.endswith(".best_model") for name in outputs):
+        return "\n".join(lines)
+    for name in encoded:
+        lines += _lines_of_fields(catalog, name)
+    lines.append("")
+    lines += [f"  {'encoded':<12}{_place(catalog, name).parent}" for name in encoded]
+    trained = "train_deepfm" if len(encoded) > 1 else "train"
+    options = {key: run_params.get(key) for key in ("env", "runtime_params")}
+    command = _command(command_of({**options, "pipeline_names": [trained]}))
+    return "\n".join([*lines, f"  {'next':<12}[bold]{escape(command)}[/bold]"])
+
+
+def _lines_of_log(catalog: DataCatalog, name: str) -> list[str]:
+    """The splits of an encoded log."""
+    summary = catalog.load(name)
+    rows = sum(counts.rows for counts in summary.splits.values())
+    lines = [f"\n[bold]{summary.dataset}[/bold]  ({rows:,} rows, {escape(summary.source)})"]
+    for split, counts in summary.splits.items():
+        lines.append(
+            f"  {split:<12}{counts.rows:,} rows, click rate {counts.click_rate:.4f}, "
+            f"{counts.unknown_share:.1%} of ids out of vocabulary"
+        )
+    return lines
+
+
+def _lines_of_fields(catalog: DataCatalog, name: str) -> list[str]:
+    """How many ids each field of an encoded log has, and what share of its rows has none."""
+    summary = catalog.load(name)
+    of_log = summary.feature_map == summary.dataset
+    named = name.replace("summary", "feature_map") if of_log else "joint.feature_map"
+    sizes = {field.name: field.size for field in catalog.load(named).fields}
+    width = max(map(len, sizes)) + 2
+    head = "".join(f"{split:>9}" for split in summary.splits)
+    lines = [f"\n  {summary.dataset:<{width}}{'ids':>9}{head}  out of vocabulary"]
+    for field, size in sizes.items():
+        shares = (counts.unknown_share_by_field[field] for counts in summary.splits.values())
+        shown = "".join(f"{share:>9.1%}" for share in shares)
+        lines.append(f"  {field:<{width}}{size:>9,}{shown}")
+    return lines
 
 
 def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
@@ -62,7 +132,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     lines += [line for evaluation in reported for line in _outdated_lines(evaluation, catalog)]
     lines += [
         "",
-        f"  {'compare':<12}[bold]{_command('mlflow ui')}[/bold], then open http://127.0.0.1:5000",
+        f"  {'compare':<12}[bold]{_mlflow_ui()}[/bold], then open http://127.0.0.1:5000",
         f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
     return "\n".join(lines)
@@ -160,14 +230,18 @@ def _command(line: str) -> str:
     program = line.split(maxsplit=1)[0]
     if shutil.which(program):
         return line
-    return f"{_from_here(Path(sys.executable).parent)}/{line}"
+    folder = Path(sys.executable).parent
+    here = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return f"{here}/{line}"
 
 
-def _place(catalog: DataCatalog, name: str) -> Path:
-    """Where a dataset lies."""
-    return _from_here(Path(str(catalog.get(name)._filepath)))  # type: ignore[union-attr]
+def _mlflow_ui() -> str:
+    """The command that shows MLflow's runs: it looks for its database in the working directory."""
+    elsewhere = Path.cwd() != Path(project_root()) and tracking_uri().startswith("sqlite:")
+    place = f" --backend-store-uri {tracking_uri()}" if elsewhere else ""
+    return _command(f"mlflow ui{place}")
 
 
-def _from_here(path: Path) -> Path:
-    """A path relative to the working directory, if it is below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _place(catalog: DataCatalog, name: str) -> AnyPath:
+    """Where a dataset lies, from the project's folder where it is below that."""
+    return from_project(catalog.get(name)._filepath)  # type: ignore[union-attr]
