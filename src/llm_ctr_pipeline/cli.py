@@ -7,18 +7,22 @@ would bury that; any other error keeps its own.
 """
 
 import copy
+import difflib
 import functools
 import os
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
 
 from llm_ctr_pipeline import given_params
+from llm_ctr_pipeline import pipelines as all_pipelines
 from llm_ctr_pipeline.data.errors import (
     EngineError,
     EngineMemoryError,
@@ -30,6 +34,16 @@ from llm_ctr_pipeline.resolvers import project_root
 
 # Patterns of files to DuckDB and Kedro, of datasets to Kedro, and what pathlib does not part at.
 PATTERNS = "*?[{}\\"
+# The options that leave out nodes, by what Click calls them, and what they name.
+FILTERS = {
+    "node_names": ("--nodes", "node"),
+    "from_nodes": ("--from-nodes", "node"),
+    "to_nodes": ("--to-nodes", "node"),
+    "namespaces": ("--namespaces", "namespace"),
+    "tags": ("--tags", "tag"),
+    "from_inputs": ("--from-inputs", "dataset"),
+    "to_outputs": ("--to-outputs", "dataset"),
+}
 # What helps against a fault, where a command or a file of the project does.
 CURES: dict[type[RefusedError], str] = {
     StaleDataError: "run `kedro run --pipeline=preprocess` again, or preprocess_all where x1 or x2 "
@@ -58,6 +72,35 @@ def in_environment(message: str, env: str | None) -> str:
     return message.replace("kedro run", f"kedro run --env {env}") if env else message
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """Ask whether another name was meant, one near to it: `epochs` is `training.epochs`."""
+    # Of two with the same last part the one less deep prevails, the later entry in the dict.
+    by_last = {full.rpartition(".")[2]: full for full in sorted(known, key=_depth, reverse=True)}
+    names = {full: full for full in by_last.values()} | by_last
+    near = difflib.get_close_matches(name, names, n=1)
+    near = near or difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1)
+    return f"did you mean {names[near[0]]}? " if near else ""
+
+
+def _depth(name: str) -> int:
+    return name.count(".")
+
+
+def no_such_pipeline(name: str) -> str:
+    """Say that there is no pipeline of this name, and which there are."""
+    known = {"__default__", *pipeline_names()}
+    return (
+        f"--pipeline names {name}, which does not exist: {meant(name, known)}there are "
+        f"{', '.join(sorted(known))}"
+    )
+
+
+def pipeline_names() -> list[str]:
+    """The names of the pipelines, none of which is imported for it."""
+    found = pkgutil.iter_modules(all_pipelines.__path__)
+    return sorted(module.name for module in found if module.ispkg)
+
+
 def types_of_settings() -> dict[str, Any]:
     """The types of the groups of settings that the pipelines asked for take."""
     return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
@@ -80,6 +123,46 @@ def _read_params(options: dict[str, Any]) -> dict[str, Any]:
     except ImportError:  # of a pipeline that does not exist, which is told before the run
         types = {}
     return given_params.read(texts, types)
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    """Refuse pipelines, nodes, namespaces, tags and datasets that do not exist.
+
+    Raises:
+        click.ClickException: One does not, or no node is all that is asked for.
+    """
+    asked = [*options["pipelines"], *filter(None, [options["pipeline"]])]
+    for name in asked:
+        if name not in {"__default__", *pipeline_names()}:
+            raise click.ClickException(no_such_pipeline(name))
+    given = {key: options[key] for key in FILTERS if options[key]}
+    if not given:
+        return
+    pipelines.set_requested(asked or None)
+    run = sum((pipelines[name] for name in asked or ["__default__"]), Pipeline([]))
+    there = {
+        "node": {node.name for node in run.nodes},
+        "namespace": {name for node in run.nodes for name in node.namespace_prefixes},
+        "tag": {tag for node in run.nodes for tag in node.tags},
+        "dataset": {part for name in run.datasets() for part in (name, name.partition("@")[0])},
+    }
+    for key, names in given.items():
+        option, what = FILTERS[key]
+        for name in names:
+            if name not in there[what]:
+                of_run = ", ".join(asked) or "the default pipeline"
+                raise click.ClickException(
+                    f"{option} names {name}, which is no {what} of {of_run}: "
+                    f"{meant(name, there[what])}`kedro registry describe NAME` lists a pipeline's "
+                    "nodes"
+                )
+    try:
+        run.filter(**{key.replace("namespaces", "node_namespaces"): given[key] for key in given})
+    except ValueError as error:
+        raise click.ClickException(
+            f"no node is all that {', '.join(FILTERS[key][0] for key in given)} ask for: leave "
+            "one of them out"
+        ) from error
 
 
 def _check_runner(options: dict[str, Any]) -> None:
@@ -137,6 +220,7 @@ def _reading_params(command: click.Command) -> click.Command:
     def call(**options: Any) -> Any:
         check_folder(project_root(), "the project's folder", f"{PATTERNS}'%")
         _check_runner(options)
+        _check_names(options)
         return _in_ranks(lambda: callback(**options | {"params": _read_params(options)}))
 
     reading = copy.copy(command)

@@ -9,7 +9,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import rich
-import yaml
+import yaml  # type: ignore[import-untyped]
 from kedro.framework.project import configure_logging
 
 from llm_ctr_pipeline.hooks.finished import FinishedHook

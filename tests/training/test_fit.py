@@ -337,9 +337,9 @@ def test_every_validation_is_reported_as_it_comes(
     assert seen == result.history
     ran, *validations = caplog.messages
     assert ran.startswith("Training runs with device cpu, precision 32-true, ")
-    assert [message.endswith("(best so far)") for message in validations] == [True, False]
-    assert validations[0].startswith("epoch 1.00  train loss 0.")
-    assert "valid AUC 1.0000" in validations[0]
+    assert [message.endswith("  best") for message in validations] == [True, False]
+    assert validations[0].startswith("epoch 1.00  loss 0.")
+    assert "  AUC 1.0000" in validations[0]
 
 
 def test_bfloat16_trains_float32_weights(

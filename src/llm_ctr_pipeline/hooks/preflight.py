@@ -1,6 +1,5 @@
 """Checks before a run."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,16 @@ from llm_ctr_pipeline.cli import (
     PATTERNS,
     check_folder,
     in_environment,
+    meant,
     message_of,
+    no_such_pipeline,
     types_of_settings,
 )
 from llm_ctr_pipeline.data.errors import RefusedError, StorageError, StoreError
 from llm_ctr_pipeline.data.storage.disk import check_space
 from llm_ctr_pipeline.data.storage.store_path import parse_path
 from llm_ctr_pipeline.given_params import PLACES, RUNTIME_ONLY, below, tree_of
+from llm_ctr_pipeline.hooks.missing_inputs import missing_input, unfetched_raw_log
 from llm_ctr_pipeline.models.settings import BASELINES
 from llm_ctr_pipeline.training.settings import (
     BASELINE_PATHS,
@@ -42,6 +44,8 @@ LONGEST_SHOWN = 60
 # What tells the training of a distilled model from that of a language model.
 TEACHER = "params:distilled.teacher"
 _LONG_WORD = re.compile(rf"(\S{{{LONGEST_SHOWN}}})\S{{{LONGEST_SHOWN},}}")
+# How Kedro says that it finds none.
+UNKNOWN_PIPELINE = re.compile(r"importing the 'llm_ctr_pipeline\.pipelines\.([^']+)' module")
 # Without it MLflow would leave half of its database.
 NO_ROOM = "the disk of {folder} has {free} free, and 10 MB are needed at the very least: make room"
 
@@ -95,7 +99,10 @@ def _check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     inputs = pipeline.inputs()
     for name in sorted(inputs):
         if not name.startswith("params:") and not catalog.exists(name):
-            raise PreflightError(_missing_input(name, catalog))
+            raise PreflightError(missing_input(name, catalog))
+    unfetched = unfetched_raw_log(pipeline, catalog)
+    if unfetched:
+        raise PreflightError(unfetched)
     if "summary" in inputs:
         _check_source(catalog)
     _check_groups(inputs, catalog)
@@ -169,8 +176,8 @@ def _check_environment(loader: OmegaConfigLoader) -> None:
     folders = {path.name for path in source.glob("*/")}
     if loader.env and source.is_dir() and loader.env not in folders:
         raise PreflightError(
-            f"--env names {loader.env}, which is no environment: there are "
-            f"{', '.join(sorted(folders))}"
+            f"--env names {loader.env}, which is no environment: {meant(loader.env, folders)}"
+            f"there are {', '.join(sorted(folders))}"
         )
 
 
@@ -179,13 +186,10 @@ def _check_pipelines() -> None:
     try:
         dict(pipelines)  # imports those that the run asks for
     except ImportError as error:
-        if error.__cause__ is not None:  # it exists, and its import failed
+        unknown = UNKNOWN_PIPELINE.search(str(error))
+        if unknown is None or error.__cause__ is not None:  # it exists, and its import failed
             raise
-        pipelines.set_requested(None)
-        raise PreflightError(
-            f"a pipeline of this run does not exist ({error}): there are "
-            f"{', '.join(sorted(pipelines))}"
-        ) from error
+        raise PreflightError(no_such_pipeline(unknown[1])) from error
 
 
 def _check_names(runtime: dict[str, Any], configured: dict[str, Any]) -> None:
@@ -196,7 +200,7 @@ def _check_names(runtime: dict[str, Any], configured: dict[str, Any]) -> None:
         known |= _with_fields(configured, tree_of(_types_of_all_pipelines()))
     for name in _unknown(runtime, known):
         raise PreflightError(
-            f"--params names {name}, which is no parameter: {_suggest(name, known)}"
+            f"--params names {name}, which is no parameter: {meant(name, _full_names(known))}"
             f"the groups are {', '.join(sorted(known))}; docs/settings.md lists the settings"
             + ("" if "." in name else f"; a text with ', {name}=' in it is for a file of conf")
         )
@@ -225,15 +229,6 @@ def _unknown(runtime: dict[str, Any], configured: dict[str, Any]) -> Iterator[st
             yield name
         elif isinstance(value, dict) and isinstance(configured[name], dict):
             yield from (f"{name}.{key}" for key in _unknown(value, configured[name]))
-
-
-def _suggest(name: str, parameters: dict[str, Any]) -> str:
-    """The setting that was probably meant: `epochs` is `training.epochs`."""
-    # Of two with the same last part the one less deep prevails, the later entry in the dict.
-    found = sorted(_full_names(parameters), key=lambda full: -full.count("."))
-    full_names = {full.rpartition(".")[2]: full for full in found}
-    close = difflib.get_close_matches(name.rpartition(".")[2], full_names, n=1)
-    return f"did you mean {full_names[close[0]]}? " if close else ""
 
 
 def _full_names(parameters: dict[str, Any]) -> Iterator[str]:
@@ -343,34 +338,6 @@ def _check_stores(named: dict[str, Any]) -> None:
             raise PreflightError(
                 f"{name} is {_shown(place)}: no folder can have this name ({error.strerror})"
             ) from error
-
-
-def _missing_input(name: str, catalog: DataCatalog) -> str:
-    """Say which dataset is missing, where it should lie and which command makes it."""
-    place = getattr(catalog.get(name), "_filepath", None)
-    pipelines.set_requested(None)  # look among all, not just those of this run
-    makers = [
-        maker
-        for maker in pipelines
-        if maker != "__default__" and _makes(pipelines[maker], name, place, catalog)
-    ]
-    shortest = min(makers, key=lambda maker: len(pipelines[maker].nodes), default=None)
-    cure = (
-        f"run `kedro run --pipeline={shortest}` first"
-        if shortest
-        else "no pipeline makes it, so look at the parameters that name it"
-    )
-    where = place or "its place in the catalog"
-    dataset = f"{place.parent.name} " if place and "." not in name else ""
-    words = name.replace("_", " ").replace(".", " ")
-    return f"{dataset}{words} not found at {where}: {cure}"
-
-
-def _makes(pipeline: Pipeline, name: str, place: Any, catalog: DataCatalog) -> bool:
-    """Whether a pipeline makes a dataset: under its name, or under another at the same place."""
-    outputs = pipeline.all_outputs()
-    places = {getattr(catalog.get(output), "_filepath", None) for output in outputs}
-    return name in outputs or (place is not None and place in places)
 
 
 def _check_kept(pipeline: Pipeline, catalog: DataCatalog) -> None:

@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.hooks.run_facts import command_of
 from llm_ctr_pipeline.resolvers import from_project, project_root, tracking_uri
 
@@ -123,6 +122,11 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
         return ""
     reported = [catalog.load(name) for name in evaluations]
     lines = [line for evaluation in reported for line in _metric_lines(evaluation)]
+    for name in outputs:
+        if name.endswith(".training_results"):
+            training = catalog.load(name)
+            fast = f"{training.rows_per_second:,.0f} rows/s"
+            lines.append(f"  {'training':<12}{training.seconds:,.1f} s, {fast}")
     lines.append("")
     shown = {"best_model": "checkpoint", "predictions": "predictions", "_page": "report"}
     for name, title in shown.items():
@@ -242,6 +246,7 @@ def _mlflow_ui() -> str:
     return _command(f"mlflow ui{place}")
 
 
-def _place(catalog: DataCatalog, name: str) -> AnyPath:
+def _place(catalog: DataCatalog, name: str) -> Path:
     """Where a dataset lies, from the project's folder where it is below that."""
-    return from_project(catalog.get(name)._filepath)  # type: ignore[union-attr]
+    place: Path = from_project(catalog.get(name)._filepath)  # type: ignore[union-attr]
+    return place

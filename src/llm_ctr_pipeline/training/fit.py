@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.metrics.checks import check_both_classes
 from llm_ctr_pipeline.metrics.classification import classification_metrics
-from llm_ctr_pipeline.progress import progress_bar
+from llm_ctr_pipeline.progress import TrainingBar
 from llm_ctr_pipeline.training.distillation.teacher import Teacher, Teaching
 from llm_ctr_pipeline.training.history import Ran, ValidationRecord
 from llm_ctr_pipeline.training.machine.devices import (
@@ -176,13 +175,10 @@ class _Loop:
         if self.out_of_patience:  # the state that training went on from was its last
             return True
         self.step.model.train()
-        columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[auc]}"))
-        with deferred_stop() as stop, naming_lost_ranks(), progress_bar(*columns) as progress:
-            bar = progress.add_task("training", total=steps, auc="")
+        with deferred_stop() as stop, naming_lost_ranks(), TrainingBar() as bar:
             for epoch in range(state.step // steps, settings.epochs):
                 done = state.step - epoch * steps
-                label = f"epoch {epoch + 1} of at most {settings.epochs}"
-                progress.reset(bar, total=steps, completed=done, description=label)
+                bar.begin(epoch, settings.epochs, steps, done)
                 if settings.redraw_embeddings and epoch > 0 and done == 0:
                     redraw_embeddings(self.model, self.step.plain_optimizer, settings.seed + epoch)
                 for ids_BF, labels_B in self.train.batches(
@@ -192,14 +188,15 @@ class _Loop:
                     self.step(ids_BF, labels_B)
                     state.step += 1
                     state.rows += len(labels_B)
-                    progress.advance(bar)
-                    if state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
-                        self.check_loss()
-                    stop.signal, minutes_due = self.agree(stop.signal)
+                    bar.advance()
+                    stop.signal, minutes_due, loss_due = self.agree(stop.signal, bar.loss_due)
+                    if loss_due or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
+                        seconds = state.seconds + time.perf_counter() - self.clock
+                        bar.show_loss(self.check_loss() / state.rows, state.rows / seconds)
                     record = self.validate() if self.validation_due else None
                     kept = (minutes_due or self.keeping_due) and self.keep()
                     if record is not None:  # told once it can no longer be lost
-                        progress.update(bar, auc=f"validation AUC {record.valid_auc:.4f}")
+                        bar.show_auc(record.valid_auc)
                         self.report(record)
                     if stop.signal is not None:
                         if kept or self.keep():
@@ -210,12 +207,12 @@ class _Loop:
                         return True
         return False
 
-    def agree(self, signal: int | None) -> tuple[int | None, bool]:
-        """What signal any rank was sent, and whether any clock says that a state's turn came."""
+    def agree(self, signal: int | None, loss_due: bool) -> tuple[int | None, bool, bool]:
+        """What signal any rank was sent, and whether for any a state's or the loss's turn came."""
         minutes = self.settings.keep_state_every_minutes
         due = minutes is not None and time.perf_counter() - self.kept_at >= 60 * minutes
-        sent, any_due = ranks().largest(signal or 0, due)
-        return sent or None, bool(any_due)
+        sent, any_due, any_loss_due = ranks().largest(signal or 0, due, loss_due)
+        return sent or None, bool(any_due), bool(any_loss_due)
 
     def set_learning_rate(self) -> None:
         """Set the next step's learning rates."""
@@ -237,9 +234,9 @@ class _Loop:
         in_epoch = self.state.step % self.steps_an_epoch
         return in_epoch == 0 or (every is not None and in_epoch % every == 0)
 
-    def check_loss(self) -> None:
-        """Raise where the loss diverged: to train on would lead nowhere."""
-        loss_sum = sum(ranks().all_of(self.step.loss_sum.item()))
+    def check_loss(self) -> float:
+        """Sum the loss since the last validation; raise where it diverged: no use to train on."""
+        loss_sum: float = sum(ranks().all_of(self.step.loss_sum.item()))
         if not math.isfinite(loss_sum):
             last_good = self.state.history[-1].step if self.state.history else 0
             raise NonFiniteLossError(
@@ -249,6 +246,7 @@ class _Loop:
                 f"{self.settings.encoder_lr:g}), or set training.precision to 32-true; nothing "
                 "was saved, an earlier checkpoint is as it was"
             )
+        return loss_sum
 
     def validate(self) -> ValidationRecord:
         """Score the validation split, and keep the weights if they are the best."""
@@ -271,9 +269,9 @@ class _Loop:
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
         logger.info(
-            f"epoch {record.epoch:.2f}  train loss {record.train_loss:.4f}  valid AUC "
-            f"{record.valid_auc:.4f}  valid log loss {record.valid_logloss:.4f}  "
-            f"{record.rows_per_second:,.0f} rows/s{'  (best so far)' if record.improved else ''}"
+            f"epoch {record.epoch:.2f}  loss {record.train_loss:.4f}, valid "
+            f"{record.valid_logloss:.4f}  AUC {record.valid_auc:.4f}"
+            f"{'  best' if record.improved else ''}"
         )
         self.clock = time.perf_counter()
         return record

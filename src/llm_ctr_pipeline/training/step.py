@@ -163,7 +163,8 @@ class TrainingStep:
             ranks=self.ranks.count,
             strategy=_STRATEGIES.get(type(self.fabric.strategy), "none"),
         )
-        said = (f"{name} {how}" for name, how in self.ran if how not in {"off", "none", False, None})
+        without = {"off", "none", False, None}
+        said = (f"{name} {how}" for name, how in self.ran if how not in without)
         logger.info("Training runs with %s", ", ".join(said))
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
