@@ -211,7 +211,7 @@ def make_scored() -> Callable[..., list[ScoredModel]]:
                 **{"stage": "end_to_end", "dataset": "x4"},
                 trained_on=TrainedOn(rows="f00d", feature_map="cafe"),
                 **{"components": None, "trained_parameters": 10**5, "stopped_early": False},
-                **{"best": best, "seconds": 10.0 * 4**place, "ran": RAN},
+                **{"best": best, "seconds": 10.0 * 4**place, "losses": (), "ran": RAN},
             )
             training = TrainingResults(
                 **{"path": path, "dataset": "x4", "source": "avazu_x4", "seed": 7 + place},

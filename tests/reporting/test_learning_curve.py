@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import plotly.graph_objects as go
@@ -8,7 +9,14 @@ from pydantic import ValidationError
 
 from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 from llm_ctr_pipeline.reporting.plot_style import TEMPLATE
-from llm_ctr_pipeline.training.history import StageValidation, TrainingResults, ValidationRecord
+from llm_ctr_pipeline.training.history import (
+    StageSummary,
+    StageValidation,
+    TrainedOn,
+    TrainingResults,
+    ValidationRecord,
+)
+from tests.records import RAN
 
 StrictJson = Callable[[go.Figure], str]
 
@@ -36,6 +44,16 @@ def _validation(epoch: float, auc_: float, **changes: Any) -> dict[str, Any]:
 
 def _results(history: list[dict[str, Any]]) -> TrainingResults:
     epochs = tuple(StageValidation(**entry) for entry in history)
+    stages = [
+        StageSummary(
+            **{"stage": stage, "dataset": dataset, "components": None, "trained_parameters": 10},
+            **{"stopped_early": False, "seconds": 60.0, "ran": RAN, "best": of[0]},
+            trained_on=TrainedOn(rows="", feature_map=""),
+            losses=tuple((one.step - back, one.train_loss) for one in of for back in (250, 0)),
+        )
+        for (stage, dataset), group in groupby(epochs, key=lambda one: (one.stage, one.dataset))
+        for of in [[*group]]
+    ]
     best = _validation(1, 0.7)
     for key in ("stage", "dataset", "best"):
         del best[key]
@@ -43,7 +61,7 @@ def _results(history: list[dict[str, Any]]) -> TrainingResults:
         **{"path": "single_phase", "dataset": "x4", "source": "avazu_x4", "seed": 42},
         **{"stopped_early": False, "best": ValidationRecord(**best), "seconds": 60.0},
         **{"rows_per_second": 12_000.0, "parameters": 10, "trained_parameters": 10},
-        **{"settings": "5e77", "stages": (), "epochs": epochs},
+        **{"settings": "5e77", "stages": stages, "epochs": epochs},
     )
 
 
@@ -58,10 +76,9 @@ def test_learning_curve_shows_losses_and_the_best_auc(strict_json: StrictJson) -
     assert figure.layout.title.text == "Learning curve, single_phase"
     train, valid, curve, best = figure.data
     assert list(valid.x) == list(curve.x) == [500, 1000, 1500]
-    # A training loss is of all rows since the validation before.
-    losses = [entry["train_loss"] for entry in history]
-    assert (list(train.x), list(train.y)) == ([0, 500, 1000, 1500], [losses[0], *losses])
-    assert train.line.shape == "vh"
+    # The training loss is known within the epochs too.
+    assert list(train.x) == [250, 500, 750, 1000, 1250, 1500]
+    assert list(train.y) == [entry["train_loss"] for entry in history for _ in range(2)]
     # An epoch ends at step 1000, and the best validation is there too.
     assert {shape.x0 for shape in figure.layout.shapes} == {1000}
     assert list(valid.y) == [0.39] * 3
@@ -83,7 +100,7 @@ def test_learning_curve_leaves_gaps_where_numbers_are_missing(strict_json: Stric
     ]
     figure = learning_curve_figure(_results(history))
     train, _, curve = figure.data
-    assert list(train.y) == [None, None, None, 0.4]
+    assert list(train.y) == [None, None, None, None, 0.4, 0.4]
     assert list(curve.y) == [0.7, None, None]
     strict_json(figure)
 
@@ -100,7 +117,7 @@ def test_learning_curve_does_not_join_what_was_measured_on_other_rows(
     ]
     figure = learning_curve_figure(_results(history))
     train, valid, curve, best = figure.data
-    assert list(train.x) == [0, 1000, None, 1000, 2000, 3000, None, 3000, 3500, 4000]
+    assert list(train.x) == [750, 1000, None, 1750, 2000, 2750, 3000, None, 3250, 3500, 3750, 4000]
     for trace in (valid, curve):
         assert list(trace.x) == [1000, None, 2000, 3000, None, 3500, 4000]
         assert not trace.connectgaps

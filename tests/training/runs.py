@@ -65,6 +65,7 @@ def assert_equal_runs(resumed: FitResult, whole: FitResult) -> None:
     assert without_timing(resumed) == without_timing(whole)
     assert resumed.best.step == whole.best.step
     assert resumed.stopped_early == whole.stopped_early
+    assert resumed.losses == whole.losses
     assert resumed.best_weights.keys() == whole.best_weights.keys()
     for name, weight in whole.best_weights.items():
         assert torch.equal(resumed.best_weights[name], weight), name

@@ -195,6 +195,25 @@ def test_each_records_training_figures_are_of_the_rows_since_the_one_before(
         assert record.rows_per_second == pytest.approx(len(rows) / record.seconds)
 
 
+def test_the_loss_is_noted_within_an_epoch_too(
+    monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings
+) -> None:
+    monkeypatch.setattr(fit_module, "LOSSES_AN_EPOCH", 3)
+    train = one_field(list(range(8)), LABELS)
+    model = scrambled_table()
+    settings = make_settings(epochs=2, batch_size=1, lr=1e-9, encoder_lr=1e-9)
+    result = fit(model, train, VALID, settings)
+    assert [step for step, _ in result.losses] == [3, 6, 8, 9, 12, 15, 16]
+    since = 0
+    for step, loss in result.losses:
+        rows = torch.tensor(list(chain.from_iterable(model.trained_on[since:step])))
+        expected = F.binary_cross_entropy_with_logits(
+            scrambled_table()(rows[:, None]), train.labels_N[rows]
+        )
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+        since = step
+
+
 def test_training_accuracy_is_the_percentage_on_the_right_side(
     make_settings: MakeSettings,
 ) -> None:
@@ -270,6 +289,7 @@ def test_a_loss_that_is_not_finite_is_also_looked_for_between_validations(
     monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings
 ) -> None:
     monkeypatch.setattr(fit_module, "STEPS_BETWEEN_LOSS_CHECKS", 3)
+    monkeypatch.setattr(fit_module, "LOSSES_AN_EPOCH", 1)
     model = scrambled_table()
     model.table.weight.data[3] = float("inf")
     with pytest.raises(NonFiniteLossError, match=r"by step 3 \(the last validation was at step 0"):

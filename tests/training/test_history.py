@@ -51,6 +51,7 @@ RESULTS = TrainingResults(
             stopped_early=True,
             best=VALIDATION,
             seconds=21.6,
+            losses=((12, 0.4), (24, 0.39)),
             ran=RAN,
         ),
     ),
@@ -88,7 +89,7 @@ def test_results_keep_their_keys_in_their_order() -> None:
     ]
     assert [*content["stages"][0]] == [
         *("stage", "dataset", "trained_on", "components", "trained_parameters"),
-        *("stopped_early", "best", "seconds", "ran"),
+        *("stopped_early", "best", "seconds", "ran", "losses"),
     ]
     assert [*content["epochs"][0]] == ["stage", "dataset", *content["best"], "best"]
     assert TrainingResults.from_json(content) == RESULTS

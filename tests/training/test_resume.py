@@ -304,6 +304,8 @@ def test_rows_in_another_order_are_refused(
     with pytest.raises(KeyboardInterrupt):
         fit(make_model(), rows[first], valid, make_settings(), signal_at_validation(7), point)
     (other,) = rows.keys() - {first}
-    with pytest.raises(StateMismatchError, match=f"set it to {first} to go on, or training.resume"):
+    with pytest.raises(
+        StateMismatchError, match=f"set it to {first} to go on, or set training.resume"
+    ):
         fit(make_model(), rows[other], valid, make_settings(), None, point)
     assert len(fit(make_model(), rows[first], valid, make_settings(), None, point).history) == 3

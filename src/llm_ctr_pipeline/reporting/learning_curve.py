@@ -32,8 +32,8 @@ Run = list[StageValidation]
 def learning_curve_figure(results: TrainingResults) -> go.Figure:
     """Draw the losses and the validation AUC over the steps, and where epochs end.
 
-    The training loss is the mean over the rows since the validation before, and is drawn as long
-    as that took. Validations of another stage or dataset are of other rows: they stand behind
+    The training loss is drawn within the epochs too, each point the mean over the rows since the
+    point before. Validations of another stage or dataset are of other rows: they stand behind
     those before them, and no line joins the two. A number that is NaN or infinite leaves a gap.
 
     Returns:
@@ -44,15 +44,10 @@ def learning_curve_figure(results: TrainingResults) -> go.Figure:
     runs, starts = _behind_each_other(results.epochs)
     (style,) = styles_of([results.path])
     points: list[StageValidation | None] = list(runs[0])
-    averaged: list[StageValidation | None] = []
-    for run, start in zip(runs, starts, strict=True):
-        points += [None, *run] if run is not runs[0] else []
-        # A loss of rows that were met from there on.
-        met_from = run[0].model_copy(update={"step": start})
-        averaged += [None, met_from, *run] if averaged else [met_from, *run]
+    for run in runs[1:]:
+        points += [None, *run]
     figure = two_panels(spacing=0.07)
-    train = _history_trace(averaged, "train_loss", "Training loss", GREY)
-    train.update(line={"shape": "vh", "dash": "dot"}, mode="lines")
+    train = _training_losses(results, starts)
     figure.add_trace(train, row=1, col=1)
     valid = _history_trace(points, "valid_loss", "Validation loss", style.color)
     figure.add_trace(valid, row=1, col=1)
@@ -160,4 +155,24 @@ def _history_trace(
         line={"color": color, "width": 2},
         marker={"size": 6},
         hovertemplate="<br>".join(lines),
+    )
+
+
+def _training_losses(results: TrainingResults, starts: Sequence[int]) -> go.Scatter:
+    """The loss over the steps; stages stand behind each other, and no line joins them."""
+    steps: list[int | None] = []
+    losses: list[float | None] = []
+    for stage, start in zip(results.stages, starts, strict=True):
+        for step, loss in stage.losses:
+            steps.append(start + step)
+            losses.append(loss if math.isfinite(loss) else None)
+        steps.append(None)
+        losses.append(None)
+    return go.Scatter(
+        x=steps[:-1],
+        y=losses[:-1],
+        mode="lines",
+        name="Training loss",
+        line={"color": GREY, "width": 1.5},
+        hovertemplate="step %{x:,}: %{y:.4f}<extra>Training loss</extra>",
     )

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ from llm_ctr_pipeline.training.state import (
     TrainingState,
     check_limits,
     frozen_digest,
+    on_cpu,
     random_states,
     set_random_states,
     split_state,
@@ -49,8 +50,9 @@ from llm_ctr_pipeline.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
-# Reading the loss makes the host wait for the device, so it is read once in so many steps.
+# Reading the loss makes the host wait for the device: once in so many steps, so often an epoch.
 STEPS_BETWEEN_LOSS_CHECKS = 100
+LOSSES_AN_EPOCH = 20
 # Of a validation, what is better when it is larger: its sign and its name.
 BETTER = {"auc": (1, "valid_auc"), "logloss": (-1, "valid_logloss")}
 
@@ -65,6 +67,7 @@ class FitResult:
 
     Attributes:
         history: One record a validation, in order.
+        losses: See `StageSummary`.
         best: The record of the best validation.
         best_weights: The model's state at `best`, on the CPU.
         stopped_early: Whether patience ended training.
@@ -72,6 +75,7 @@ class FitResult:
     """
 
     history: list[ValidationRecord]
+    losses: list[tuple[int, float]]
     best: ValidationRecord
     best_weights: dict[str, Tensor]
     stopped_early: bool
@@ -134,15 +138,14 @@ def fit(
         valid=valid,
         step=step,
         steps_an_epoch=steps_an_epoch,
-        clock=time.perf_counter(),
-        kept_at=time.perf_counter(),
+        loss_every=min(STEPS_BETWEEN_LOSS_CHECKS, math.ceil(steps_an_epoch / LOSSES_AN_EPOCH)),
         state=state,
     )
     stopped_early = loop.run()
     best = [record for record in state.history if record.improved][-1]
-    frozen_weights = _on_cpu(split_state(model)[0]) if ranks().leads else {}
+    frozen_weights = on_cpu(split_state(model)[0]) if ranks().leads else {}
     best_weights = {**frozen_weights, **state.best_weights}
-    return FitResult(state.history, best, best_weights, stopped_early, step.ran)
+    return FitResult(state.history, state.losses, best, best_weights, stopped_early, step.ran)
 
 
 @dataclass
@@ -153,6 +156,8 @@ class _Loop:
     settings: TrainingSettings
     resume: ResumePoint | None
     on_validation: Callable[[ValidationRecord], None] | None
+    steps_an_epoch: int
+    loss_every: int  # steps
 
     # Swappable parts; the step holds the model as it runs, its optimiser, loss scale and device
     model: nn.Module
@@ -160,13 +165,10 @@ class _Loop:
     valid: EncodedSplit
     step: TrainingStep
 
-    # Runtime
-    steps_an_epoch: int
-    clock: float
-    kept_at: float
-
     # State
     state: TrainingState
+    clock: float = field(default_factory=time.perf_counter)
+    kept_at: float = field(default_factory=time.perf_counter)
     lr: float = math.nan
 
     def run(self) -> bool:
@@ -190,9 +192,8 @@ class _Loop:
                     state.rows += len(labels_B)
                     bar.advance()
                     stop.signal, minutes_due, loss_due = self.agree(stop.signal, bar.loss_due)
-                    if loss_due or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0:
-                        seconds = state.seconds + time.perf_counter() - self.clock
-                        bar.show_loss(self.check_loss() / state.rows, state.rows / seconds)
+                    if loss_due or state.step % self.loss_every == 0:
+                        self.look_at_loss(bar)
                     record = self.validate() if self.validation_due else None
                     kept = (minutes_due or self.keeping_due) and self.keep()
                     if record is not None:  # told once it can no longer be lost
@@ -248,10 +249,18 @@ class _Loop:
             )
         return loss_sum
 
+    def look_at_loss(self, bar: TrainingBar) -> None:
+        """Show the loss, and note it where its step came."""
+        loss_sum, state = self.check_loss(), self.state
+        speed = state.rows / (state.seconds + time.perf_counter() - self.clock)
+        bar.show_loss(loss_sum / state.rows, speed)
+        if state.step % self.loss_every == 0:
+            state.note_loss(loss_sum)
+
     def validate(self) -> ValidationRecord:
         """Score the validation split, and keep the weights if they are the best."""
         self.collect()
-        self.check_loss()
+        self.state.note_loss(self.check_loss())
         self.step.model.eval()
         log_odds_N = score_shared(
             self.step.forward, self.valid.ids_NF, self.settings.eval_batch_size, self.step.device
@@ -264,8 +273,8 @@ class _Loop:
         state.without_gain = 0 if record.improved else state.without_gain + 1
         if record.improved:
             best = whole(split_state(self.model)[1])
-            state.best_weights = _on_cpu(best) if ranks().leads else {}
-        state.rows, state.seconds = 0, 0.0
+            state.best_weights = on_cpu(best) if ranks().leads else {}
+        state.rows, state.seconds, state.noted = 0, 0.0, (0.0, 0)
         self.step.loss_sum.zero_()
         self.step.correct.zero_()
         logger.info(
@@ -351,28 +360,26 @@ def _put_back(resume: ResumePoint, now: TrainingState, step: TrainingStep) -> Tr
     Raises:
         StateMismatchError: It is of other settings, data, order of rows or frozen weights.
     """
+
+    def refused(what: str, cure: str) -> StateMismatchError:
+        return StateMismatchError(
+            f"{resume.file} is the state of a run with {what}: {cure}, or set training.resume to "
+            "false to start over"
+        )
+
     kept, weights, optimizer = resume.load()
     if kept.after != now.after:
         logger.info("Not going on from %s: what it started from was trained further", resume.file)
         return now
     if kept.rows_in != now.rows_in:
-        raise StateMismatchError(
-            f"{resume.file} is the state of a run with training.rows_in {kept.rows_in}, and "
-            f"now it is {now.rows_in}, which gives another order of rows: set it to "
-            f"{kept.rows_in} to go on, or training.resume to false to start over"
-        )
+        what = f"training.rows_in {kept.rows_in}, and now it is {now.rows_in}, which gives another"
+        raise refused(f"{what} order of rows", f"set it to {kept.rows_in} to go on")
     if kept.ran and now.ran and (changed := kept.ran.changed(now.ran)):
         setting, was, is_now = changed
-        raise StateMismatchError(
-            f"{resume.file} is the state of a run with {setting} {was}, and now it is {is_now}, "
-            f"asked for or picked for this machine: set it to {was} to go on, or training.resume "
-            "to false to start over"
-        )
+        what = f"{setting} {was}, and now it is {is_now}, asked for or picked for this machine"
+        raise refused(what, f"set it to {was} to go on")
     if kept.frozen != now.frozen:
-        raise StateMismatchError(
-            f"{resume.file} is the state of a run with other frozen weights: delete it, or set "
-            "training.resume to false to start over"
-        )
+        raise refused("other frozen weights", "delete it")
     step.load_state(weights, optimizer)
     if kept.ran and now.ran and kept.ran.ranks != now.ran.ranks:
         logger.warning(
@@ -390,8 +397,3 @@ def _put_back(resume: ResumePoint, now: TrainingState, step: TrainingStep) -> Tr
     logger.info("Going on from step %d, kept in %s", kept.step, resume.file)
     kept.ran = now.ran
     return kept
-
-
-def _on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that training does not change."""
-    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}

@@ -138,6 +138,8 @@ class StageSummary(_StageOnDataset):
         best: Its best validation.
         seconds: Training time, validation not included.
         ran: How it ran.
+        losses: How its loss fell within the epochs: a step, and the mean cross-entropy, in nats a
+            row, of the rows since the step before it in this list.
     """
 
     trained_on: TrainedOn
@@ -147,6 +149,7 @@ class StageSummary(_StageOnDataset):
     best: ValidationRecord
     seconds: float
     ran: Ran
+    losses: tuple[tuple[int, float], ...]
 
 
 class StageValidation(ValidationRecord, _StageOnDataset):

@@ -201,6 +201,7 @@ class TrainingPath:
             stopped_early=result.fit.stopped_early,
             best=result.fit.best,
             seconds=sum(record.seconds for record in result.fit.history),
+            losses=tuple(result.fit.losses),
             ran=result.fit.ran,
         )
 

@@ -55,6 +55,9 @@ class TrainingState:
         correct: How many of these rows were on the right side of 0.5.
         rows: How many they are.
         seconds: Training time they took.
+        losses: See `StageSummary`.
+        noted: Of the rows since the last validation, the summed loss and the number of those that
+            `losses` has.
         random: By rank, the states of the random generators that dropout draws from, as
             `random_states` gave them.
         loss_scale: State of what scales the loss in float16; empty in other precisions.
@@ -72,8 +75,17 @@ class TrainingState:
     correct: int = 0
     rows: int = 0
     seconds: float = 0.0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    noted: tuple[float, int] = (0.0, 0)
     random: list[list[Tensor]] = field(default_factory=list)
     loss_scale: dict[str, Any] = field(default_factory=dict)
+
+    def note_loss(self, loss_sum: float) -> None:
+        """Note the mean loss since the last note, given the sum since the last validation."""
+        noted_sum, noted_rows = self.noted
+        if self.rows > noted_rows:
+            self.losses.append((self.step, (loss_sum - noted_sum) / (self.rows - noted_rows)))
+            self.noted = loss_sum, self.rows
 
 
 def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -81,6 +93,11 @@ def split_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]
     weights, state = model.named_parameters(remove_duplicate=False), model.state_dict()
     frozen = {name: state[name] for name, weight in weights if not weight.requires_grad}
     return frozen, {name: value for name, value in state.items() if name not in frozen}
+
+
+def on_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training does not change."""
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
 def frozen_digest(model: nn.Module) -> str:
