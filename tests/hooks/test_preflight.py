@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "train",
         {"single_phase": {"stages": {"end_to_end": {"patienec": 3}}}},
         "--params names single_phase.stages.end_to_end.patienec, which is no parameter: "
-        "did you mean training.patience?",
+        "did you mean single_phase.stages.end_to_end.patience?",
     ),
     "no text": ("train", {"model": {"prompt": 2024}}, "string; a name or text goes in quotes"),
     "name that YAML reads as another thing": (
