@@ -24,8 +24,8 @@ from benchmarks.process_tree import cpu_seconds
 PROJECT = Path(__file__).parents[1]
 # Of each command its arguments, and what its first line of use begins with.
 COMMANDS = {
-    "first node of preprocess": (["--pipeline=preprocess"], "Running node"),
-    "first node of train": (["--pipeline=train"], "Running node"),
+    "first node of preprocess": (["--pipeline=preprocess"], "provide_raw_log"),
+    "first node of train": (["--pipeline=train"], "train_single_phase"),
     "refusal of a setting": (["--params", "trainin.lr=0.001"], "Error:"),
     "refusal of a pipeline": (["--pipeline=preproces"], "Error:"),
 }

@@ -134,6 +134,52 @@ def test_a_runner_that_mlflow_cannot_follow_is_refused(arguments: list[str]) -> 
     assert refused.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pipeline=trane"], "--pipeline names trane, which does not exist: did you mean train?"),
+        (["--pipelines=train,deepfm"], "did you mean train_deepfm?"),
+        (["--pipeline=xyz"], "--pipeline names xyz, which does not exist: there are __default__,"),
+        (
+            ["--pipeline=preprocess", "--nodes=sumarise"],
+            "--nodes names sumarise, which is no node of preprocess: did you mean summarise?",
+        ),
+        (
+            ["--pipeline=preprocess_all", "--from-nodes=joint_x1.sumarise"],
+            "did you mean joint_x1.summarise?",
+        ),
+        (["--pipeline=preprocess", "--to-nodes=nothing"], "no node of preprocess: `kedro registry"),
+        (["--tags=fast"], "--tags names fast, which is no tag of the default pipeline: `kedro"),
+        (
+            ["--pipeline=preprocess_all", "--namespaces=joint_x3"],
+            "--namespaces names joint_x3, which is no namespace of preprocess_all: did you mean "
+            "joint_x",
+        ),
+        (["--pipeline=preprocess", "--to-outputs=sumary"], "did you mean summary?"),
+        (["--pipeline=preprocess", "--from-inputs=raw_row"], "did you mean raw_rows?"),
+        (
+            ["--pipeline=preprocess", "--from-nodes=summarise", "--to-nodes=read_raw_log"],
+            "no node is all that --from-nodes, --to-nodes ask for: leave one of them out",
+        ),
+    ],
+)
+def test_names_that_do_not_exist_are_refused_with_the_nearest(
+    arguments: list[str], said: str
+) -> None:
+    configure_project("llm_ctr_pipeline")
+    refused = given_to(*arguments)["refused"]
+    assert said in refused
+    assert refused.startswith("Error: ")
+    assert refused.count("\n") == 1
+
+
+def test_names_that_exist_are_taken() -> None:
+    configure_project("llm_ctr_pipeline")
+    given = given_to("--pipeline=preprocess", "--nodes=summarise", "--to-outputs=summary")
+    assert given["node_names"] == ["summarise"]
+    assert given_to("--pipeline=__default__")["pipeline"] == "__default__"
+
+
 @pytest.mark.parametrize("name", ["x[1]", "100%25", "it's", "{a}"])
 def test_a_project_in_a_folder_that_libraries_misread_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -183,7 +229,7 @@ def test_a_run_that_is_refused_in_a_node(
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"Error: {raw}/train.csv, line 1: missing column 'hour'")
-    assert "Node read_raw_log" in done.stdout
+    assert done.stdout.strip().endswith(" read_raw_log")
     assert "Traceback" not in done.stdout
     (run,) = mlflow_runs(project)
     assert run.info.status == "FAILED"
@@ -221,14 +267,15 @@ def test_of_torchruns_processes_the_first_runs_and_the_others_work(
     ("options", "said"),
     [
         ([], "there is no configuration at "),
-        (["--conf-source", "conf.tar.gz"], "a pipeline of this run does not exist"),
+        (["--conf-source", "conf.tar.gz", "--params", "epochs=1"], "did you mean training.epochs?"),
+        (["--pipelines=preproces"], "--pipeline names preproces, which does not exist"),
     ],
 )
 def test_the_installed_package_takes_its_configuration_from_an_archive(
     tmp_path: Path, options: list[str], said: str
 ) -> None:
     shutil.make_archive(str(tmp_path / "conf"), "gztar", PROJECT, "conf")
-    command = [sys.executable, "-m", "llm_ctr_pipeline", "--env", "test", "--pipeline=preproces"]
+    command = [sys.executable, "-m", "llm_ctr_pipeline", "--env", "test"]
     done = subprocess.run(
         [*command, *options],
         cwd=tmp_path,

@@ -189,7 +189,7 @@ print(json.dumps(facts))
     facts = json.loads(done.stdout.splitlines()[-1])
     assert "preprocess" in facts["pipelines"]
     assert "train" not in facts["pipelines"]
-    assert facts["hooks"] == 6
+    assert facts["hooks"] == 7
     assert facts["heavy"] == []
     assert facts["do_not_track"] == "true"
 
@@ -199,7 +199,7 @@ print(json.dumps(facts))
     [
         (["--pipeline=preprocess"], "the first node"),
         (["--params", "trainin.lr=0.001"], "did you mean training?"),
-        (["--pipeline=preproces"], "a pipeline of this run does not exist"),
+        (["--pipeline=preproces"], "did you mean preprocess?"),
     ],
     ids=["a run without a model", "a refused setting", "a refused pipeline"],
 )

@@ -1,10 +1,11 @@
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from mlflow.utils.credentials import read_mlflow_creds
 
-from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
+from llm_ctr_pipeline.data.storage.store_path import parse_path
+from llm_ctr_pipeline.resolvers import artifact_folder, from_project, project_root, tracking_uri
 
 
 def test_the_root_is_found_from_below(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,6 +16,10 @@ def test_the_root_is_found_from_below(project: Path, monkeypatch: pytest.MonkeyP
     assert tracking_uri() == f"sqlite:///{project}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri() == "http://127.0.0.1:5000"
+    assert from_project(PurePosixPath(project / "data" / "x4")) == Path("data/x4")
+    assert from_project(Path("/elsewhere")) == Path("/elsewhere")
+    address = parse_path("memory://bucket/data")
+    assert from_project(address) is address
 
 
 def test_a_servers_credentials_leave_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,17 +73,16 @@ def in_environment(message: str, env: str | None) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Ask whether another name was meant, one near to it: `epochs` is `training.epochs`."""
-    # Of two with the same last part the one less deep prevails, the later entry in the dict.
-    by_last = {full.rpartition(".")[2]: full for full in sorted(known, key=_depth, reverse=True)}
-    names = {full: full for full in by_last.values()} | by_last
-    near = difflib.get_close_matches(name, names, n=1)
-    near = near or difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1)
-    return f"did you mean {names[near[0]]}? " if near else ""
+    """Ask whether another name was meant, whose last part is near: `epochs`, `training.epochs`.
 
-
-def _depth(name: str) -> int:
-    return name.count(".")
+    Of several with the same last part it is the one in the same group, else the least deep.
+    """
+    group, _, last = name.rpartition(".")
+    names = [full.rpartition(".") for full in sorted(known)]
+    near = difflib.get_close_matches(last, {end for _, _, end in names}, n=1)
+    found = [above + dot for above, dot, end in names if [end] == near]
+    nearest = min(found, key=lambda above: (above != f"{group}.", above.count(".")), default="")
+    return f"did you mean {nearest}{near[0]}? " if near else ""
 
 
 def no_such_pipeline(name: str) -> str:

@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ProgressLines(Progress):
             return
         self._said_at = time.monotonic()
         task = self._tasks[task_id]
-        shown = (str(column(task)) for column in self._shown)
+        shown = (str(column(task)).strip() for column in self._shown)
         logger.info("  ".join(filter(None, shown)))
 
 
@@ -69,12 +70,14 @@ def bytes_bar() -> Progress:
 
 
 class TrainingBar:
-    """Drawn within a `with`: steps of an epoch, the running loss, rows a second, the last AUC."""
+    """Drawn within a `with`: steps of an epoch, the running loss, rows a second."""
 
     def __init__(self) -> None:
-        said = ("{task.fields[loss]}", "{task.fields[auc]}")
-        self._bar = progress_bar(MofNCompleteColumn(), TimeRemainingColumn(compact=True), *said)
-        self._task = self._bar.add_task("training", total=None, loss="", auc="")
+        whole = Column(no_wrap=True)  # what is narrow on a narrow terminal is the bar
+        steps = MofNCompleteColumn(table_column=whole)
+        remaining = TimeRemainingColumn(compact=True, table_column=whole)
+        self._bar = progress_bar(steps, remaining, "{task.fields[loss]}")
+        self._task = self._bar.add_task("training", total=None, loss="")
         self._found_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -91,7 +94,7 @@ class TrainingBar:
 
     def begin(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Begin an epoch, the first of which is 0: of its steps so many are done."""
-        label = f"epoch {epoch + 1} of at most {epochs}"
+        label = f"epoch {epoch + 1}/{epochs}"
         self._bar.reset(self._task, total=steps, completed=done, description=label)
 
     def advance(self) -> None:
@@ -102,7 +105,3 @@ class TrainingBar:
         """Show the mean loss since the last validation, and how fast it goes."""
         self._found_at = time.monotonic()
         self._bar.update(self._task, loss=f"loss {loss:.4f}  {rows_per_second:,.0f} rows/s")
-
-    def show_auc(self, auc: float) -> None:
-        """Show the AUC of a validation."""
-        self._bar.update(self._task, auc=f"AUC {auc:.4f}")

@@ -12,6 +12,15 @@ import rich
 import yaml  # type: ignore[import-untyped]
 from kedro.framework.project import configure_logging
 
+from llm_ctr_pipeline.resolvers import RESOLVERS, project_root
+
+# Kedro looks for it below the working directory alone, and `kedro run` works in folders below too.
+# It comes before the imports that warn.
+LOGGING_FILE = Path(project_root()) / "conf" / "logging.yml"
+is_found = LOGGING_FILE.parents[1] == Path.cwd() or os.environ.get("KEDRO_LOGGING_CONFIG")
+if not is_found and LOGGING_FILE.exists():
+    configure_logging(yaml.safe_load(LOGGING_FILE.read_text(encoding="utf-8")))
+
 from llm_ctr_pipeline.hooks.finished import FinishedHook
 from llm_ctr_pipeline.hooks.locks import LocksHook
 from llm_ctr_pipeline.hooks.preflight import PreflightHook
@@ -20,15 +29,9 @@ from llm_ctr_pipeline.hooks.run_log import RunLogHook
 from llm_ctr_pipeline.hooks.summary import PIPE_WIDTH, SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
 from llm_ctr_pipeline.redaction import redact_all
-from llm_ctr_pipeline.resolvers import RESOLVERS, project_root
 
 redact_all()
 
-# Kedro looks for it below the working directory alone, and `kedro run` works in folders below too.
-LOGGING_FILE = Path(project_root()) / "conf" / "logging.yml"
-is_found = LOGGING_FILE.parents[1] == Path.cwd() or os.environ.get("KEDRO_LOGGING_CONFIG")
-if not is_found and LOGGING_FILE.exists():
-    configure_logging(yaml.safe_load(LOGGING_FILE.read_text(encoding="utf-8")))
 # In a file or a pipe lines need not fit a terminal, for which Rich takes 80 characters.
 if not rich.get_console().is_terminal and "COLUMNS" not in os.environ:
     rich.reconfigure(width=PIPE_WIDTH)

@@ -176,7 +176,7 @@ def test_of_two_runs_of_one_path_the_second_ends_in_one_line(
     ) as first:
         assert first.stdout is not None
         said = ""
-        while "Completed node: single_phase.train_single" not in said:
+        while "single_phase.draw_" not in said:
             said += first.stdout.readline()
             assert first.poll() is None
         os.kill(first.pid, signal.SIGSTOP)

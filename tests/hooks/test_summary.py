@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from rich.console import Console
@@ -14,7 +17,7 @@ from rich.console import Console
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
 from llm_ctr_pipeline.datasets.record import RecordDataset
 from llm_ctr_pipeline.datasets.results import PredictionsDataset, TextDataset
-from llm_ctr_pipeline.hooks.summary import print_comparison, summary_of_run
+from llm_ctr_pipeline.hooks.summary import print_comparison, print_project, summary_of_run
 from llm_ctr_pipeline.pipelines.evaluate import create_pipeline as evaluate
 from llm_ctr_pipeline.pipelines.preprocess import create_pipeline as preprocess
 from llm_ctr_pipeline.pipelines.train import create_pipeline as train
@@ -212,6 +215,72 @@ def test_a_run_ends_with_its_summary(
     (auc,) = [line for line in lines if line.startswith("  AUC")]
     assert f"{report['auc']:.4f}" in auc
     assert lines[-1].startswith("  pipeline")
+
+
+def test_preprocessing_ends_with_its_summary(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(programs(trained_project / "bin")), prepend=os.pathsep)
+    run_here(trained_project, "preprocess", params={"preprocess": {"min_count": 2}})
+    place = trained_project / "data/05_model_input/x4"
+    counts = json.loads((place / "summary.json").read_text())["splits"]
+    (field,) = [
+        field
+        for field in json.loads(
+            (trained_project / "data/04_feature/x4/feature_map.json").read_text()
+        )["fields"]
+        if field["name"] == "device_ip"
+    ]
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    test = counts["test"]
+    shares = [f"{split['unknown_share_by_field']['device_ip']:.1%}" for split in counts.values()]
+    for expected in (
+        "x4 (3,000 rows, generated log)",
+        f"test 500 rows, click rate {test['click_rate']:.4f}, {test['unknown_share']:.1%} of ids "
+        "out of vocabulary",
+        "field ids train valid test out of vocabulary",
+        f"device_ip {field['size']:,} {' '.join(shares)}",
+        "encoded data/05_model_input/x4",
+    ):
+        assert expected in lines
+    assert lines[-1] == (
+        "next kedro run --env=test --pipelines=train --params preprocess.min_count=2"
+    )
+
+
+def test_several_encoded_logs_have_one_table(
+    trained_project: Path, run_here: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_here(trained_project, "preprocess_all")
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert "field ids x4 test x1 test x2 test out of vocabulary" in lines
+    assert sum(line.startswith("device_ip ") for line in lines) == 1
+    assert lines[-1].endswith("run --env=test --pipelines=train_deepfm")
+
+
+def test_from_a_folder_below_places_are_the_projects(
+    trained_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    below = trained_project / "docs"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    monkeypatch.setenv("PATH", str(programs(below / "bin")))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    bootstrap_project(trained_project)
+    with KedroSession.create(trained_project, env="test") as session:
+        catalog = session.load_context().catalog
+        lines = summary_of_run(train(), catalog).splitlines()
+    assert "  checkpoint  data/06_models/single_phase/best_model" in lines
+    uri = f"sqlite:///{trained_project}/mlflow.db"
+    assert any(f"[bold]mlflow ui --backend-store-uri {uri}[/bold]" in line for line in lines)
+    print_project()
+    said = f"  places      are below the project's folder, {trained_project}\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 @pytest.mark.parametrize("baseline", ["deepfm", "two_phase_finetuned"])

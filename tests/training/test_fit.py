@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from llm_ctr_pipeline import progress
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, shuffled_batches
 from llm_ctr_pipeline.metrics.checks import SingleClassError
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
@@ -360,6 +361,19 @@ def test_every_validation_is_reported_as_it_comes(
     assert [message.endswith("  best") for message in validations] == [True, False]
     assert validations[0].startswith("epoch 1.00  loss 0.")
     assert "  AUC 1.0000" in validations[0]
+
+
+def test_the_running_loss_is_that_of_the_validation_to_come(
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOSSES", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    with caplog.at_level(logging.INFO, logger="llm_ctr_pipeline"):
+        result = fit(scrambled_table(), VALID, VALID, make_settings(epochs=1))
+    end = next(at for at, said in enumerate(caplog.messages) if said.startswith("epoch 1.00"))
+    assert f"  loss {result.best.train_loss:.4f}  " in caplog.messages[end - 1]
 
 
 def test_bfloat16_trains_float32_weights(

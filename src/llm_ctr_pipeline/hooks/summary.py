@@ -70,8 +70,7 @@ def summary_of_preprocessing(
     lines = [line for name in encoded for line in _lines_of_log(catalog, name)]
     if not encoded or any(name.endswith(".best_model") for name in outputs):
         return "\n".join(lines)
-    for name in encoded:
-        lines += _lines_of_fields(catalog, name)
+    lines += _lines_of_fields(catalog, encoded)
     lines.append("")
     lines += [f"  {'encoded':<12}{_place(catalog, name).parent}" for name in encoded]
     trained = "train_deepfm" if len(encoded) > 1 else "train"
@@ -93,18 +92,26 @@ def _lines_of_log(catalog: DataCatalog, name: str) -> list[str]:
     return lines
 
 
-def _lines_of_fields(catalog: DataCatalog, name: str) -> list[str]:
-    """How many ids each field of an encoded log has, and what share of its rows has none."""
-    summary = catalog.load(name)
-    of_log = summary.feature_map == summary.dataset
-    named = name.replace("summary", "feature_map") if of_log else "joint.feature_map"
-    sizes = {field.name: field.size for field in catalog.load(named).fields}
+def _lines_of_fields(catalog: DataCatalog, encoded: list[str]) -> list[str]:
+    """How many ids each field has, and what share of rows has none of them.
+
+    Of one encoded log that of each split, of several that of each log's test split.
+    """
+    summaries = [catalog.load(name) for name in encoded]
+    if len(summaries) == 1:
+        shares, feature_map = (
+            dict(summaries[0].splits),
+            encoded[0].replace("summary", "feature_map"),
+        )
+    else:
+        shares = {f"{each.dataset} test": each.splits["test"] for each in summaries}
+        feature_map = "joint.feature_map"
+    sizes = {field.name: field.size for field in catalog.load(feature_map).fields}
     width = max(map(len, sizes)) + 2
-    head = "".join(f"{split:>9}" for split in summary.splits)
-    lines = [f"\n  {summary.dataset:<{width}}{'ids':>9}{head}  out of vocabulary"]
+    head = "".join(f"{title:>9}" for title in shares)
+    lines = [f"\n  {'field':<{width}}{'ids':>9}{head}  out of vocabulary"]
     for field, size in sizes.items():
-        shares = (counts.unknown_share_by_field[field] for counts in summary.splits.values())
-        shown = "".join(f"{share:>9.1%}" for share in shares)
+        shown = "".join(f"{one.unknown_share_by_field[field]:>9.1%}" for one in shares.values())
         lines.append(f"  {field:<{width}}{size:>9,}{shown}")
     return lines
 

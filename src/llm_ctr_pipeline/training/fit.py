@@ -197,7 +197,6 @@ class _Loop:
                     record = self.validate() if self.validation_due else None
                     kept = (minutes_due or self.keeping_due) and self.keep()
                     if record is not None:  # told once it can no longer be lost
-                        bar.show_auc(record.valid_auc)
                         self.report(record)
                     if stop.signal is not None:
                         if kept or self.keep():

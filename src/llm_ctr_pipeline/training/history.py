@@ -67,6 +67,12 @@ class Ran(Frozen):
     ranks: int = 1
     strategy: str = "none"
 
+    @property
+    def in_words(self) -> str:
+        """What is on, and with which value: `device cpu, precision 32-true`."""
+        without = {"off", "none", False, None}
+        return ", ".join(f"{name} {how}" for name, how in self if how not in without)
+
     def changed(self, now: Self) -> tuple[str, object, object] | None:
         """A setting that keeps a training from going on: its name, what it was, what it is now.
 

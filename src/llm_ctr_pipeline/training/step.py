@@ -163,9 +163,7 @@ class TrainingStep:
             ranks=self.ranks.count,
             strategy=_STRATEGIES.get(type(self.fabric.strategy), "none"),
         )
-        without = {"off", "none", False, None}
-        said = (f"{name} {how}" for name, how in self.ran if how not in without)
-        logger.info("Training runs with %s", ", ".join(said))
+        logger.info("Training runs with %s", self.ran.in_words)
         # Sums stay on the device, so that no step waits for the host.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
