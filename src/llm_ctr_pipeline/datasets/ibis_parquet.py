@@ -4,6 +4,7 @@ import builtins
 
 import ibis
 import ibis.expr.types as ir
+from kedro_datasets._typing import TablePreview
 
 from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
 from llm_ctr_pipeline.data.storage.atomic import drafted
@@ -29,3 +30,7 @@ class IbisParquetDataset(EngineDataset):
         with drafted(self._filepath) as draft:
             write_encoded(self.connection, data, draft)
         self._wrote_files()
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """What Kedro-Viz shows."""
+        return TablePreview(self.load().limit(nrows).to_pandas().to_dict(orient="split"))
