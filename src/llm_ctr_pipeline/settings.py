@@ -11,6 +11,7 @@ from llm_ctr_pipeline.hooks.preflight import PreflightHook
 from llm_ctr_pipeline.hooks.run_facts import RunFactsHook
 from llm_ctr_pipeline.hooks.summary import SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
+from llm_ctr_pipeline.hooks.viz import VizHook
 from llm_ctr_pipeline.redaction import redact_all
 from llm_ctr_pipeline.resolvers import RESOLVERS
 
@@ -18,7 +19,7 @@ redact_all()
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
 HOOKS = (
-    *(FinishedHook(), SummaryHook(), TrackingHook(), RunFactsHook()),
+    *(VizHook(), FinishedHook(), SummaryHook(), TrackingHook(), RunFactsHook()),
     *(LocksHook(), PreflightHook()),
 )
 # TrackingHook is kedro-mlflow's own hook with what this project adds.

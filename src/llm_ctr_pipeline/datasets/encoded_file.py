@@ -6,6 +6,7 @@ from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.datasets.engine import EngineDataset
+from llm_ctr_pipeline.datasets.path import where_there
 
 
 class EncodedFileDataset(EngineDataset):
@@ -22,6 +23,7 @@ class EncodedFileDataset(EngineDataset):
             write_encoded(self.connection, data, draft)
         self._wrote_files()
 
+    @where_there
     def preview(self, nrows: int = 5) -> TablePreview:
         """What Kedro-Viz shows."""
         return TablePreview(self.load().to_pandas(nrows).to_dict(orient="split"))
