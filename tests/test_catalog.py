@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -35,8 +36,7 @@ FOUND: dict[str, type] = {
     "vocabulary": ir.Table,
     "feature_map": FeatureMap,
     "summary": DatasetSummary,
-    **{f"{split}_encoded@table": ir.Table for split in ("train", "valid", "test")},
-    **{f"{split}_encoded@rows": EncodedFile for split in ("train", "valid", "test")},
+    **{f"{split}_encoded": EncodedFile for split in ("train", "valid", "test")},
     "single_phase.state_folder": Path,
     "single_phase.best_model": Checkpoint,
     "single_phase.training_results": TrainingResults,
@@ -91,7 +91,7 @@ def test_what_a_first_run_left_loads_and_is_readable(catalog: DataCatalog) -> No
     assert repr(catalog.load("single_phase.best_model")).startswith(
         "<Checkpoint of single_phase: llm_ctr, "
     )
-    assert len(catalog.load("train_encoded@rows")) == 2000
+    assert len(catalog.load("train_encoded")) == 2000
 
 
 def test_metrics_say_where_they_are(catalog: DataCatalog) -> None:
@@ -99,16 +99,28 @@ def test_metrics_say_where_they_are(catalog: DataCatalog) -> None:
         catalog.load(METRICS)
 
 
-def test_an_encoded_table_shows_its_rows_to_who_looks_at_it(
+def test_a_table_shows_its_rows_to_who_looks_at_it(
     catalog: DataCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ibis.options, "interactive", False)
-    assert not ibis.options.interactive
-    assert repr(catalog.load("test_encoded@table")).startswith("DatabaseTable")
+    assert repr(catalog.load("vocabulary")).startswith("DatabaseTable")
     monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
-    shown = repr(catalog.load("test_encoded@table"))
+    shown = repr(catalog.load("vocabulary"))
     assert shown.startswith("┏")
     assert "│" in shown
+
+
+def test_encoded_rows_come_as_a_frame(catalog: DataCatalog) -> None:
+    encoded = catalog.load("test_encoded")
+    assert repr(encoded).endswith("test.parquet), .to_pandas() reads its rows>")
+    assert encoded.to_pandas().shape == (500, 26)
+
+
+@pytest.mark.parametrize("name", ["vocabulary", "test_encoded", "single_phase.test_predictions"])
+def test_kedro_viz_gets_the_first_rows_of_a_table(catalog: DataCatalog, name: str) -> None:
+    shown = json.loads(json.dumps(catalog.get(name).preview(nrows=3)))  # type: ignore[union-attr]
+    assert len(shown["data"]) == 3
+    assert len(shown["columns"]) == len(shown["data"][0]) > 1
 
 
 def error_of(catalog: DataCatalog, name: str) -> DatasetError | None:

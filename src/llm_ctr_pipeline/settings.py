@@ -28,6 +28,7 @@ from llm_ctr_pipeline.hooks.run_facts import RunFactsHook
 from llm_ctr_pipeline.hooks.run_log import RunLogHook
 from llm_ctr_pipeline.hooks.summary import PIPE_WIDTH, SummaryHook
 from llm_ctr_pipeline.hooks.tracking import TrackingHook
+from llm_ctr_pipeline.hooks.viz import VizHook
 from llm_ctr_pipeline.redaction import redact_all
 
 redact_all()
@@ -38,7 +39,8 @@ if not rich.get_console().is_terminal and "COLUMNS" not in os.environ:
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
 HOOKS = (
-    *(FinishedHook(), SummaryHook(), RunLogHook(), TrackingHook(), RunFactsHook()),
+    *(VizHook(), FinishedHook(), SummaryHook(), RunLogHook()),
+    *(TrackingHook(), RunFactsHook()),
     *(LocksHook(), PreflightHook()),
 )
 # TrackingHook is kedro-mlflow's own hook with what this project adds.

@@ -14,7 +14,7 @@ from llm_ctr_pipeline.data.errors import StorageError
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.datasets.figure import FigureDataset
 from llm_ctr_pipeline.datasets.record import RecordDataset
-from llm_ctr_pipeline.datasets.results import PredictionsDataset, TextDataset
+from llm_ctr_pipeline.datasets.results import MarkdownDataset, PredictionsDataset, TextDataset
 
 FEATURE_MAP = FeatureMap(
     dataset="x4",
@@ -34,6 +34,23 @@ def test_predictions_come_back(tmp_path: Path) -> None:
     assert dataset.preview(1)["data"] == [[0, 0.25]]
     # Kedro-Viz picks its view by the name of what preview returns.
     assert PredictionsDataset.preview.__annotations__["return"].__name__ == "TablePreview"
+
+
+def test_kedro_viz_gets_nothing_of_what_is_not_there(tmp_path: Path) -> None:
+    """It would log a warning for each."""
+    assert PredictionsDataset(str(tmp_path / "predictions.parquet")).preview() is None
+    assert MarkdownDataset(str(tmp_path / "comparison.md")).preview() is None
+    assert FigureDataset(filepath=str(tmp_path / "roc.json")).preview() is None
+
+
+def test_kedro_viz_gets_the_first_table_of_a_text(tmp_path: Path) -> None:
+    dataset = MarkdownDataset(str(tmp_path / "comparison.md"))
+    dataset.save("# x4\n\n| model | AUC |\n| :-- | --: |\n| a | 0.8 |\n| b | – |\n\n| c |\n| - |\n")
+    assert dataset.preview() == {
+        "index": [0, 1],
+        "columns": ["model", "AUC"],
+        "data": [["a", "0.8"], ["b", "–"]],
+    }
 
 
 def test_those_of_another_run_are_refused(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def make_catalog(finished_run: Path) -> Callable[..., DataCatalog]:
         "summary": read(DatasetSummary, data / "05_model_input/x4/summary.json"),
     }
     for split in ("train", "valid", "test"):
-        content[f"{split}_encoded@rows"] = EncodedFile(data / f"05_model_input/x4/{split}.parquet")
+        content[f"{split}_encoded"] = EncodedFile(data / f"05_model_input/x4/{split}.parquet")
 
     def make(
         outputs: set[str], state_folder: Path, split: str = "test", **training: Any

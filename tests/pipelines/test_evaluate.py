@@ -71,7 +71,7 @@ def evaluate(
         catalog = make_catalog(OUTPUTS, folder, split=split)
         chosen = catalog.load("params:evaluation").model_copy(update=settings)
         catalog["params:evaluation"] = chosen
-        rows = pq.read_table(catalog.load(f"{split}_encoded@rows").path)
+        rows = pq.read_table(catalog.load(f"{split}_encoded").path)
         pq.write_table(rows.take(order(rows.num_rows)), folder / "rows.parquet")
         catalog["evaluated_rows"] = EncodedFile(folder / "rows.parquet")
         catalog["evaluated_model"] = load_checkpoint(finished_run / BEST_MODEL)

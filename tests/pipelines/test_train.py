@@ -57,7 +57,7 @@ def trained(
 
 
 def rows_of(catalog: DataCatalog, split: str) -> pa.Table:
-    table: pa.Table = pq.read_table(catalog.load(f"{split}_encoded@rows").path)
+    table: pa.Table = pq.read_table(catalog.load(f"{split}_encoded").path)
     return table
 
 
@@ -150,7 +150,7 @@ def test_the_order_of_stored_rows_changes_nothing(
         rows = rows_of(catalog, split)
         order = np.random.default_rng(1).permutation(rows.num_rows)
         pq.write_table(rows.take(order), tmp_path / f"{split}.parquet")
-        catalog.save(f"{split}_encoded@rows", EncodedFile(tmp_path / f"{split}.parquet"))
+        catalog.save(f"{split}_encoded", EncodedFile(tmp_path / f"{split}.parquet"))
     SequentialRunner().run(create_pipeline(), catalog)
     name = "single_phase.test_predictions"
     assert catalog.load(name).equals(trained.load(name))
@@ -165,7 +165,7 @@ def test_streamed_rows_train_as_those_in_memory_but_for_their_order(
         catalog = make_catalog(OUTPUTS, tmp_path / rows_in, **settings)
         rows = rows_of(catalog, "train")
         pq.write_table(rows, tmp_path / "train.parquet", row_group_size=100)
-        catalog.save("train_encoded@rows", EncodedFile(tmp_path / "train.parquet"))
+        catalog.save("train_encoded", EncodedFile(tmp_path / "train.parquet"))
         SequentialRunner().run(create_pipeline(), catalog)
         results = catalog.load("single_phase.training_results").to_json()
         found[rows_in] = [epoch["train_loss"] for epoch in results["epochs"]]

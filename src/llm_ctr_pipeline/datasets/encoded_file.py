@@ -1,28 +1,29 @@
-"""An encoded split, to train on or to score."""
+"""An encoded split: written as a table, read as rows to train on or to score."""
 
-from typing import TYPE_CHECKING, NoReturn
+from kedro_datasets._typing import TablePreview
 
-from kedro.io import DatasetError
+from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.datasets.engine import EngineDataset
+from llm_ctr_pipeline.datasets.path import where_there
 
-from llm_ctr_pipeline.datasets.path import PathDataset
 
-if TYPE_CHECKING:  # it brings PyTorch along
-    from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+class EncodedFileDataset(EngineDataset):
+    """A file, or a folder of files as Spark writes it, that readers never see half-written."""
 
-
-class EncodedFileDataset(PathDataset):
-    """Points training to an encoded split, which it reads whole or streams.
-
-    The same file, or folder of files, is written, and counted, as a table: the two entries of the
-    catalog share their name before the `@`.
-    """
-
-    def load(self) -> "EncodedFile":
+    def load(self) -> EncodedFile:
         """Name the file; nothing is read yet."""
-        from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+        with self._reading_files():
+            return EncodedFile(self._filepath)
 
-        return EncodedFile(self._filepath)
+    def save(self, data: Encoded) -> None:
+        """Write the rows and put the result in its place when it is whole."""
+        with drafted(self._filepath) as draft:
+            write_encoded(self.connection, data, draft)
+        self._wrote_files()
 
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the split is written as a table."""
-        raise DatasetError(f"{self._filepath} is written by preprocessing, as a table")
+    @where_there
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """What Kedro-Viz shows."""
+        return TablePreview(self.load().to_pandas(nrows).to_dict(orient="split"))

@@ -4,10 +4,12 @@ import contextlib
 from pathlib import Path
 
 import plotly.graph_objects as go
+from kedro_datasets._typing import PlotlyPreview
 from kedro_datasets.plotly import JSONDataset
 from plotly.offline import get_plotlyjs
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.datasets.path import where_there
 from llm_ctr_pipeline.reporting.pages.page import PLOTLY, figure_page
 
 
@@ -33,3 +35,9 @@ class FigureDataset(JSONDataset):  # type: ignore[misc]
             with drafted(library) as draft:
                 draft.write_bytes(content)
         self._invalidate_cache()
+
+    @where_there
+    def preview(self) -> PlotlyPreview:
+        """What Kedro-Viz shows."""
+        preview: PlotlyPreview = super().preview()
+        return preview

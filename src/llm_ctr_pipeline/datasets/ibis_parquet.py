@@ -4,11 +4,13 @@ import builtins
 
 import ibis
 import ibis.expr.types as ir
+from kedro_datasets._typing import TablePreview
 
 from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.engine import read_parquet
 from llm_ctr_pipeline.datasets.engine import EngineDataset
+from llm_ctr_pipeline.datasets.path import where_there
 
 
 class IbisParquetDataset(EngineDataset):
@@ -29,3 +31,8 @@ class IbisParquetDataset(EngineDataset):
         with drafted(self._filepath) as draft:
             write_encoded(self.connection, data, draft)
         self._wrote_files()
+
+    @where_there
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """What Kedro-Viz shows."""
+        return TablePreview(self.load().limit(nrows).to_pandas().to_dict(orient="split"))

@@ -1,12 +1,30 @@
 """What is read and written by its path, on this machine or on a store."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from kedro.io import AbstractDataset
 
 from llm_ctr_pipeline.data.errors import RefusedError
 from llm_ctr_pipeline.data.storage.atomic import sweep
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, is_whole, parse_path
+
+P = ParamSpec("P")
+Dataset = TypeVar("Dataset", bound=AbstractDataset[Any, Any])
+Preview = TypeVar("Preview")
+
+
+def where_there(
+    preview: Callable[Concatenate[Dataset, P], Preview],
+) -> Callable[Concatenate[Dataset, P], Preview | None]:
+    """A dataset's preview, which is none where there is nothing yet: Kedro-Viz would warn of it."""
+
+    @wraps(preview)
+    def shown(dataset: Dataset, /, *args: P.args, **kwargs: P.kwargs) -> Preview | None:
+        return preview(dataset, *args, **kwargs) if dataset.exists() else None
+
+    return shown
 
 
 class ReplacedError(RefusedError):

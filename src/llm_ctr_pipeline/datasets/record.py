@@ -12,7 +12,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.record_text import RecordError, from_text, to_text
-from llm_ctr_pipeline.datasets.path import PathDataset
+from llm_ctr_pipeline.datasets.path import PathDataset, where_there
 from llm_ctr_pipeline.frozen import Frozen
 from llm_ctr_pipeline.metrics.slices import Slices
 from llm_ctr_pipeline.reporting.comparison import Comparison
@@ -92,6 +92,7 @@ class RecordDataset(PathDataset):
             draft.write_text(text, encoding="utf-8")
         self._wrote(hashlib.sha256(text.encode()).hexdigest())
 
+    @where_there
     def preview(self) -> JSONPreview:
         """What Kedro-Viz shows."""
         return JSONPreview(self._filepath.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 from typing import Any, NoReturn
 
 import pandas as pd
@@ -11,7 +12,7 @@ from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
 from llm_ctr_pipeline.data.storage.store_path import parquet_file
-from llm_ctr_pipeline.datasets.path import PathDataset
+from llm_ctr_pipeline.datasets.path import PathDataset, where_there
 from llm_ctr_pipeline.serving.scored_rows import RowsToScore, ScoredRows
 
 # Characters of a text that a notebook shows.
@@ -38,6 +39,7 @@ class PredictionsDataset(PathDataset):
             file.write(content)
         self._wrote(hashlib.sha256(content).hexdigest())
 
+    @where_there
     def preview(self, nrows: int = 5) -> TablePreview:
         """What Kedro-Viz shows."""
         first: dict[str, Any] = self.load().head(nrows).to_dict(orient="split")
@@ -67,6 +69,7 @@ class ScoredRowsDataset(PathDataset):
         with drafted(self._filepath) as draft:
             data.write(draft)
 
+    @where_there
     def preview(self, nrows: int = 5) -> TablePreview:
         """What Kedro-Viz shows."""
         with parquet_file(self._filepath) as file:
@@ -85,7 +88,7 @@ class Text(str):
 
 
 class TextDataset(PathDataset):
-    """A text, such as a table in Markdown or a page."""
+    """A text, such as a page."""
 
     def load(self) -> str:
         """Read it."""
@@ -95,3 +98,16 @@ class TextDataset(PathDataset):
         """Write it."""
         with drafted(self._filepath) as draft:
             draft.write_text(data, encoding="utf-8")
+
+
+class MarkdownDataset(TextDataset):
+    """A text in Markdown, with a table in it."""
+
+    @where_there
+    def preview(self) -> TablePreview:
+        """What Kedro-Viz shows: the first table."""
+        lines = self.load().splitlines()
+        found = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+        table = itertools.takewhile(lambda line: line.startswith("|"), found)
+        columns, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table)
+        return TablePreview({"index": [*range(len(rows))], "columns": columns, "data": rows})

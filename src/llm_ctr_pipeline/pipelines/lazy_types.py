@@ -7,11 +7,10 @@ before a typo is refused. It looks no further at those that are no settings.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
     from llm_ctr_pipeline.serving.export import Export
     from llm_ctr_pipeline.training.checkpoint import Checkpoint
     from llm_ctr_pipeline.training.distillation.teacher import Teacher
 else:
-    Checkpoint = EncodedFile = Export = Teacher = Any
+    Checkpoint = Export = Teacher = Any
 
-__all__ = ["Checkpoint", "EncodedFile", "Export", "Teacher"]
+__all__ = ["Checkpoint", "Export", "Teacher"]

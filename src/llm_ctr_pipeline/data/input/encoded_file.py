@@ -1,28 +1,29 @@
-"""An encoded split on disk: read whole, or streamed in shuffled row groups.
+"""An encoded split on disk.
 
-Shape legend: N rows of a split, B rows of a batch, F fields.
+Shape legend: N rows of a split, F fields.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
-import torch
 
-from llm_ctr_pipeline.data.errors import EncodedDataError, RefusedError, StaleDataError, first_line
+from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError, first_line
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
-from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
 from llm_ctr_pipeline.data.storage.memory import free_memory
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parts_of
+
+if TYPE_CHECKING:  # it brings PyTorch along, and preprocessing names its files without
+    from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 
 # Of the machine's free memory, what training rows held whole may take.
 SHARE_OF_MEMORY = 0.5
@@ -51,7 +52,7 @@ class RowGroup:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EncodedFile:
     """An encoded split as preprocessing wrote it.
 
@@ -73,7 +74,7 @@ class EncodedFile:
         """
         groups = []
         for part in parts_of(self.path):
-            with _told_if_damaged(part), parquet_file(part) as file:
+            with told_if_damaged(part), parquet_file(part) as file:
                 changed = part.stat().st_mtime_ns
                 groups += [
                     RowGroup(part, changed, index, file.metadata.row_group(index).num_rows)
@@ -84,7 +85,30 @@ class EncodedFile:
     def __len__(self) -> int:
         return sum(group.rows for group in self.row_groups)
 
-    def read(self, fields: Sequence[str], counted: SplitSummary) -> EncodedSplit:
+    def __repr__(self) -> str:
+        return f"<EncodedFile({self.path}), .to_pandas() reads its rows>"
+
+    def to_pandas(self, rows: int | None = None) -> pd.DataFrame:
+        """Its rows, or the first few, as a frame: number, label and the fields' ids.
+
+        Args:
+            rows: At most so many.
+
+        Raises:
+            StaleDataError: A file is damaged.
+        """
+        frames: list[pd.DataFrame] = []
+        wanted = len(self) if rows is None else rows
+        for part in parts_of(self.path):
+            with told_if_damaged(part), parquet_file(part) as file:
+                for batch in file.iter_batches(max(1, min(wanted, _BATCH_ROWS))):
+                    frames.append(batch.slice(0, wanted).to_pandas())
+                    wanted -= len(frames[-1])
+                    if wanted <= 0:
+                        return pd.concat(frames, ignore_index=True)
+        return pd.concat(frames, ignore_index=True)
+
+    def read(self, fields: Sequence[str], counted: SplitSummary) -> "EncodedSplit":
         """Read the split into memory, in its rows' order.
 
         Args:
@@ -94,6 +118,10 @@ class EncodedFile:
         Raises:
             StaleDataError: The rows are others than those counted, or a file is damaged.
         """
+        import torch
+
+        from llm_ctr_pipeline.data.input.batches import EncodedSplit
+
         rows = len(self)
         self._check(rows == counted.rows)
         ids_NF = np.empty((rows, len(fields)), dtype=np.int32)
@@ -123,7 +151,7 @@ class EncodedFile:
         buffer_rows: int,
         counted: SplitSummary,
         copies: int = 1,
-    ) -> TrainingRows:
+    ) -> "TrainingRows":
         """Open the split to train on it.
 
         Args:
@@ -140,6 +168,8 @@ class EncodedFile:
         needed = copies * len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
         if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
             return self.read(fields, counted)
+        from llm_ctr_pipeline.data.input.streamed_split import StreamedSplit
+
         self._look_through(fields, counted)
         return StreamedSplit(self, tuple(fields), buffer_rows)
 
@@ -161,99 +191,16 @@ class EncodedFile:
             )
 
 
-@dataclass(frozen=True)
-class StreamedSplit:
-    """A split larger than memory: random row groups are read into a buffer and shuffled there.
-
-    Every epoch takes the row groups in another random order. Some of them fill the buffer, its
-    rows are shuffled and handed out, while the next are being read. Rows of one row group thus
-    meet those of other, random ones, but not of all: with a buffer as large as the split the
-    order is random over all rows.
-
-    Attributes:
-        file: Where the rows lie.
-        fields: The fields in order.
-        buffer_rows: Rows that are shuffled together; two such buffers are held.
-    """
-
-    file: EncodedFile
-    fields: tuple[str, ...]
-    buffer_rows: int
-
-    def __len__(self) -> int:
-        return len(self.file)
-
-    def batches(
-        self, batch_size: int, seed: int, epoch: int, device: torch.device, skip: int = 0
-    ) -> Iterator[Batch]:
-        """Batches of one epoch, in the order described above; see `TrainingRows`."""
-        random = generator(seed, epoch)
-        rest: EncodedSplit | None = None
-        passed = 0
-        for pool in self._read_ahead(self._pools(random)):
-            rows = pool if rest is None else _joined(rest, pool)
-            full = len(rows) - len(rows) % batch_size
-            order_N = torch.randperm(len(rows), generator=random)
-            for rows_B in torch.split(order_N[:full], batch_size) if full else ():
-                passed += 1
-                if passed > skip:
-                    yield move(rows.take(rows_B), device)
-            rest = EncodedSplit(*rows.take(order_N[full:]))
-        if rest is not None and len(rest) > 0 and passed >= skip:
-            yield move((rest.ids_NF, rest.labels_N), device)
-
-    def _pools(self, random: torch.Generator) -> list[list[RowGroup]]:
-        """The row groups in random order, by the buffer that they fill."""
-        groups = self.file.row_groups
-        pools: list[list[RowGroup]] = [[]]
-        filled = 0
-        for position in torch.randperm(len(groups), generator=random).tolist():
-            if filled >= self.buffer_rows:
-                pools.append([])
-                filled = 0
-            pools[-1].append(groups[position])
-            filled += groups[position].rows
-        return pools
-
-    def _read_ahead(self, pools: list[list[RowGroup]]) -> Iterator[EncodedSplit]:
-        """Read each pool while the one before it is being used."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(self._read, pools[0])
-            for groups in pools[1:]:
-                following = reader.submit(self._read, groups)
-                yield coming.result()
-                coming = following
-            yield coming.result()
-
-    def _read(self, groups: list[RowGroup]) -> EncodedSplit:
-        pieces = []
-        for group in groups:
-            with _told_if_damaged(group.part), parquet_file(group.part) as file:
-                # Once it is open, what takes its place is no longer read.
-                _check_unchanged(group)
-                table = file.read_row_group(group.index, columns=[LABEL, *self.fields])
-            pieces.append(EncodedSplit.from_arrow(table, self.fields))
-        return _joined(*pieces)
-
-
 def _columns(part: AnyPath, fields: Sequence[str]) -> Iterator[list[npt.NDArray[np.integer]]]:
     """Number, label and ids of some rows at a time, each `[N]`."""
     names = [ROW, LABEL, *fields]
-    with _told_if_damaged(part), parquet_file(part) as file:
+    with told_if_damaged(part), parquet_file(part) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=names):
             yield [batch.column(name).to_numpy() for name in names]
 
 
-def _check_unchanged(group: RowGroup) -> None:
-    if group.part.stat().st_mtime_ns != group.changed:
-        raise EncodedDataError(
-            f"{group.part} was replaced while its rows were being trained on: train again, and let "
-            "no preprocessing run meanwhile"
-        )
-
-
 @contextmanager
-def _told_if_damaged(part: AnyPath) -> Iterator[None]:
+def told_if_damaged(part: AnyPath) -> Iterator[None]:
     """Turn what Arrow says of a file that it cannot read, and a missing one, into one error."""
     try:
         yield
@@ -265,10 +212,3 @@ def _told_if_damaged(part: AnyPath) -> Iterator[None]:
         if is_systems and not isinstance(error, FileNotFoundError):
             raise
         raise StaleDataError(f"{part} is damaged or missing ({first_line(error)})") from error
-
-
-def _joined(*pieces: EncodedSplit) -> EncodedSplit:
-    return EncodedSplit(
-        torch.cat([piece.ids_NF for piece in pieces]),
-        torch.cat([piece.labels_N for piece in pieces]),
-    )

@@ -1,6 +1,9 @@
 """The compare pipeline: results of several models → table, differences, figures, report."""
 
+from pathlib import Path
+
 from kedro.pipeline import Node, Pipeline
+from kedro.pipeline.preview_contract import MermaidPreview
 
 from llm_ctr_pipeline.pipelines.compare.nodes import compare, track
 from llm_ctr_pipeline.reporting.auc_against_time import auc_against_time
@@ -9,6 +12,8 @@ from llm_ctr_pipeline.reporting.comparison_table import markdown_of
 from llm_ctr_pipeline.reporting.forest import difference_figure
 from llm_ctr_pipeline.reporting.pages.comparison_report import comparison_report
 from llm_ctr_pipeline.reporting.roc_figures import roc_comparison
+from llm_ctr_pipeline.resolvers import project_root
+from llm_ctr_pipeline.training.settings import PATHS
 
 
 def create_pipeline() -> Pipeline:
@@ -21,6 +26,7 @@ def create_pipeline() -> Pipeline:
                 ["model_output_folder", "reporting_folder", "params:compare"],
                 scored,
                 name="compare",
+                preview_fn=compared_paths,
             ),
             Node(track, "comparison", "comparison_metrics", name="track_comparison"),
             Node(markdown_of, "comparison", "comparison_table", name="write_comparison_table"),
@@ -53,4 +59,13 @@ def create_pipeline() -> Pipeline:
                 name="write_comparison_report",
             ),
         ]
+    )
+
+
+def compared_paths() -> MermaidPreview:
+    """Draw what there is to compare: found by folder, it has no lines in Kedro-Viz's picture."""
+    reports = Path(project_root()) / "data/08_reporting"
+    tested = [path for path in PATHS if (reports / path).is_dir()]
+    return MermaidPreview(
+        "\n".join(["flowchart LR", *(f"  {path} --> compare" for path in tested)])
     )

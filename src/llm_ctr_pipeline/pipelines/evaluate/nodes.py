@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import check_ids
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.log.schema import HOUR
 from llm_ctr_pipeline.metrics.classification import classification_metrics
 from llm_ctr_pipeline.metrics.grouped_auc import grouped_auc
 from llm_ctr_pipeline.metrics.slices import UNKNOWN, Slices, measure_slices, named
 from llm_ctr_pipeline.models.settings import LlmSettings, ServingPrecision
 from llm_ctr_pipeline.params import EvaluationParams
-from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint, EncodedFile
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint
 from llm_ctr_pipeline.reporting.evaluation import Evaluation, now, share_of_best
 from llm_ctr_pipeline.reporting.results import digest_of_predictions
 from llm_ctr_pipeline.training.settings import TrainingSettings

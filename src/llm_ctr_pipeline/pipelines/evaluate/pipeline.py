@@ -33,7 +33,7 @@ def create_test_pipeline() -> Pipeline:
         [_create_measurement(), report],
         inputs={
             "evaluated_model": "best_model",
-            "evaluated_rows": "test_encoded@rows",
+            "evaluated_rows": "test_encoded",
             "evaluated_summary": "summary",
             **{name: name for name in ("run_facts", *trained)},
         },

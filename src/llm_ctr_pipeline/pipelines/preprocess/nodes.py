@@ -17,6 +17,7 @@ from llm_ctr_pipeline.data.features.feature_map import FeatureMap, FitSource
 from llm_ctr_pipeline.data.features.split_summary import summarise_split
 from llm_ctr_pipeline.data.features.vocabulary import fit_vocabulary as fit
 from llm_ctr_pipeline.data.features.vocabulary import part_of
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.log.schema import LogSchema
 from llm_ctr_pipeline.data.raw.manifest import RawLog, RawManifest
 from llm_ctr_pipeline.data.raw.raw_log import (
@@ -27,6 +28,7 @@ from llm_ctr_pipeline.data.raw.raw_log import (
     open_raw_files,
 )
 from llm_ctr_pipeline.data.raw.raw_log import check_raw_log as check
+from llm_ctr_pipeline.data.storage.engine import read_parquet
 from llm_ctr_pipeline.data.storage.store_path import AnyPath
 from llm_ctr_pipeline.data.synthetic.generated_log import (
     GeneratedLogSettings,
@@ -84,17 +86,18 @@ def summarise(
     raw_log: RawLog,
     vocabulary: ir.Table,
     feature_map: FeatureMap,
-    train: ir.Table,
-    valid: ir.Table,
-    test: ir.Table,
+    train: EncodedFile,
+    valid: EncodedFile,
+    test: EncodedFile,
 ) -> DatasetSummary:
     """Count the encoded splits: written last, so that it vouches for all the others."""
-    encoded = {"train": train, "valid": valid, "test": test}
+    files = {"train": train, "valid": valid, "test": test}
+    encoded = {split: read_parquet(raw_rows.connection, one.path) for split, one in files.items()}
     splits = {
         split: summarise_split(split, table, feature_map.names, raw_log.splits[split])
         for split, table in encoded.items()
     }
-    warn_of_rows_in_train(train, {"valid": valid, "test": test}, feature_map.names)
+    warn_of_rows_in_train(encoded.pop("train"), encoded, feature_map.names)
     for split, counts in splits.items():
         unseen = unseen_fields(splits["train"], counts)
         splits[split] = counts.model_copy(update={"unseen_fields": unseen})

@@ -12,7 +12,7 @@ from llm_ctr_pipeline.pipelines.preprocess.nodes import (
     summarise,
 )
 
-ENCODED = ["train_encoded@table", "valid_encoded@table", "test_encoded@table"]
+ENCODED = ["train_encoded", "valid_encoded", "test_encoded"]
 
 
 def create_pipeline() -> Pipeline:

@@ -11,6 +11,7 @@ from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.features.build_feature_map import read_vocabulary
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.models.settings import (
     BaselineNetworkSettings,
@@ -19,7 +20,7 @@ from llm_ctr_pipeline.models.settings import (
     TermsSettings,
 )
 from llm_ctr_pipeline.params import EvaluationParams
-from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint, EncodedFile, Teacher
+from llm_ctr_pipeline.pipelines.lazy_types import Checkpoint, Teacher
 from llm_ctr_pipeline.tracking.continued import continue_run
 from llm_ctr_pipeline.training.history import TrainingResults, ValidationRecord
 from llm_ctr_pipeline.training.settings import (

@@ -10,7 +10,7 @@ from llm_ctr_pipeline.reporting.learning_curve import learning_curve_figure
 
 # What training on the log alone reads of other pipelines.
 ENCODED_LOG = [
-    *("train_encoded@rows", "valid_encoded@rows"),
+    *("train_encoded", "valid_encoded"),
     *("vocabulary", "feature_map", "raw_log", "summary"),
 ]
 # What every training is told.
@@ -49,6 +49,6 @@ def create_path_pipeline(
     return Pipeline(
         [training, learning_curve, create_test_pipeline()],
         namespace=path,
-        inputs={*inputs, "test_encoded@rows", "summary", "run_facts"},
+        inputs={*inputs, "test_encoded", "summary", "run_facts"},
         parameters={"params:model", "params:llm", "params:training", *parameters},
     )

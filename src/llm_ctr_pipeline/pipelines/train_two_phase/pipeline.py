@@ -7,9 +7,9 @@ from llm_ctr_pipeline.pipelines.train.pipeline import SETTINGS, create_path_pipe
 
 BASELINE_AND_ENCODED_LOGS = [
     "deepfm.best_model",
-    *("x1.train_encoded@rows", "x1.valid_encoded@rows", "x1.summary"),
-    *("x2.train_encoded@rows", "x2.valid_encoded@rows", "x2.summary"),
-    *("train_encoded@rows", "valid_encoded@rows", "summary"),
+    *("x1.train_encoded", "x1.valid_encoded", "x1.summary"),
+    *("x2.train_encoded", "x2.valid_encoded", "x2.summary"),
+    *("train_encoded", "valid_encoded", "summary"),
     *("joint.vocabulary", "joint.feature_map"),
 ]
 
