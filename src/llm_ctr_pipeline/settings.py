@@ -17,8 +17,9 @@ from llm_ctr_pipeline.resolvers import RESOLVERS
 redact_all()
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
+_TRACKING = TrackingHook()
 HOOKS = (
-    *(FinishedHook(), SummaryHook(), TrackingHook(), RunFactsHook()),
+    *(FinishedHook(), SummaryHook(_TRACKING), _TRACKING, RunFactsHook()),
     *(LocksHook(), PreflightHook()),
 )
 # TrackingHook is kedro-mlflow's own hook with what this project adds.

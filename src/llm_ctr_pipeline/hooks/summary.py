@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llm_ctr_pipeline.tracking.outbox import LOCAL_SERVER
+
 if TYPE_CHECKING:  # they bring scikit-learn along, and every command imports this module
+    from llm_ctr_pipeline.hooks.tracking import TrackingHook
     from llm_ctr_pipeline.reporting.comparison import Comparison
     from llm_ctr_pipeline.reporting.comparison_table import Table as TextTable
     from llm_ctr_pipeline.reporting.evaluation import Evaluation
@@ -22,12 +25,19 @@ PIPE_WIDTH = 120
 
 
 class SummaryHook:
-    """Says after a run what came out and where it lies."""
+    """Says after a run what came out and where it lies.
+
+    Args:
+        tracking: Knows where MLflow shows the run.
+    """
+
+    def __init__(self, tracking: "TrackingHook") -> None:
+        self._tracking = tracking
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Print the summary, if the run tested a model or compared some."""
-        text = summary_of_run(pipeline, catalog)
+        text = summary_of_run(pipeline, catalog, self._tracking.address)
         if text:
             Console().print(text, highlight=False, soft_wrap=True)
         if "scored_rows" in pipeline.all_outputs():
@@ -40,8 +50,13 @@ class SummaryHook:
             print_comparison(catalog.load("comparison"), place, console)
 
 
-def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
+def summary_of_run(pipeline: Pipeline, catalog: DataCatalog, address: str | None = None) -> str:
     """Describe what came out of a run: test metrics, places, and the commands to look further.
+
+    Args:
+        pipeline: The run's.
+        catalog: The run's.
+        address: Where MLflow shows the run; None where it is not logged.
 
     Returns:
         Text in Rich's markup; empty where the run tested no model.
@@ -62,7 +77,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     lines += [line for evaluation in reported for line in _outdated_lines(evaluation, catalog)]
     lines += [
         "",
-        f"  {'compare':<12}[bold]{_command('mlflow ui')}[/bold], then open http://127.0.0.1:5000",
+        f"  {'MLflow':<12}{_opened(address or LOCAL_SERVER)}",
         f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
     return "\n".join(lines)
@@ -161,6 +176,13 @@ def _command(line: str) -> str:
     if shutil.which(program):
         return line
     return f"{_from_here(Path(sys.executable).parent)}/{line}"
+
+
+def _opened(address: str) -> str:
+    """How to open a page of MLflow's, whose server a database lacks."""
+    is_local = address.startswith(LOCAL_SERVER)
+    start = f"[bold]{_command('mlflow ui')}[/bold], then " if is_local else ""
+    return f"{start}open {address}"
 
 
 def _place(catalog: DataCatalog, name: str) -> Path:

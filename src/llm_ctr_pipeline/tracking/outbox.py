@@ -12,13 +12,14 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from llm_ctr_pipeline.data.errors import RefusedError
@@ -30,10 +31,26 @@ logger = logging.getLogger(__name__)
 
 # Below the project's root; a folder for each run.
 WAITING = Path("data/08_reporting/mlflow_waiting")
+# Where `mlflow ui` shows a database.
+LOCAL_SERVER = "http://127.0.0.1:5000"
 RETRY_SECONDS = 600.0  # a server that hangs takes a minute each time
 CALLS = "calls.jsonl"
-_WRITES = ("log_artifact", "log_batch", "log_metric", "log_param", "set_tag", "set_terminated")
-_ENTITIES = {"metrics": Metric, "params": Param, "tags": RunTag}
+_WRITES = (
+    *("log_artifact", "log_batch", "log_inputs", "log_metric", "log_param"),
+    *("set_tag", "set_terminated"),
+)
+
+
+def _input(dataset: dict[str, Any], tags: list[dict[str, str]]) -> DatasetInput:
+    return DatasetInput(Dataset(**dataset), [InputTag(**tag) for tag in tags])
+
+
+_ENTITIES: dict[str, Callable[..., Any]] = {
+    "metrics": Metric,
+    "params": Param,
+    "tags": RunTag,
+    "datasets": _input,
+}
 # When it happened, where MLflow would take the time of its being sent.
 _TIMES = {"log_metric": "timestamp", "set_terminated": "end_time"}
 
@@ -59,6 +76,7 @@ class Outbox:
         self._failed_at: float | None = None
         self._held: dict[str, int | None] = {}
         self._lost = False
+        self._turn = threading.RLock()  # the system's metrics come from a thread of MLflow's
         self.moved: dict[str, str] = {}
         self.replaceable: str | None = None
 
@@ -130,7 +148,8 @@ class Outbox:
                 arguments["synchronous"] = True
             client, given = arguments.pop("self"), arguments.pop("run_id")
             run_id = self.moved.get(given, given)
-            self._tell(client, name, run_id, _without_secrets(arguments))
+            with self._turn:
+                self._tell(client, name, run_id, _without_secrets(arguments))
 
         return call
 

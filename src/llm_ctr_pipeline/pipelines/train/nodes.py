@@ -251,9 +251,21 @@ def log_validation(run: "StageRun", record: ValidationRecord) -> None:
     """Log a validation's figures to MLflow while training goes on, if a run is active.
 
     The last stage's figures have the same names in every path, so that runs can be compared; those
-    of stages before it carry stage and dataset.
+    of stages before it carry stage and dataset. `best_valid_auc` is the kept weights' alone.
     """
-    if mlflow.active_run() is not None:
-        prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
-        figures = record.model_dump(exclude={"step", "improved"})
-        mlflow.log_metrics({prefix + name: value for name, value in figures.items()}, record.step)
+    if mlflow.active_run() is None:
+        return
+    prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
+    figures = {
+        prefix + _grouped(name): value
+        for name, value in record.model_dump(exclude={"step", "improved"}).items()
+    }
+    if run.last and record.improved:
+        figures["best_valid_auc"] = record.valid_auc
+    mlflow.log_metrics(figures, record.step)
+
+
+def _grouped(name: str) -> str:
+    """A figure's name below what it is of: `valid/auc`, `train/lr`."""
+    group, _, rest = name.partition("_")
+    return f"{group}/{rest}" if group in {"train", "valid"} else f"train/{name}"
