@@ -58,6 +58,8 @@ if TYPE_CHECKING:  # it brings PyTorch along, and every command imports this mod
     from llm_ctr_pipeline.training.checkpoint import Checkpoint
 
 ANSWER_SECONDS = 5
+# MLflow's pages are otherwise those for chat applications, until one of these was opened.
+OF_TRAINING = "?workflowType=machine_learning"
 logger = logging.getLogger(__name__)
 
 
@@ -270,7 +272,7 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         server = redacted(uri).rstrip("/") if uri.startswith("http") else LOCAL_SERVER
         experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
         run_id = self._outbox.moved.get(begun, begun)
-        return f"{server}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{server}/#/experiments/{experiment}/runs/{run_id}{OF_TRAINING}"
 
     def _log_model(self, name: str, checkpoint: "Checkpoint") -> None:
         """Log the checkpoint as a model; its files alone, where MLflow cannot take a model."""

@@ -10,6 +10,8 @@ from kedro.pipeline.node import Node
 from llm_ctr_pipeline.models.settings import EmbeddingSettings, EncoderSettings
 from llm_ctr_pipeline.training.settings import Execution, Stage, TrainingSettings
 
+# No setting of a group: the capital sorts it before these, also where MLflow compares two runs.
+PATH = "Path"
 # They say when states are kept and where rows are held: two models do not differ by them.
 HOUSEKEEPING = {
     *("resume", "keep_state_every", "keep_state_every_steps", "keep_state_every_minutes"),
@@ -43,7 +45,7 @@ def settings_of_trainings(pipeline: Pipeline, catalog: DataCatalog) -> dict[str,
     ]
     if len(trainings) == 1:
         return trainings[0]
-    return {f"{one['path']}.{name}": value for one in trainings for name, value in one.items()}
+    return {f"{one[PATH]}.{name}": value for one in trainings for name, value in one.items()}
 
 
 def effective_settings(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def effective_settings(told: Mapping[str, Any]) -> dict[str, Any]:
         Each setting by its full name; none that the path does not use.
     """
     training, network = told["training"], told.get("network")
-    used = {"path": told["evaluation"].path}
+    used = {PATH: told["evaluation"].path}
     if network is None:
         llm, terms = told["llm"], told.get("terms")
         used |= _named("model", told["model"].model_dump())

@@ -57,7 +57,7 @@ def name_of(
     env: str | None,
     changed: Iterable[ChangedSetting],
 ) -> str:
-    """Name a run by its kind, path, data, environment and what it sets otherwise.
+    """Name a run by its kind, path, data, what it sets otherwise and environment.
 
     Args:
         kind: As `kind_of` says; a training's name begins with its path.
@@ -70,12 +70,12 @@ def name_of(
     parts += [",".join(paths_of(pipeline, catalog))]
     data = _data_of(kind, pipeline, catalog)
     parts += [data]
-    if env not in {None, "local", data.partition(" ")[0]}:
-        parts += [f"env {env}"]
     named = [*_named(changed)]
     parts += named[:MOST_NAMED]
     if len(named) > MOST_NAMED:
         parts += [f"+{len(named) - MOST_NAMED}"]
+    if env not in {None, "local", data.partition(" ")[0]}:
+        parts += [f"env {env}"]
     return SEPARATOR.join(filter(None, parts))
 
 

@@ -77,6 +77,7 @@ class Outbox:
         self._held: dict[str, int | None] = {}
         self._lost = False
         self._turn = threading.RLock()  # the system's metrics come from a thread of MLflow's
+        self._early: list[tuple[MlflowClient, str, dict[str, Any]]] | None = []
         self.moved: dict[str, str] = {}
         self.replaceable: str | None = None
 
@@ -93,6 +94,8 @@ class Outbox:
 
     def close(self) -> None:
         """Leave MLflow's client as it was, and send what is kept; say so if that fails again."""
+        with self._turn:
+            self._tell_early()
         for name, method in self._methods.items():
             setattr(MlflowClient, name, method)
         Outbox.current = None
@@ -146,16 +149,31 @@ class Outbox:
             arguments = signature.bind(*args, **kwargs).arguments
             if "synchronous" in signature.parameters:  # else a thread of MLflow's would fail
                 arguments["synchronous"] = True
-            client, given = arguments.pop("self"), arguments.pop("run_id")
-            run_id = self.moved.get(given, given)
+            client, run_id = arguments.pop("self"), arguments.pop("run_id")
             with self._turn:
-                self._tell(client, name, run_id, _without_secrets(arguments))
+                self._tell_in_order(client, name, run_id, _without_secrets(arguments))
 
         return call
 
-    def _tell(
+    def _tell_in_order(
         self, client: MlflowClient, name: str, run_id: str, arguments: dict[str, Any]
     ) -> None:
+        """Tell MLflow, the system's metrics behind the first others: it shows what came first."""
+        metrics = arguments.get("metrics", ())
+        if self._early is not None and metrics and all(map(_is_of_system, metrics)):
+            self._early.append((client, run_id, arguments))
+            return
+        self._tell(client, name, run_id, arguments)
+        if metrics:
+            self._tell_early()
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early or [], None
+        for client, run_id, arguments in early:
+            self._tell(client, "log_batch", run_id, arguments)
+
+    def _tell(self, client: MlflowClient, name: str, given: str, arguments: dict[str, Any]) -> None:
+        run_id = self.moved.get(given, given)
         if name in _TIMES:
             arguments.setdefault(_TIMES[name], time.time_ns() // 1_000_000)
         if self._failed_at is None or time.monotonic() - self._failed_at > RETRY_SECONDS:
@@ -224,6 +242,10 @@ def reason_of(error: BaseException) -> str:
     ) is not None:
         error = below
     return redacted(" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def _is_of_system(metric: Metric) -> bool:
+    return metric.key.startswith("system/")
 
 
 def _copy(source: Path, folder: Path, arguments: dict[str, Any]) -> None:

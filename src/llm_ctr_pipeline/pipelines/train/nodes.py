@@ -256,13 +256,11 @@ def log_validation(run: "StageRun", record: ValidationRecord) -> None:
     if mlflow.active_run() is None:
         return
     prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
-    figures = {
-        prefix + _grouped(name): value
-        for name, value in record.model_dump(exclude={"step", "improved"}).items()
-    }
-    if run.last and record.improved:
-        figures["best_valid_auc"] = record.valid_auc
-    mlflow.log_metrics(figures, record.step)
+    measured = record.model_dump(exclude={"step", "improved"})
+    figures = {prefix + _grouped(name): value for name, value in measured.items()}
+    # MLflow shows metrics in the order in which they first came.
+    best = {"best_valid_auc": record.valid_auc} if run.last and record.improved else {}
+    mlflow.log_metrics(best | figures, record.step)
 
 
 def _grouped(name: str) -> str:
