@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from llm_ctr_pipeline.data.errors import SettingsError
-from llm_ctr_pipeline.tracking.abandoned import ENDED, NOTE
 from llm_ctr_pipeline.training.kept import finished
 from tests.records import content_of
 
@@ -89,8 +88,10 @@ def test_metrics_of_every_epoch_and_of_the_test_are_logged(finished_run: Path, r
     report = json.loads((finished_run / REPORTING / "evaluation_x4_test.json").read_text())
     best = results["best"]
     for name in ("auc", "logloss", "accuracy", "share_of_best", "calibration_ratio"):
-        (metric,) = client.get_metric_history(run.info.run_id, f"test/{name}")
-        assert (metric.step, metric.value) == (best["step"], report[name])
+        # Two: the run's, and the logged model's.
+        history = client.get_metric_history(run.info.run_id, f"test/{name}")
+        points = {(metric.step, metric.value) for metric in history}
+        assert points == {(best["step"], report[name])}
     assert "test/loss" not in run.data.metrics  # it is the log loss
     assert {name.partition("/")[0] for name in run.data.metrics} <= {
         *("best_valid_auc", "train", "valid", "test", "system")
@@ -101,7 +102,7 @@ def test_the_best_validation_is_that_of_the_kept_model(
     trained_project: Path, run_here: Callable[..., None], mlflow_runs: Callable[[Path], list[Run]]
 ) -> None:
     """The last one is worse: sorted by it, the table would name the wrong model."""
-    training = {"epochs": 3, "patience": 3, "lr": 0.05, "encoder_lr": 0.05, "resume": False}
+    training = {"epochs": 3, "lr": 5e-4}
     run_here(trained_project, "train", params={"training": training})
     metrics = mlflow_runs(trained_project)[-1].data.metrics
     results = json.loads((trained_project / REPORTING / "training_results.json").read_text())
@@ -171,32 +172,6 @@ def test_a_refused_run_is_not_left_in_the_table(
     with pytest.raises(SettingsError, match=r"register\.name is not set"):
         run_here(trained_project, "register")
     assert len(mlflow_runs(trained_project)) == before
-
-
-def test_a_run_that_a_kill_left_running_is_ended_or_gone_on_with(
-    trained_project: Path, run_here: Callable[..., None], mlflow_runs: Callable[[Path], list[Run]]
-) -> None:
-    client = MlflowClient(f"sqlite:///{trained_project}/mlflow.db")
-    (first,) = mlflow_runs(trained_project)
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-
-    def leave_running() -> None:
-        client.update_run(first.info.run_id, status="RUNNING")
-        client.set_tag(first.info.run_id, "process", str(process.pid))
-
-    leave_running()
-    run_here(trained_project, "evaluate")
-    ended = client.get_run(first.info.run_id)
-    assert (ended.info.status, ended.data.tags[ENDED]) == ("KILLED", NOTE)
-    leave_running()
-    run_here(trained_project, "train", params={"training": {"epochs": 3}})  # goes on
-    ended = client.get_run(first.info.run_id)
-    assert ended.info.status == "FINISHED"
-    assert ENDED not in ended.data.tags
-    assert ended.data.tags["process"] == str(os.getpid())
-    assert ended.data.metrics["train/epoch"] == 3
-    assert len(mlflow_runs(trained_project)) == 2
 
 
 def test_artifacts_are_logged(finished_run: Path, run: Run) -> None:

@@ -140,7 +140,7 @@ def test_rows_are_ranked_within_the_values_of_a_field(
     assert (report.group_by, report.gauc_rows) == ("site_id", sum(weights))
     assert 0 < report.gauc_rows < report.rows
     assert report.gauc == pytest.approx(np.average(aucs, weights=weights))
-    assert found.load("evaluation_metrics")["valid_gauc"]["value"] == report.gauc
+    assert found.load("evaluation_metrics")["valid/gauc"]["value"] == report.gauc
 
 
 def test_a_group_that_is_no_field_is_refused(evaluate: Callable[..., DataCatalog]) -> None:

@@ -2,10 +2,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from llm_ctr_pipeline.tracking.abandoned import ENDED, NOTE, end_abandoned, process_tags
 
@@ -68,3 +71,32 @@ def test_a_server_that_is_away_ends_no_run(
     monkeypatch.setattr(mlflow.MlflowClient, "search_runs", away)
     end_abandoned("0", "0" * 32)
     assert "cannot be ended: refused" in caplog.messages[-1]
+
+
+def test_a_run_that_a_kill_left_running_is_ended_or_gone_on_with(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+    gone: str,
+) -> None:
+    client = MlflowClient(f"sqlite:///{trained_project}/mlflow.db")
+    training = {"seed": 1}
+    run_here(trained_project, "train", params={"training": training})
+    *_, first = mlflow_runs(trained_project)
+
+    def leave_running() -> None:
+        client.update_run(first.info.run_id, status="RUNNING")
+        client.set_tag(first.info.run_id, "process", gone)
+
+    leave_running()
+    run_here(trained_project, "evaluate")
+    ended = client.get_run(first.info.run_id)
+    assert (ended.info.status, ended.data.tags[ENDED]) == ("KILLED", NOTE)
+    leave_running()
+    run_here(trained_project, "train", params={"training": training | {"epochs": 3}})
+    ended = client.get_run(first.info.run_id)
+    assert ended.info.status == "FINISHED"
+    assert ENDED not in ended.data.tags
+    assert ended.data.tags["process"] == str(os.getpid())
+    assert ended.data.metrics["train/epoch"] == 3
+    assert len(mlflow_runs(trained_project)) == 3  # the last training goes on with the first
