@@ -38,9 +38,10 @@ if not rich.get_console().is_terminal and "COLUMNS" not in os.environ:
     rich.reconfigure(width=PIPE_WIDTH)
 
 # Later ones run first: the preflight and the locks refuse a run before MLflow hears of it.
+_TRACKING = TrackingHook()
 HOOKS = (
-    *(VizHook(), FinishedHook(), SummaryHook(), RunLogHook()),
-    *(TrackingHook(), RunFactsHook()),
+    *(VizHook(), FinishedHook(), SummaryHook(_TRACKING), RunLogHook()),
+    *(_TRACKING, RunFactsHook()),
     *(LocksHook(), PreflightHook()),
 )
 # TrackingHook is kedro-mlflow's own hook with what this project adds.

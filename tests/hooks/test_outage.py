@@ -211,9 +211,9 @@ def test_a_server_that_is_killed_meanwhile_ends_no_training(
         client = MlflowClient(uri)
         run = client.get_run(folder.name)
         assert run.info.status == "FINISHED"
-        logged = client.get_metric_history(folder.name, "valid_auc")
+        logged = client.get_metric_history(folder.name, "valid/auc")
         assert [m.value for m in logged] == [epoch["valid_auc"] for epoch in results["epochs"]]
-        assert "test_auc" in run.data.metrics
+        assert "test/auc" in run.data.metrics
         assert run.data.tags["settings"] == results["settings"]
         artifacts = {each.path for each in client.list_artifacts(folder.name)}
         assert {"best_model", "report.html", "training_results.json"} <= artifacts

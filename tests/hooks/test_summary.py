@@ -12,6 +12,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
+from mlflow import MlflowClient
 from rich.console import Console
 
 from llm_ctr_pipeline.datasets.checkpoint import CheckpointDataset
@@ -50,7 +51,12 @@ def summarise(
     """Summarise a run of a pipeline whose report is given, in the working directory."""
     monkeypatch.chdir(tmp_path)
 
-    def make(pipeline: Pipeline, comparison: Comparison | None = None, **changes: Any) -> list[str]:
+    def make(
+        pipeline: Pipeline,
+        comparison: Comparison | None = None,
+        address: str | None = None,
+        **changes: Any,
+    ) -> list[str]:
         data = tmp_path / "data"
         (model,) = make_scored("single_phase")
         report = RecordDataset(str(data / "reporting" / "evaluation.json"), "evaluation")
@@ -71,7 +77,7 @@ def summarise(
         named["evaluation_page"] = kept["report_page"]
         others = pipeline.all_outputs() - set(named)
         catalog = DataCatalog(datasets=named | {name: MemoryDataset() for name in others})
-        return summary_of_run(pipeline, catalog).splitlines()
+        return summary_of_run(pipeline, catalog, address).splitlines()
 
     return make
 
@@ -204,6 +210,19 @@ def test_commands_are_bare_where_the_environment_is_active(
     assert "[bold]kedro viz run[/bold]" in text
 
 
+@pytest.mark.parametrize(
+    ("server", "start"),
+    [("http://127.0.0.1:5000", "mlflow ui[/bold], then open "), ("https://mlflow.test", "open ")],
+)
+def test_mlflows_page_of_the_run_is_named(
+    summarise: Callable[..., list[str]], server: str, start: str
+) -> None:
+    page = f"{server}/#/experiments/1/runs/0f"
+    (line,) = [line for line in summarise(train(), address=page) if line.startswith("  MLflow")]
+    assert line.endswith(f"{start}{page}")
+    assert ("mlflow ui" in line) == ("mlflow ui" in start)
+
+
 def test_a_run_ends_with_its_summary(
     trained_project: Path, run_here: Callable[..., None], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +234,11 @@ def test_a_run_ends_with_its_summary(
     (auc,) = [line for line in lines if line.startswith("  AUC")]
     assert f"{report['auc']:.4f}" in auc
     assert lines[-1].startswith("  pipeline")
+    client = MlflowClient(f"sqlite:///{trained_project}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'llm-ctr-pipeline'")
+    newest = client.search_runs([experiment.experiment_id])[0].info
+    page = f"/#/experiments/{newest.experiment_id}/runs/{newest.run_id}"
+    assert lines[-2].endswith(f"http://127.0.0.1:5000{page}?workflowType=machine_learning")
 
 
 def test_preprocessing_ends_with_its_summary(

@@ -14,6 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.training.kept import finished
 from tests.records import content_of
 
@@ -45,55 +46,132 @@ def test_a_finished_run_is_finished(run: Run) -> None:
     assert run.info.end_time is not None
 
 
-def test_every_parameter_is_logged_by_its_full_name(run: Run) -> None:
+def test_the_settings_that_a_training_uses_are_logged_and_no_others(run: Run) -> None:
     logged = run.data.params
     expected = {
-        "preprocess.min_count": "2",
-        "generated_log.train_rows": "2000",
+        "Path": "single_phase",
         "model.embedding_dim": "4",
         "model.prompt_suffix": "",
-        "llm.pretrained": "None",
-        "llm.architecture.hidden_size": "16",
-        "llm.architecture.tie_word_embeddings": "True",
+        "llm.hidden_size": "16",
+        "llm.tie_word_embeddings": "True",
         "training.epochs": "2",
         "training.seed": "42",
-        "training.resume": "True",
-        "single_phase.evaluation.split": "test",
-        "single_phase.stages.end_to_end.start": "new",
+        "training.start": "new",
+        "training.components": "all",
+        # What `auto` came to.
+        "training.precision": "32-true",
+        "training.compile": "off",
+        "llm.attention": "sdpa",
     }
     assert {name: logged.get(name) for name in expected} == expected
     assert float(logged["training.lr"]) > 0
-    # A group as one value would be a dump that nobody can sort a table by.
-    assert {name.partition(".")[0] for name in logged if "." not in name} == set()
-    groups = {
-        "generated_log",
-        "llm",
-        "log",
-        "model",
-        "preprocess",
-        "raw",
-        "single_phase",
-        "training",
-    }
-    assert {name.partition(".")[0] for name in logged} == groups
-
-
-def test_of_a_stage_only_what_it_sets_itself_is_logged(run: Run) -> None:
-    stage = "single_phase.stages.end_to_end."
-    logged = {name.removeprefix(stage) for name in run.data.params if name.startswith(stage)}
-    assert logged == {"datasets", "components", "start"}  # all else is logged as training's
+    assert {name.partition(".")[0] for name in logged} == {"Path", "llm", "model", "training"}
+    assert not [name for name in logged if "stages" in name or "evaluation" in name]
 
 
 def test_metrics_of_every_epoch_and_of_the_test_are_logged(finished_run: Path, run: Run) -> None:
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     results = json.loads((finished_run / REPORTING / "training_results.json").read_text())
-    for name in ("train_loss", "train_accuracy", "valid_auc", "valid_logloss", "rows_per_second"):
+    names = {
+        "train/loss": "train_loss",
+        "train/accuracy": "train_accuracy",
+        "train/epoch": "epoch",
+        "train/lr": "lr",
+        "train/rows_per_second": "rows_per_second",
+        "valid/auc": "valid_auc",
+        "valid/logloss": "valid_logloss",
+    }
+    for name, key in names.items():
         logged = client.get_metric_history(run.info.run_id, name)
         points = [(metric.step, metric.value) for metric in logged]
-        assert points == [(epoch["step"], epoch[name]) for epoch in results["epochs"]], name
+        assert points == [(epoch["step"], epoch[key]) for epoch in results["epochs"]], name
     report = json.loads((finished_run / REPORTING / "evaluation_x4_test.json").read_text())
-    for name in ("auc", "logloss", "accuracy", "loss", "share_of_best", "calibration_ratio"):
-        assert run.data.metrics[f"test_{name}"] == report[name]
+    best = results["best"]
+    for name in ("auc", "logloss", "accuracy", "share_of_best", "calibration_ratio"):
+        # Two: the run's, and the logged model's.
+        history = client.get_metric_history(run.info.run_id, f"test/{name}")
+        points = {(metric.step, metric.value) for metric in history}
+        assert points == {(best["step"], report[name])}
+    assert "test/loss" not in run.data.metrics  # it is the log loss
+    assert {name.partition("/")[0] for name in run.data.metrics} <= {
+        *("best_valid_auc", "train", "valid", "test", "system")
+    }
+
+
+def test_the_best_validation_is_that_of_the_kept_model(
+    trained_project: Path, run_here: Callable[..., None], mlflow_runs: Callable[[Path], list[Run]]
+) -> None:
+    """The last one is worse: sorted by it, the table would name the wrong model."""
+    training = {"epochs": 3, "lr": 5e-4}
+    run_here(trained_project, "train", params={"training": training})
+    metrics = mlflow_runs(trained_project)[-1].data.metrics
+    results = json.loads((trained_project / REPORTING / "training_results.json").read_text())
+    last, best = results["epochs"][-1]["valid_auc"], results["best"]["valid_auc"]
+    assert last < best
+    assert (metrics["valid/auc"], metrics["best_valid_auc"]) == (last, best)
+    assert next(iter(metrics)) == "best_valid_auc"  # MLflow shows it first
+
+
+def test_the_rows_of_each_split_are_inputs(finished_run: Path, run: Run) -> None:
+    summary = json.loads((finished_run / "data/05_model_input/x4/summary.json").read_text())
+    inputs = {tag.value: each.dataset for each in run.inputs.dataset_inputs for tag in each.tags}
+    assert {dataset.name for dataset in inputs.values()} == {"x4"}
+    assert [*inputs] == ["train", "valid", "test"]
+    for split, dataset in inputs.items():
+        assert summary["splits"][split]["raw_fingerprint"].startswith(dataset.digest)
+        assert json.loads(dataset.profile)["num_rows"] == summary["splits"][split]["rows"]
+
+
+def test_the_machine_is_measured_while_a_training_goes_on_alone(
+    trained_project: Path,
+    run_here: Callable[..., None],
+    mlflow_runs: Callable[[Path], list[Run]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    run_here(trained_project, "train", params={"training": {"seed": 1}})
+    run_here(trained_project, "evaluate")
+    *_, trained, tested = mlflow_runs(trained_project)
+    assert "system/system_memory_usage_megabytes" in trained.data.metrics
+    assert not [name for name in tested.data.metrics if name.startswith("system/")]
+    # Before them stands what a reader looks for, though they came before the first validation.
+    assert next(iter(trained.data.metrics)) == "best_valid_auc"
+    assert "system metrics" not in capfd.readouterr().err
+
+
+def test_a_run_says_what_it_is_and_how_it_was_started(run: Run) -> None:
+    tags = run.data.tags
+    assert run.info.run_name == "single_phase · x4 · env test"
+    assert (tags["kind"], tags["path"], tags["kedro_command"]) == (
+        *("training", "single_phase", "kedro run --env=test"),
+    )
+    note = tags["mlflow.note.content"]
+    assert "```bash\nkedro run --env=test\n```" in note
+    assert "| `training.epochs` | `2` | `5` |" in note
+    assert "generated_log" not in note  # a setting of the data
+    assert not {"runner", "run_id"} & tags.keys()
+
+
+def test_runs_of_other_kinds_are_called_so(
+    trained_project: Path, run_here: Callable[..., None], mlflow_runs: Callable[[Path], list[Run]]
+) -> None:
+    run_here(trained_project, "evaluate", params={"evaluation": {"split": "valid"}})
+    tested = mlflow_runs(trained_project)[-1]
+    assert tested.info.run_name == "evaluation · single_phase · x4 valid · env test"
+    assert (tested.data.tags["kind"], tested.data.params) == ("evaluation", {})
+    assert tested.data.tags["kedro_command"].endswith("--params evaluation.split=valid")
+    (used,) = tested.inputs.dataset_inputs
+    assert [tag.value for tag in used.tags] == ["valid"]
+
+
+def test_a_refused_run_is_not_left_in_the_table(
+    trained_project: Path, run_here: Callable[..., None], mlflow_runs: Callable[[Path], list[Run]]
+) -> None:
+    before = len(mlflow_runs(trained_project))
+    with pytest.raises(SettingsError, match=r"register\.name is not set"):
+        run_here(trained_project, "register")
+    assert len(mlflow_runs(trained_project)) == before
 
 
 def test_artifacts_are_logged(finished_run: Path, run: Run) -> None:
@@ -124,7 +202,7 @@ def test_the_checkpoint_is_logged_as_a_model_of_the_run(finished_run: Path, run:
 def test_tags_name_the_path_the_data_and_the_code(finished_run: Path, run: Run) -> None:
     file = finished_run / "data/04_feature/x4/feature_map.json"
     tags = run.data.tags
-    assert tags["path"] == run.info.run_name == "single_phase"
+    assert tags["path"] == "single_phase"
     assert tags["dataset"] == "x4"
     assert tags["data_source"] == "generated log"
     assert tags["data_fingerprint"] == json.loads(file.read_text())["fingerprint"]
@@ -171,7 +249,7 @@ def test_an_error_in_a_node_fails_the_run(
     assert third.info.status == "FINISHED"
     assert third.info.run_id != second.info.run_id
     assert third.data.tags["path"] == "single_phase"
-    assert "valid_share_of_best" in third.data.metrics
+    assert "valid/share_of_best" in third.data.metrics
 
 
 @pytest.fixture

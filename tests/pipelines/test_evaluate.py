@@ -115,9 +115,11 @@ def test_the_report_holds_the_metrics_of_the_whole_split(tested: DataCatalog) ->
 def test_every_figure_of_the_report_is_tracked(tested: DataCatalog) -> None:
     report = tested.load("evaluation_report").to_json()
     tracked = tested.load("evaluation_metrics")
-    expected = {f"valid_{key}": value for key, value in report.items() if type(value) is float}
+    assert report.pop("loss") == report["logloss"]  # so it is tracked once
+    expected = {f"valid/{key}": value for key, value in report.items() if type(value) is float}
     assert {key: entry["value"] for key, entry in tracked.items()} == expected
-    assert {"valid_auc", "valid_logloss", "valid_share_of_best"} <= set(tracked)
+    assert {"valid/auc", "valid/logloss", "valid/share_of_best"} <= set(tracked)
+    assert {entry["step"] for entry in tracked.values()} == {report["trained"]["best"]["step"]}
 
 
 def test_rows_are_ranked_within_the_values_of_a_field(
@@ -138,7 +140,7 @@ def test_rows_are_ranked_within_the_values_of_a_field(
     assert (report.group_by, report.gauc_rows) == ("site_id", sum(weights))
     assert 0 < report.gauc_rows < report.rows
     assert report.gauc == pytest.approx(np.average(aucs, weights=weights))
-    assert found.load("evaluation_metrics")["valid_gauc"]["value"] == report.gauc
+    assert found.load("evaluation_metrics")["valid/gauc"]["value"] == report.gauc
 
 
 def test_a_group_that_is_no_field_is_refused(evaluate: Callable[..., DataCatalog]) -> None:

@@ -49,9 +49,9 @@ def test_a_trained_model_gets_a_name_with_its_metrics(registered: Path) -> None:
         (registered / "data/08_reporting/single_phase/evaluation_x4_test.json").read_text()
     )
     metrics = {metric.key: metric for metric in model.metrics}
-    assert metrics["test_auc"].value == report["auc"]
-    assert metrics["test_auc"].dataset_name == "x4 test"
-    assert report["data_fingerprint"].startswith(metrics["test_auc"].dataset_digest)
+    assert metrics["test/auc"].value == report["auc"]
+    assert metrics["test/auc"].dataset_name == "x4"
+    assert report["data_fingerprint"].startswith(metrics["test/auc"].dataset_digest)
     assert version.source == f"models:/{model.model_id}"
 
 

@@ -287,6 +287,17 @@ def test_figures_of_the_last_stage_alone_have_plain_names(monkeypatch: pytest.Mo
         log_validation(run, record)
     (first, step), (last, _) = logged
     assert step == record.step
-    assert last["valid_auc"] == first["first/x1/valid_auc"] == record.valid_auc
+    assert last["valid/auc"] == first["first/x1/valid/auc"] == record.valid_auc
+    assert last.pop("best_valid_auc") == record.valid_auc
     assert {f"first/x1/{name}" for name in last} == first.keys()
-    assert not {"step", "improved"} & last.keys()
+    assert {"train/loss", "train/lr", "valid/logloss"} <= last.keys()
+    assert not {"train/step", "train/improved"} & last.keys()
+
+
+def test_a_worse_validation_is_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[dict[str, float]] = []
+    monkeypatch.setattr(mlflow, "log_metrics", lambda figures, step: logged.append(figures))
+    monkeypatch.setattr(mlflow, "active_run", object)
+    record = ValidationRecord(**VALIDATION | {"improved": False})
+    log_validation(StageRun("only", "x4", 0, last=True), record)
+    assert "best_valid_auc" not in logged[0]

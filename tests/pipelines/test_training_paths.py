@@ -156,8 +156,9 @@ def test_metrics_of_the_first_phase_do_not_mix_with_those_of_the_last(
     (run,) = (r for r in mlflow_runs(all_paths) if r.data.tags.get("path") == "two_phase")
     assert run.data.tags["dataset"] == "x4"
     metrics = run.data.metrics
-    assert {"phase_1/x1/valid_auc", "phase_1/x2/valid_auc", "valid_auc"} <= metrics.keys()
-    assert metrics["valid_auc"] == results(all_paths, "two_phase")["best"]["valid_auc"]
+    assert {"phase_1/x1/valid/auc", "phase_1/x2/valid/auc", "valid/auc"} <= metrics.keys()
+    assert not [name for name in metrics if "/best_valid_auc" in name]
+    assert metrics["best_valid_auc"] == results(all_paths, "two_phase")["best"]["valid_auc"]
 
 
 def test_the_model_of_the_first_phase_is_tested_beside_the_best(

@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from llm_ctr_pipeline.tracking.abandoned import ENDED
 from llm_ctr_pipeline.tracking.continued import RUNS, continue_run
 from llm_ctr_pipeline.tracking.outbox import WAITING, Outbox
 
@@ -21,7 +22,7 @@ def train(folder: Path, goes_on: bool, key: str = KEY, **params: int) -> str:
     mlflow.set_tags({"path": "deepfm", "git_commit": str(len(params))})
     mlflow.log_params(params)
     continue_run(folder, key, goes_on)
-    mlflow.log_metrics({"valid_auc": 0.5 + len(params) / 100}, step=len(params))
+    mlflow.log_metrics({"valid/auc": 0.5 + len(params) / 100}, step=len(params))
     mlflow.end_run()
     outbox.close()
     return str(run.info.run_id)
@@ -39,6 +40,7 @@ def test_what_goes_on_from_a_state_goes_on_with_its_run(
 ) -> None:
     first = train(tmp_path, False, epochs=50)
     client.set_terminated(first, "KILLED")
+    client.set_tag(first, ENDED, "by the run after")
     second = train(tmp_path, True, epochs=51, seed=1)
     assert ids(client) == {first}
     assert ids(client, ViewType.ALL) == {first, second}
@@ -47,7 +49,8 @@ def test_what_goes_on_from_a_state_goes_on_with_its_run(
     assert run.data.params == {"epochs": "50", "seed": "1"}
     assert run.data.tags["epochs"] == "51"  # a parameter has one value
     assert run.data.tags["git_commit"] == "2"
-    assert [m.step for m in client.get_metric_history(first, "valid_auc")] == [1, 2]
+    assert ENDED not in run.data.tags
+    assert [m.step for m in client.get_metric_history(first, "valid/auc")] == [1, 2]
     assert json.loads((tmp_path / RUNS).read_text()) == {KEY: first}
 
 

@@ -10,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from llm_ctr_pipeline.tracking import outbox as module
+from llm_ctr_pipeline.tracking.inputs import inputs_of
 from llm_ctr_pipeline.tracking.outbox import CALLS, WAITING, Outbox, reason_of
+from tests.records import summary_of
 
 
 def log_all(folder: Path) -> None:
@@ -23,7 +25,8 @@ def log_all(folder: Path) -> None:
     mlflow.set_tag("path", "deepfm")
     mlflow.set_tags({"dataset": "x4"})
     mlflow.log_metrics({"auc": 0.5, "loss": float("nan")}, step=7)
-    MlflowClient().log_metric(active(), "test_auc", 0.75, step=9)
+    MlflowClient().log_metric(active(), "test/auc", 0.75, step=9)
+    MlflowClient().log_inputs(active(), inputs_of(summary_of("x4"), ["train"]))
     mlflow.log_artifact(str(model))
     mlflow.log_text("<html>", "figures/roc.html")
 
@@ -40,11 +43,13 @@ def assert_has_all(client: MlflowClient, run_id: str) -> None:
     assert (run.data.tags["path"], run.data.tags["dataset"]) == ("deepfm", "x4")
     (metric,) = client.get_metric_history(run_id, "auc")
     assert (metric.value, metric.step) == (0.5, 7)
-    assert [m.step for m in client.get_metric_history(run_id, "test_auc")] == [9]
+    assert [m.step for m in client.get_metric_history(run_id, "test/auc")] == [9]
     assert [each.path for each in client.list_artifacts(run_id, "best_model")] == [
         "best_model/config.json"
     ]
     assert [each.path for each in client.list_artifacts(run_id, "figures")] == ["figures/roc.html"]
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.tags[0].value) == ("x4", "train")
     assert run.info.status == "FINISHED"
 
 
@@ -79,6 +84,32 @@ def test_what_mlflow_does_not_take_is_kept_and_sent_at_the_end(
     outbox.close()
     assert_has_all(client, run.info.run_id)
     assert not any((tmp_path / WAITING).iterdir())
+
+
+def test_the_systems_metrics_come_behind_the_first_others(
+    store: Path, client: MlflowClient, outbox: Outbox
+) -> None:
+    """MLflow's page that compares runs opens on the metric that came first."""
+    run_id = mlflow.start_run().info.run_id
+    moved = mlflow.MlflowClient().create_run(client.get_run(run_id).info.experiment_id).info.run_id
+    mlflow.log_metrics({"system/cpu": 1.0}, step=0)
+    mlflow.log_metrics({"system/cpu": 2.0}, step=1)
+    assert not client.get_run(run_id).data.metrics
+    outbox.moved[run_id] = moved  # they are the run's that is gone on with
+    mlflow.log_metrics({"best_valid_auc": 0.5}, step=9)
+    mlflow.log_metrics({"system/cpu": 3.0}, step=2)
+    assert not client.get_run(run_id).data.metrics
+    history = client.get_metric_history(moved, "system/cpu")
+    assert [metric.value for metric in history] == [1.0, 2.0, 3.0]
+
+
+def test_the_systems_metrics_of_a_run_without_others_are_logged_at_its_end(
+    store: Path, client: MlflowClient, outbox: Outbox
+) -> None:
+    run = mlflow.start_run()
+    mlflow.log_metrics({"system/cpu": 1.0}, step=0)
+    outbox.close()
+    assert client.get_run(run.info.run_id).data.metrics == {"system/cpu": 1.0}
 
 
 def test_it_is_sent_while_the_run_goes_on_too(

@@ -92,11 +92,16 @@ class RunFactsHook:
         inputs = pipeline.inputs()
         if RUN_FACTS not in inputs:
             return
-        groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
         dataset = catalog.get(RUN_FACTS)
         assert isinstance(dataset, RunFactsDataset)  # noqa: S101 - by the catalog
         assert self._context is not None  # noqa: S101 - it was created
-        dataset.find = partial(facts_of, run_params, self._context, groups)
+        dataset.find = partial(facts_of, run_params, self._context, groups_of(pipeline))
+
+
+def groups_of(pipeline: Pipeline) -> set[str]:
+    """The groups of settings that a run is told, by their full names."""
+    inputs = pipeline.inputs()
+    return {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
 
 
 def facts_of(run_params: Mapping[str, Any], context: KedroContext, groups: set[str]) -> RunFacts:
@@ -109,11 +114,6 @@ def facts_of(run_params: Mapping[str, Any], context: KedroContext, groups: set[s
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)  # noqa: S101 - what settings.py configures
-    as_base = {
-        **settings.CONFIG_LOADER_ARGS,
-        "default_run_env": settings.CONFIG_LOADER_ARGS["base_env"],
-    }
-    base = OmegaConfigLoader(loader.conf_source, env=None, **as_base)
     commit = git_tags(Path(run_params["project_path"]))
     return RunFacts(
         command=command_of(run_params),
@@ -121,8 +121,17 @@ def facts_of(run_params: Mapping[str, Any], context: KedroContext, groups: set[s
         git_changed=commit.get("git_dirty") == "true",
         machine=machine(),
         versions={"Python": platform.python_version(), **{one: version(one) for one in PACKAGES}},
-        changed=tuple(changed_settings(base["parameters"], loader["parameters"], groups)),
+        changed=tuple(changed_settings(settings_in_files(loader), loader["parameters"], groups)),
     )
+
+
+def settings_in_files(loader: OmegaConfigLoader, env: str | None = None) -> dict[str, Any]:
+    """What the files of `conf/base` say, and of an environment where one is named."""
+    as_base = {
+        **settings.CONFIG_LOADER_ARGS,
+        "default_run_env": settings.CONFIG_LOADER_ARGS["base_env"],
+    }
+    return dict(OmegaConfigLoader(loader.conf_source, env=env, **as_base)["parameters"])
 
 
 def command_of(run_params: Mapping[str, Any]) -> str:

@@ -17,8 +17,10 @@ from rich.text import Text
 
 from llm_ctr_pipeline.hooks.run_facts import command_of
 from llm_ctr_pipeline.resolvers import from_project, project_root, tracking_uri
+from llm_ctr_pipeline.tracking.outbox import LOCAL_SERVER
 
 if TYPE_CHECKING:  # they bring scikit-learn along, and every command imports this module
+    from llm_ctr_pipeline.hooks.tracking import TrackingHook
     from llm_ctr_pipeline.reporting.comparison import Comparison
     from llm_ctr_pipeline.reporting.comparison_table import Table as TextTable
     from llm_ctr_pipeline.reporting.evaluation import Evaluation
@@ -27,7 +29,14 @@ PIPE_WIDTH = 120
 
 
 class SummaryHook:
-    """Says after a run what came out and where it lies."""
+    """Says after a run what came out and where it lies.
+
+    Args:
+        tracking: Knows where MLflow shows the run.
+    """
+
+    def __init__(self, tracking: "TrackingHook") -> None:
+        self._tracking = tracking
 
     @hook_impl
     def after_pipeline_run(
@@ -36,7 +45,7 @@ class SummaryHook:
         """Print the summary, if the run preprocessed, or tested a model or compared some."""
         texts = [
             summary_of_preprocessing(run_params, pipeline, catalog),
-            summary_of_run(pipeline, catalog),
+            summary_of_run(pipeline, catalog, self._tracking.address),
             summary_of_scores(catalog) if "scored_rows" in pipeline.all_outputs() else "",
         ]
         for text in filter(None, texts):
@@ -116,8 +125,13 @@ def _lines_of_fields(catalog: DataCatalog, encoded: list[str]) -> list[str]:
     return lines
 
 
-def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
+def summary_of_run(pipeline: Pipeline, catalog: DataCatalog, address: str | None = None) -> str:
     """Describe what came out of a run: test metrics, places, and the commands to look further.
+
+    Args:
+        pipeline: The run's.
+        catalog: The run's.
+        address: Where MLflow shows the run; None where it is not logged.
 
     Returns:
         Text in Rich's markup; empty where the run tested no model.
@@ -143,7 +157,7 @@ def summary_of_run(pipeline: Pipeline, catalog: DataCatalog) -> str:
     lines += [line for evaluation in reported for line in _outdated_lines(evaluation, catalog)]
     lines += [
         "",
-        f"  {'compare':<12}[bold]{_mlflow_ui()}[/bold], then open http://127.0.0.1:5000",
+        f"  {'MLflow':<12}{_opened(address or LOCAL_SERVER)}",
         f"  {'pipeline':<12}[bold]{_command('kedro viz run')}[/bold], then open http://127.0.0.1:4141",
     ]
     return "\n".join(lines)
@@ -251,6 +265,13 @@ def _mlflow_ui() -> str:
     elsewhere = Path.cwd() != Path(project_root()) and tracking_uri().startswith("sqlite:")
     place = f" --backend-store-uri {tracking_uri()}" if elsewhere else ""
     return _command(f"mlflow ui{place}")
+
+
+def _opened(address: str) -> str:
+    """How to open a page of MLflow's, whose server a database lacks."""
+    is_local = address.startswith(LOCAL_SERVER)
+    start = f"[bold]{_mlflow_ui()}[/bold], then " if is_local else ""
+    return f"{start}open {address}"
 
 
 def _place(catalog: DataCatalog, name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import requests
-from kedro.config import AbstractConfigLoader
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
@@ -21,16 +21,31 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from llm_ctr_pipeline.cli import refusal_in
+from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.hooks.database import bring_home, provide_database
-from llm_ctr_pipeline.hooks.run_facts import git_tags
+from llm_ctr_pipeline.hooks.run_facts import (
+    changed_settings,
+    command_of,
+    git_tags,
+    groups_of,
+    settings_in_files,
+)
+from llm_ctr_pipeline.params import EvaluationParams
 from llm_ctr_pipeline.redaction import redacted
+from llm_ctr_pipeline.reporting.pages.facts import ChangedSetting
 from llm_ctr_pipeline.resolvers import artifact_folder, project_root, tracking_uri
+from llm_ctr_pipeline.tracking.abandoned import end_abandoned, process_tags
+from llm_ctr_pipeline.tracking.effective import NOT_YET_KNOWN, settings_of_trainings, trains
+from llm_ctr_pipeline.tracking.inputs import inputs_of
 from llm_ctr_pipeline.tracking.logged_model import log_checkpoint, log_test
+from llm_ctr_pipeline.tracking.naming import TRAINING, kind_of, name_of, note_of, paths_of
 from llm_ctr_pipeline.tracking.outbox import (
+    LOCAL_SERVER,
     WAITING,
     Outbox,
     TrackingError,
@@ -38,17 +53,22 @@ from llm_ctr_pipeline.tracking.outbox import (
     reason_of,
 )
 from llm_ctr_pipeline.training.history import TrainingResults
-from llm_ctr_pipeline.training.settings import PATHS, Stages
 
 if TYPE_CHECKING:  # it brings PyTorch along, and every command imports this module
     from llm_ctr_pipeline.training.checkpoint import Checkpoint
 
 ANSWER_SECONDS = 5
+# MLflow's pages are otherwise those for chat applications, until one of these was opened.
+OF_TRAINING = "?workflowType=machine_learning"
 logger = logging.getLogger(__name__)
 
 
 class TrackingHook(MlflowHook):  # type: ignore[misc]
-    """kedro-mlflow's hook, with typed parameters flat, tags, and the true status at the end."""
+    """kedro-mlflow's hook, with the settings in use, names, tags, inputs and the true status.
+
+    Attributes:
+        address: Where MLflow shows the run that ended last; None for none.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +78,8 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         self._wanted = True
         self._outbox: Outbox | None = None
         self._catalog: DataCatalog | None = None
+        self._loader: OmegaConfigLoader | None = None
+        self.address: str | None = None
         self._model_id: str | None = None  # of the model that this run trained
         atexit.register(self._end_as_killed)
 
@@ -68,7 +90,9 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         Raises:
             TrackingError: It cannot be used, or `tracking` is neither true nor false.
         """
-        self._wanted = _is_wanted(context.config_loader)
+        assert isinstance(context.config_loader, OmegaConfigLoader)  # noqa: S101 - by settings.py
+        self._loader = context.config_loader
+        self._wanted = _is_wanted(self._loader)
         limit_patience()
         uri = tracking_uri()
         if not self._wanted:
@@ -96,12 +120,12 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Start the MLflow run and tag it with the path and the git commit.
+        """Start the MLflow run; name it, describe it, and tag it with what it is and where it runs.
 
         Raises:
             TrackingError: No run can be started.
         """
-        self.run_id = self._model_id = None  # of an earlier run in this process
+        self.run_id = self._model_id = self.address = None  # of an earlier run in this process
         self._catalog = catalog
         if not self._wanted:
             self._is_mlflow_enabled = False
@@ -112,11 +136,15 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
                 elif hasattr(dataset, "_logging_activated"):
                     dataset._logging_activated = False
             return
+        kind = kind_of(pipeline)
+        # MLflow measures the machine while a training goes on.
+        os.environ[MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.name] = str(kind == TRAINING)
         self._outbox = outbox = Outbox(Path(project_root()) / WAITING)
         try:
             with _told(tracking_uri()):
                 outbox.open()
-                super().before_pipeline_run(run_params, pipeline, catalog)
+                apart = {"run_id": None, "runner": None}  # they say nothing of a run to its readers
+                super().before_pipeline_run(run_params | apart, pipeline, catalog)
         except BaseException:
             self._close()
             raise
@@ -124,24 +152,66 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         if not self._running:
             self._close()
             return
+        _exit_on_sigterm()
+        settings = settings_of_trainings(pipeline, catalog)
+        names = {name.rpartition(".")[2] for name in settings} | NOT_YET_KNOWN
+        mlflow.set_tags(process_tags())
+        mlflow.set_tags(self._tags_of(kind, run_params, pipeline, catalog, names))
+        mlflow.log_params(settings)
         if self.mlflow_config.tracking.run.id is None and not self._already_active_mlflow:
             outbox.replaceable = self.run_id
-        _exit_on_sigterm()
-        mlflow.set_tags(git_tags(Path(run_params["project_path"])))
-        paths = {node.namespace for node in pipeline.nodes if node.namespace in PATHS}
-        if "params:evaluation" in pipeline.inputs():
-            paths = {catalog.load("params:evaluation").path}
-        if paths:
-            path = ",".join(sorted(paths))
-            mlflow.set_tags({"path": path, "mlflow.runName": path})
+        experiment_id = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        end_abandoned(experiment_id, str(self.run_id))
+
+    def _tags_of(
+        self,
+        kind: str,
+        run_params: dict[str, Any],
+        pipeline: Pipeline,
+        catalog: DataCatalog,
+        settings: set[str],
+    ) -> dict[str, str]:
+        """What a run is called, which kind it is, and how it was started."""
+        loader = self._loader
+        assert loader is not None  # noqa: S101 - a context was created
+        env, command = run_params.get("env"), command_of(run_params)
+        groups, used = groups_of(pipeline), loader["parameters"]
+
+        def changed_from(named_env: str | None) -> list[ChangedSetting]:
+            files = settings_in_files(loader, named_env)
+            changed = changed_settings(files, used, groups)
+            if kind != TRAINING:
+                return [*changed]
+            return [one for one in changed if one.name.rpartition(".")[2] in settings]
+
+        name = name_of(kind, pipeline, catalog, env, changed_from(None if env == "local" else env))
+        changed = changed_from(None)
+        tags = git_tags(Path(run_params["project_path"])) | {
+            "kind": kind,
+            "kedro_command": command,
+            "mlflow.runName": name,
+            "mlflow.note.content": note_of(name, kind, command, changed),
+        }
+        paths = paths_of(pipeline, catalog)
+        return tags | ({"path": ",".join(paths)} if paths else {})
 
     @hook_impl
     def before_node_run(
         self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool
     ) -> None:
-        """Log the node's parameters, each key of a typed group as a parameter of its own."""
-        plain = {name: _plain(value) for name, value in inputs.items()}
-        super().before_node_run(node, catalog, plain, is_async)
+        """Log the settings that a training uses, and the rows that are trained or tested on."""
+        super().before_node_run(node, catalog, {}, is_async)  # no parameters of its
+        if not self._running:
+            return
+        summaries = [each for each in inputs.values() if isinstance(each, DatasetSummary)]
+        tests = [each for each in inputs.values() if isinstance(each, EvaluationParams)]
+        client, run_id = mlflow.MlflowClient(), str(self.run_id)
+        if trains(node):
+            for summary in summaries:
+                client.log_inputs(run_id, inputs_of(summary, ("train", "valid")))
+        elif any(name.endswith("_predictions") for name in node.outputs):
+            for summary, test in zip(summaries, tests, strict=True):
+                client.log_inputs(run_id, inputs_of(summary, [test.split]))
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
@@ -163,6 +233,9 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         """
         if self._running and isinstance(data, TrainingResults):
             mlflow.set_tags({"settings": data.settings, "seed": data.seed})
+            for name, value in data.stages[-1].ran.model_dump(exclude_none=True).items():
+                group = "llm" if name == "attention" else "training"
+                mlflow.log_param(f"{group}.{name}", value)  # what `auto` came to
         if self._running and dataset_name.endswith(".best_model"):
             self._log_model(dataset_name, data)
         if self._running and self._model_id and dataset_name.endswith(".evaluation_test"):
@@ -173,6 +246,8 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """End the MLflow run as finished."""
+        if self._running:
+            self.address = self._find_address()
         super().after_pipeline_run(run_params, pipeline, catalog)
         self._close()
 
@@ -184,9 +259,20 @@ class TrackingHook(MlflowHook):  # type: ignore[misc]
         pipeline: Pipeline,
         catalog: DataCatalog,
     ) -> None:
-        """End the MLflow run as failed."""
+        """End the MLflow run as failed; delete it where it was refused before it did anything."""
         super().on_pipeline_error(error, run_params, pipeline, catalog)
+        outbox = self._outbox
         self._close()
+        if outbox is not None and outbox.replaceable == self.run_id and refusal_in(error):
+            _delete_refused(str(self.run_id), error)
+
+    def _find_address(self) -> str:
+        assert self._outbox is not None  # noqa: S101 - a run is open
+        begun, uri = str(self.run_id), tracking_uri()
+        server = redacted(uri).rstrip("/") if uri.startswith("http") else LOCAL_SERVER
+        experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        run_id = self._outbox.moved.get(begun, begun)
+        return f"{server}/#/experiments/{experiment}/runs/{run_id}{OF_TRAINING}"
 
     def _log_model(self, name: str, checkpoint: "Checkpoint") -> None:
         """Log the checkpoint as a model; its files alone, where MLflow cannot take a model."""
@@ -247,11 +333,18 @@ def _told(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    """A typed group as JSON types; of a stage what it sets itself, since the rest is training's."""
-    if not isinstance(value, BaseModel):
-        return value
-    return value.model_dump(mode="json", exclude_unset=isinstance(value, Stages))
+def _delete_refused(run_id: str, error: Exception) -> None:
+    """Delete a run that a refusal ended, unless it had begun to train or to test.
+
+    Deleted runs stay in MLflow's own list of these, from which they can be restored.
+    """
+    if isinstance(refusal_in(error), ArithmeticError | MemoryError | ConnectionError):
+        return  # it diverged, or its memory or another process was lost
+    client = mlflow.MlflowClient()
+    with suppress(Exception):  # what is refused is told all the same
+        metrics = client.get_run(run_id).data.metrics
+        if all(name.startswith("system/") for name in metrics):
+            client.delete_run(run_id)
 
 
 def _exit_on_sigterm() -> None:

@@ -60,8 +60,9 @@ class Evaluation(ClassificationMetrics, _Test):
 
     @property
     def figures(self) -> dict[str, float]:
-        """Its numbers with a fraction, by their names with the split's before them."""
-        return {f"{self.split}_{key}": value for key, value in self if isinstance(value, float)}
+        """Its numbers with a fraction, by their names below the split's; no loss twice."""
+        numbers = {key: value for key, value in self if isinstance(value, float) and key != "loss"}
+        return {f"{self.split}/{key}": value for key, value in numbers.items()}
 
     @property
     def name(self) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run, RunTag
+from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
 from llm_ctr_pipeline.data.storage.atomic import drafted
+from llm_ctr_pipeline.tracking.abandoned import ENDED
 from llm_ctr_pipeline.tracking.outbox import Outbox, reason_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,13 @@ def _place(run: Run) -> str:
     return str(run.info.artifact_uri).rpartition(f"/{run.info.run_id}/")[0]
 
 
+def _count_on(begun: str, earlier: str) -> None:
+    """Let the system's metrics that are measured for a run go on behind those of an earlier one."""
+    monitor = run_id_to_system_metrics_monitor.get(begun)
+    if monitor is not None:
+        monitor._logging_step = monitor._get_next_logging_step(earlier)
+
+
 def _reopen(outbox: Outbox, earlier: str, begun: str) -> bool:
     """Move what began to an earlier run; False if that cannot be."""
     client = MlflowClient()
@@ -56,6 +65,9 @@ def _reopen(outbox: Outbox, earlier: str, begun: str) -> bool:
         if before.info.lifecycle_stage == "deleted" or _place(before) != _place(now):
             return False
         client.update_run(earlier, status="RUNNING")
+        if ENDED in before.data.tags:
+            client.delete_tag(earlier, ENDED)
+        _count_on(begun, earlier)
         client.delete_run(begun)
     except Exception as error:  # no training ends for the sake of its log
         logger.warning("MLflow's run %s cannot be continued: %s", earlier, reason_of(error))

@@ -14,6 +14,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
 
 from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
+from llm_ctr_pipeline.tracking.inputs import digest_of
 
 if TYPE_CHECKING:  # it brings scikit-learn along, and every command imports this module
     from llm_ctr_pipeline.reporting.evaluation import Evaluation
@@ -27,7 +28,6 @@ REQUIRED = (
 )
 # The artifact, and a tag: the SHA-256 of its weights.
 CHECKPOINT = "checkpoint"
-LONGEST_DIGEST = 36  # MLflow's limit
 
 
 def log_checkpoint(folder: Path, summary: DatasetSummary, run_id: str) -> str:
@@ -70,10 +70,12 @@ def log_test(evaluation: "Evaluation", run_id: str, model_id: str) -> None:
     now = time.time_ns() // 1_000_000
     tested = {
         "model_id": model_id,
-        "dataset_name": f"{evaluation.dataset} {evaluation.split}",
-        "dataset_digest": evaluation.data_fingerprint[:LONGEST_DIGEST],
+        "dataset_name": evaluation.dataset,
+        "dataset_digest": digest_of(evaluation.data_fingerprint),
     }
-    metrics = [Metric(name, value, now, 0, **tested) for name, value in evaluation.figures.items()]
+    step = evaluation.trained.best.step
+    figures = evaluation.figures.items()
+    metrics = [Metric(name, value, now, step, **tested) for name, value in figures]
     mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 

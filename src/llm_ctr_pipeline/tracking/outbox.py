@@ -12,13 +12,14 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from llm_ctr_pipeline.data.errors import RefusedError
@@ -30,10 +31,26 @@ logger = logging.getLogger(__name__)
 
 # Below the project's root; a folder for each run.
 WAITING = Path("data/08_reporting/mlflow_waiting")
+# Where `mlflow ui` shows a database.
+LOCAL_SERVER = "http://127.0.0.1:5000"
 RETRY_SECONDS = 600.0  # a server that hangs takes a minute each time
 CALLS = "calls.jsonl"
-_WRITES = ("log_artifact", "log_batch", "log_metric", "log_param", "set_tag", "set_terminated")
-_ENTITIES = {"metrics": Metric, "params": Param, "tags": RunTag}
+_WRITES = (
+    *("log_artifact", "log_batch", "log_inputs", "log_metric", "log_param"),
+    *("set_tag", "set_terminated"),
+)
+
+
+def _input(dataset: dict[str, Any], tags: list[dict[str, str]]) -> DatasetInput:
+    return DatasetInput(Dataset(**dataset), [InputTag(**tag) for tag in tags])
+
+
+_ENTITIES: dict[str, Callable[..., Any]] = {
+    "metrics": Metric,
+    "params": Param,
+    "tags": RunTag,
+    "datasets": _input,
+}
 # When it happened, where MLflow would take the time of its being sent.
 _TIMES = {"log_metric": "timestamp", "set_terminated": "end_time"}
 
@@ -59,6 +76,8 @@ class Outbox:
         self._failed_at: float | None = None
         self._held: dict[str, int | None] = {}
         self._lost = False
+        self._turn = threading.RLock()  # the system's metrics come from a thread of MLflow's
+        self._early: list[tuple[MlflowClient, str, dict[str, Any]]] | None = []
         self.moved: dict[str, str] = {}
         self.replaceable: str | None = None
 
@@ -75,6 +94,8 @@ class Outbox:
 
     def close(self) -> None:
         """Leave MLflow's client as it was, and send what is kept; say so if that fails again."""
+        with self._turn:
+            self._tell_early()
         for name, method in self._methods.items():
             setattr(MlflowClient, name, method)
         Outbox.current = None
@@ -128,15 +149,31 @@ class Outbox:
             arguments = signature.bind(*args, **kwargs).arguments
             if "synchronous" in signature.parameters:  # else a thread of MLflow's would fail
                 arguments["synchronous"] = True
-            client, given = arguments.pop("self"), arguments.pop("run_id")
-            run_id = self.moved.get(given, given)
-            self._tell(client, name, run_id, _without_secrets(arguments))
+            client, run_id = arguments.pop("self"), arguments.pop("run_id")
+            with self._turn:
+                self._tell_in_order(client, name, run_id, _without_secrets(arguments))
 
         return call
 
-    def _tell(
+    def _tell_in_order(
         self, client: MlflowClient, name: str, run_id: str, arguments: dict[str, Any]
     ) -> None:
+        """Tell MLflow, the system's metrics behind the first others: it shows what came first."""
+        metrics = arguments.get("metrics", ())
+        if self._early is not None and metrics and all(map(_is_of_system, metrics)):
+            self._early.append((client, run_id, arguments))
+            return
+        self._tell(client, name, run_id, arguments)
+        if metrics:
+            self._tell_early()
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early or [], None
+        for client, run_id, arguments in early:
+            self._tell(client, "log_batch", run_id, arguments)
+
+    def _tell(self, client: MlflowClient, name: str, given: str, arguments: dict[str, Any]) -> None:
+        run_id = self.moved.get(given, given)
         if name in _TIMES:
             arguments.setdefault(_TIMES[name], time.time_ns() // 1_000_000)
         if self._failed_at is None or time.monotonic() - self._failed_at > RETRY_SECONDS:
@@ -205,6 +242,10 @@ def reason_of(error: BaseException) -> str:
     ) is not None:
         error = below
     return redacted(" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def _is_of_system(metric: Metric) -> bool:
+    return metric.key.startswith("system/")
 
 
 def _copy(source: Path, folder: Path, arguments: dict[str, Any]) -> None:

@@ -138,7 +138,8 @@ def measure(
         trained=checkpoint.training,
         timestamp=now(),
     )
-    tracked = {name: {"value": value, "step": 0} for name, value in report.figures.items()}
+    step = checkpoint.training.best.step  # of the weights that were tested
+    tracked = {name: {"value": value, "step": step} for name, value in report.figures.items()}
     return report, tracked
 
 

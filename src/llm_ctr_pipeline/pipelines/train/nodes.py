@@ -252,9 +252,19 @@ def log_validation(run: "StageRun", record: ValidationRecord) -> None:
     """Log a validation's figures to MLflow while training goes on, if a run is active.
 
     The last stage's figures have the same names in every path, so that runs can be compared; those
-    of stages before it carry stage and dataset.
+    of stages before it carry stage and dataset. `best_valid_auc` is the kept weights' alone.
     """
-    if mlflow.active_run() is not None:
-        prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
-        figures = record.model_dump(exclude={"step", "improved"})
-        mlflow.log_metrics({prefix + name: value for name, value in figures.items()}, record.step)
+    if mlflow.active_run() is None:
+        return
+    prefix = "" if run.last else f"{run.stage}/{run.dataset}/"
+    measured = record.model_dump(exclude={"step", "improved"})
+    figures = {prefix + _grouped(name): value for name, value in measured.items()}
+    # MLflow shows metrics in the order in which they first came.
+    best = {"best_valid_auc": record.valid_auc} if run.last and record.improved else {}
+    mlflow.log_metrics(best | figures, record.step)
+
+
+def _grouped(name: str) -> str:
+    """A figure's name below what it is of: `valid/auc`, `train/lr`."""
+    group, _, rest = name.partition("_")
+    return f"{group}/{rest}" if group in {"train", "valid"} else f"train/{name}"

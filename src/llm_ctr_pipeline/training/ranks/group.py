@@ -29,7 +29,7 @@ SECONDS_TO_SIGNAL = 1
 _OF_LOST_RANKS = re.compile(r"peer|connection|socket|broken pipe|NCCL|timed? ?out", re.IGNORECASE)
 
 
-class LostRankError(RefusedError):
+class LostRankError(RefusedError, ConnectionError):
     """Another process of the run has ended, or cannot be reached."""
 
 
