@@ -90,8 +90,8 @@ TEMPLATE = go.layout.Template(
         # At the bottom, where no curve runs; its entries wrap on a narrow screen.
         "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
         "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
-        # Where it is shown: without a ground of the figure's its own would be opaque.
-        "modebar": {"bgcolor": "rgba(0, 0, 0, 0)", "color": GREY},
+        # Plotly's own colours of it go with a white ground.
+        "modebar": {"activecolor": BLUE, "bgcolor": "rgba(0, 0, 0, 0)", "color": GREY},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
         "title": {"font": {"size": 18}, "x": 0, "xref": "paper", "xanchor": "left"},
