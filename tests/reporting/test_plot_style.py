@@ -132,7 +132,7 @@ def test_the_paths_colours_stand_out_from_either_ground(ground: str) -> None:
 
 
 def test_error_bars_reach_from_a_value_to_the_ends_of_its_interval() -> None:
-    bars = error_bars([0.5, 0.2], [0.25, 0.2], [1.0, 0.7])
+    bars = error_bars([0.5, 0.25], [0.25, 0.25], [1.0, 0.75])
     assert (bars["arrayminus"], bars["array"]) == ([0.25, 0.0], [0.5, 0.5])
-    figure = go.Figure(go.Scatter(x=[1, 2], y=[0.5, 0.2], error_y=bars))
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[0.5, 0.25], error_y=bars))
     assert figure.data[0].error_y.symmetric is False
