@@ -7,6 +7,7 @@ export DO_NOT_TRACK := true
 # What a run needs, and the tools of development besides.
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.installed-dev
+NOTEBOOK := $(VENV)/.installed-notebook
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ROUNDS ?= 20
 # What `make compare` trains, in this order (the two-phase paths start from deepfm, distilled learns
@@ -29,7 +30,7 @@ ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
   --ignore=tests/pipelines/test_spark.py --ignore=tests/pipelines/test_bad_input.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare data test slow processors lint types bench soak viz mlflow clean
+.PHONY: help run compare data test slow processors lint types bench soak viz mlflow notebook clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +84,9 @@ viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
 mlflow: $(INSTALLED) ## Open the runs in MLflow
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
+notebook: $(NOTEBOOK) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
 clean: ## Remove the virtual environment
 	rm -rf $(VENV)
 
@@ -98,6 +102,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	$$found -m venv $(VENV)
 	$(PIP) -e .
+	@touch $@
+
+$(NOTEBOOK): $(INSTALLED)
+	$(PIP) -e ".[notebook]"
 	@touch $@
 
 $(DEVELOPED): $(INSTALLED)

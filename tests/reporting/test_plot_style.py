@@ -10,7 +10,7 @@ import pytest
 from llm_ctr_pipeline.reporting.calibration_figures import calibration_figure
 from llm_ctr_pipeline.reporting.comparison import compare_models
 from llm_ctr_pipeline.reporting.forest import difference_figure
-from llm_ctr_pipeline.reporting.plot_style import TEMPLATE, styles_of
+from llm_ctr_pipeline.reporting.plot_style import TEMPLATE, error_bars, styles_of
 from llm_ctr_pipeline.reporting.results import ScoredModel
 from llm_ctr_pipeline.reporting.roc_figures import roc_figure
 from llm_ctr_pipeline.training.settings import PATHS
@@ -129,3 +129,10 @@ def test_the_paths_colours_differ_to_every_eye(eye: str) -> None:
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_the_paths_colours_stand_out_from_either_ground(ground: str) -> None:
     assert min(contrast(style.color, ground) for style in styles_of(PATHS)) > 2.75
+
+
+def test_error_bars_reach_from_a_value_to_the_ends_of_its_interval() -> None:
+    bars = error_bars([0.5, 0.25], [0.25, 0.25], [1.0, 0.75])
+    assert (bars["arrayminus"], bars["array"]) == ([0.25, 0.0], [0.5, 0.5])
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[0.5, 0.25], error_y=bars))
+    assert figure.data[0].error_y.symmetric is False

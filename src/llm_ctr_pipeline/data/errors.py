@@ -8,6 +8,10 @@ class RefusedError(Exception):
     message in one line and no traceback, and adds which command or setting helps.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and notebooks show: the message alone."""
+        return [str(self)]
+
 
 class RawLogError(RefusedError, ValueError):
     """A raw log that cannot be used; the message names file, column and row."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from llm_ctr_pipeline.metrics.checks import checked_predictions
+from llm_ctr_pipeline.metrics.checks import FloatArray, checked_predictions
 from llm_ctr_pipeline.metrics.delong import LEVEL
 
 BINS = 15  # to aim at
@@ -37,7 +37,7 @@ def calibration_table(
     Raises:
         InvalidPredictionsError: See `checked_predictions`.
     """
-    from scipy.stats import binomtest, rankdata  # a second to import
+    from scipy.stats import rankdata  # a second to import
 
     labels_N, probabilities_N = checked_predictions(labels, probabilities, split)
     # Equal probabilities have equal midranks, so no tie is ever cut in two.
@@ -61,13 +61,25 @@ def calibration_table(
         )
         .reset_index(drop=True)
     )
-    intervals = [
-        binomtest(int(clicks), int(rows)).proportion_ci(LEVEL, method="wilson")
-        for clicks, rows in zip(table["clicks"], table["rows"], strict=True)
-    ]
-    table["observed_low"] = [float(interval.low) for interval in intervals]
-    table["observed_high"] = [float(interval.high) for interval in intervals]
+    table["observed_low"], table["observed_high"] = rate_intervals(table["clicks"], table["rows"])
     return table
+
+
+def rate_intervals(clicks: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Compute the 95% intervals of observed click rates (Wilson 1927).
+
+    Args:
+        clicks: [K], of each group of rows.
+        rows: [K], at least one.
+
+    Returns:
+        Lower and upper ends, float64 [K], in [0, 1].
+    """
+    from scipy.stats import binomtest  # a second to import
+
+    groups = zip(np.asarray(clicks), np.asarray(rows), strict=True)
+    intervals = [binomtest(int(k), int(n)).proportion_ci(LEVEL, method="wilson") for k, n in groups]
+    return np.array([each.low for each in intervals]), np.array([each.high for each in intervals])
 
 
 def expected_calibration_error(

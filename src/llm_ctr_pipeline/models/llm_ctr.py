@@ -121,12 +121,17 @@ class LlmCtr(nn.Module):
         """Compute the decoder's logits of "0" and "1", float32 `[B, 2]`, from ids, int `[B, F]`."""
         return self._decode(self.embedding(ids_BF))
 
-    def _decode(self, embedded_BFD: Tensor) -> Tensor:
+    def feature_tokens(self, embedded_BFD: Tensor) -> Tensor:
+        """Make what the decoder reads, float `[B, F, H]`, of embeddings, float `[B, F, D]`."""
         embedded_BFD = self.embedding_dropout(embedded_BFD)
         features_BFI = self.gen(embedded_BFD)
         if self.settings.embedding_beside_gen:
             features_BFI = torch.cat([features_BFI, embedded_BFD], dim=2)
-        logits_B2: Tensor = self.llm(self.projector(features_BFI))
+        tokens_BFH: Tensor = self.projector(features_BFI)
+        return tokens_BFH
+
+    def _decode(self, embedded_BFD: Tensor) -> Tensor:
+        logits_B2: Tensor = self.llm(self.feature_tokens(embedded_BFD))
         return logits_B2
 
     def forward(self, ids_BF: Tensor) -> Tensor:

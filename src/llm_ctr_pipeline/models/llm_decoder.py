@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.frozen import Frozen
@@ -237,13 +237,18 @@ class LlmDescription(Frozen):
 
     def build(self) -> LlmDecoder:
         """Build the decoder's frame, with random weights."""
+        config = self.trimmed_config()
+        answer_rows = None if self.tied else torch.zeros(2, config.hidden_size)
+        answer_bias = torch.zeros(2) if self.bias else None
+        return LlmDecoder(AutoModel.from_config(config), self.tokens, answer_rows, answer_bias)
+
+    def trimmed_config(self) -> PreTrainedConfig:
+        """The language model's configuration, with the vocabulary rows in use alone."""
         config = AutoConfig.for_model(**self.config)
         config.vocab_size = len(self.tokens.used)
         # Special tokens index the whole vocabulary, of which the rows in use are left.
         config.pad_token_id = config.bos_token_id = config.eos_token_id = None
-        answer_rows = None if self.tied else torch.zeros(2, config.hidden_size)
-        answer_bias = torch.zeros(2) if self.bias else None
-        return LlmDecoder(AutoModel.from_config(config), self.tokens, answer_rows, answer_bias)
+        return config
 
 
 def _keep_rows(embedding: nn.Embedding, used: tuple[int, ...]) -> None:

@@ -90,6 +90,8 @@ TEMPLATE = go.layout.Template(
         # At the bottom, where no curve runs; its entries wrap on a narrow screen.
         "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
         "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
+        # Plotly's own colours of it go with a white ground.
+        "modebar": {"activecolor": BLUE, "bgcolor": "rgba(0, 0, 0, 0)", "color": GREY},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
         "title": {"font": {"size": 18}, "x": 0, "xref": "paper", "xanchor": "left"},
@@ -145,6 +147,21 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color:
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def error_bars(
+    values: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> dict[str, object]:
+    """Draw intervals around values, thin; what `error_x` and `error_y` of a trace take."""
+    ends = list(zip(values, low, high, strict=True))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [above - value for value, _, above in ends],
+        "arrayminus": [value - below for value, below, _ in ends],
+        "thickness": 1,
+        "width": 0,
+    }
 
 
 def apply_style(

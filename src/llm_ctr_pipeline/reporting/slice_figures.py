@@ -9,6 +9,7 @@ from llm_ctr_pipeline.reporting.plot_style import (
     ModelStyle,
     apply_style,
     band,
+    error_bars,
     label,
     styles_of,
 )
@@ -120,14 +121,8 @@ def value_of(one: Slice) -> str:
 
 
 def _interval(slices: list[Slice]) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [one.auc_high - one.auc for one in slices],
-        "arrayminus": [one.auc - one.auc_low for one in slices],
-        "thickness": 1,
-        "width": 0,
-    }
+    columns = [(one.auc, one.auc_low, one.auc_high) for one in slices]
+    return error_bars(*zip(*columns, strict=True))
 
 
 def _overall(figure: go.Figure, evaluation: Evaluation, kind: str) -> None:
