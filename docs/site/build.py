@@ -68,8 +68,22 @@ def _list_of_decisions() -> str:
     return "\n".join([*lines, ""])
 
 
+def build(root: Path) -> int:
+    """Build the site of what `stage` wrote, into `site` beside it.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The exit status: warnings, among them links that lead nowhere, are errors.
+    """
+    zensical = (sys.executable, "-m", "zensical")
+    command = [*zensical, "build", "--strict", "--config-file", str(root / "zensical.toml")]
+    return subprocess.run(command, check=False).returncode  # noqa: S603
+
+
 def main() -> int:
-    """Build the site; warnings, among them links that lead nowhere, are errors.
+    """Build the site into the project's `site`.
 
     Returns:
         The exit status.
@@ -77,9 +91,7 @@ def main() -> int:
     root = PROJECT / "build" / "docs"
     shutil.rmtree(root, ignore_errors=True)
     stage(root)
-    zensical = Path(sys.executable).with_name("zensical")
-    command = [zensical, "build", "--strict", "--config-file", root / "zensical.toml"]
-    status = subprocess.run(command, check=False).returncode  # noqa: S603
+    status = build(root)
     if status == 0:
         shutil.rmtree(PROJECT / "site", ignore_errors=True)
         (root / "site").rename(PROJECT / "site")

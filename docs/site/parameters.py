@@ -18,14 +18,21 @@ from llm_ctr_pipeline.cli import types_of_settings
 from llm_ctr_pipeline.training.settings import Stage, TrainingSettings
 
 PROJECT = Path(__file__).parents[2]
-ABOVE = """# Parameters
+# The navigation beside it would leave the tables too narrow.
+ABOVE = """---
+hide: [navigation]
+---
+# Parameters
 
-Every parameter of `conf/base`, as the program checks it: this page is made of its pydantic models. A full name is the
-group's, a point and the parameter's: `--params training.epochs=3`. [Settings](settings.md) says how to set them, what
-`auto` picks and what `--env avazu` sets otherwise, and names `raw_dir`, `store` and `tracking`, which belong to no
-group; [data sets](data_sets.md) explains how a log is described.
+Every parameter of `conf/base`, as the program checks it: this page is made of its pydantic models.
+A full name is the group's, a point and the parameter's: `--params training.epochs=3`.
+[Settings](settings.md) says how to set them, what `auto` picks and what `--env avazu` sets
+otherwise, and names `raw_dir`, `store` and `tracking`, which belong to no group;
+[data sets](data_sets.md) explains how a log is described.
 """
-COLUMNS = ("parameter", "type", "default", "bounds", "unit", "meaning")
+# Before all others, which follow by name, with those that several groups share at the end.
+FIRST = ("`training`", "`model`", "`llm`", "`llm.architecture`")
+COLUMNS = ("parameter", "default", "type and bounds", "unit", "meaning")
 BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -75,7 +82,7 @@ def sections() -> dict[type[BaseModel], list[Parameter]]:
 def page() -> str:
     """The page, in Markdown: a section for each class, a line for each of its parameters."""
     lines = [ABOVE]
-    for class_, parameters in sorted(sections().items(), key=lambda item: _title(item[1])):
+    for class_, parameters in sorted(sections().items(), key=lambda item: _place(item[1])):
         if parameters:
             summary = (inspect.getdoc(class_) or "").splitlines()[0]
             shared = "" if len(parameters[0].defaults) == 1 else f" In {_groups_of(parameters)}."
@@ -112,7 +119,7 @@ def _parameters(class_: type[BaseModel], groups: dict[str, BaseModel]) -> Iterat
             continue
         defaults = {group: each[name] for group, each in values.items()}
         schema = properties[name]
-        lowest = [each.ge for each in field.metadata if isinstance(each, Ge)]
+        lowest: list[Any] = [each.ge for each in field.metadata if isinstance(each, Ge)]
         if lowest:  # JSON Schema has the type's, also where a field narrows it
             schema["minimum"] = max(lowest)
         yield Parameter(name, defaults, schema, field.description or told.get(name, ""))
@@ -139,23 +146,22 @@ def _title(parameters: list[Parameter]) -> str:
     return f"`{'.'.join(parts.pop() if len(parts) == 1 else '*' for parts in columns)}`"
 
 
+def _place(parameters: list[Parameter]) -> tuple[bool, bool, str]:
+    title = _title(parameters)
+    return title not in FIRST, "*" in title, str(FIRST.index(title) if title in FIRST else title)
+
+
 def _groups_of(parameters: list[Parameter]) -> str:
     return ", ".join(f"`{group}`" for group in parameters[0].defaults)
 
 
 def _described(parameter: Parameter) -> str:
-    schema = parameter.schema
-    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    kinds = parameter.schema.get("anyOf", [parameter.schema])
+    values = dict.fromkeys(", ".join(filter(None, (_type(kind), _bounds(kind)))) for kind in kinds)
     units = dict.fromkeys(kind["unit"] for kind in kinds if "unit" in kind)
-    cells = (
-        f"`{parameter.name}`",
-        " or ".join(dict.fromkeys(_type(kind) for kind in schema.get("anyOf", [schema]))),
-        _defaults(parameter.defaults),
-        "; ".join(filter(None, map(_bounds, kinds))),
-        ", ".join(units),
-        parameter.meaning,
-    )
-    return _line(cells)
+    defaults = _defaults(parameter.defaults)
+    name, unit = f"`{parameter.name}`", ", ".join(units)
+    return _line((name, defaults, "; or ".join(values), unit, parameter.meaning))
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -163,8 +169,8 @@ def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     names = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-    names |= {"array": "list", "null": "none", "object": "mapping"}
-    return names.get(schema.get("type", "object"), schema.get("type", "mapping"))
+    names |= {"array": "list", "null": "none", "number": "number"}
+    return names.get(schema.get("type", ""), "mapping")
 
 
 def _bounds(schema: dict[str, Any]) -> str:
@@ -183,8 +189,17 @@ def _defaults(defaults: dict[str, Any]) -> str:
     for group, value in defaults.items():
         by_value.setdefault(_value(value), []).append(group)
     usual, *others = sorted(by_value, key=lambda value: -len(by_value[value]))
-    said = [f"{value} ({', '.join(f'`{group}`' for group in by_value[value])})" for value in others]
-    return "; ".join([usual, *said])
+    common = {part for group in defaults for part in group.split(".")}
+    for group in defaults:
+        common &= {*group.split(".")}
+    said = [usual]
+    for value in others:
+        names = [
+            " ".join(part for part in group.split(".") if part not in common) or group
+            for group in by_value[value]
+        ]
+        said.append(f"{value} in {', '.join(names)}")
+    return "; ".join(said)
 
 
 def _value(value: Any) -> str:

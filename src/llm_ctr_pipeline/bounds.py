@@ -24,7 +24,6 @@ def unit(name: str) -> Any:
     return Field(json_schema_extra={"unit": name})
 
 
-
 Real = Annotated[float, Field(allow_inf_nan=False), _NO_BOOLEAN]
 # A number or code of the user's own, far from what an int64 holds.
 Whole = Annotated[int, Field(ge=-(10**15), le=10**15), _NO_BOOLEAN]
@@ -38,9 +37,7 @@ StepsFromZero = Annotated[CountFromZero, unit("steps")]
 Validations = Annotated[Count, unit("validations")]
 ValidationsFromZero = Annotated[CountFromZero, unit("validations")]
 Rows = Annotated[Count, unit("rows")]
-Minutes = Annotated[
-    float, Field(gt=0, le=_MOST, allow_inf_nan=False), _NO_BOOLEAN, unit("minutes")
-]
+Minutes = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _NO_BOOLEAN, unit("minutes")]
 # Rows that are computed together.
 BatchRows = Annotated[int, Field(ge=1, le=10**7), _NO_BOOLEAN, unit("rows")]
 # A width of a model's part; what they come to together is reckoned before a model is made.

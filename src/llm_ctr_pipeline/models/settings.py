@@ -79,7 +79,7 @@ class LlmSettings(Frozen):
     pretrained: str | None = Field(min_length=1, description="Name on the hub, or a folder.")
     architecture: ArchitectureSettings | None = Field(description="Or: random weights.")
     attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"] = Field(
-        description="The kernel; auto: FlashAttention 2 where it passes a trial, else PyTorch's own."
+        description="The kernel; auto: FlashAttention 2 where a trial passed, else PyTorch's."
     )
     freeze: bool = Field(False, description="Whether its weights stay as they start.")
 

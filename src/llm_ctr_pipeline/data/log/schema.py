@@ -113,7 +113,8 @@ class Splitting(Frozen):
 
     train: FileName = Field(description="The file of the training rows.")
     valid: FileName | Real = Field(
-        union_mode="left_to_right", description="The validation rows' file, or their share of train's."
+        union_mode="left_to_right",
+        description="The validation rows' file, or their share of train's.",
     )
     test: FileName | Real = Field(
         union_mode="left_to_right", description="The test rows' file, or their share of train's."
@@ -162,7 +163,7 @@ class LogSchema(Frozen):
     ignored: tuple[str, ...] = Field(description="Raw columns that nothing is made of.")
     times: tuple[TimeColumn, ...] = Field(description="Raw columns that hold a time as text.")
     codes: tuple[CodeColumn, ...] = Field(
-        description="Raw columns of codes of a time's part; one that no field uses is still checked."
+        description="Raw columns of codes; one that no field uses is still checked."
     )
     fields: tuple[FieldSource, ...] = Field(description="What the model reads, in order.")
     splits: Splitting
