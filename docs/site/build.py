@@ -51,7 +51,7 @@ def _as_page(text: str) -> str:
     A folder has a page of its own there, and the README's diagrams, for which a browser would load
     Mermaid from the network, are left out.
     """
-    return MERMAID.sub("", text).replace("docs/decisions)", "docs/decisions/README.md)")
+    return MERMAID.sub("", text).replace("decisions)", "decisions/README.md)")
 
 
 def _linked_files(page: Path, text: str) -> list[Path]:
