@@ -14,6 +14,7 @@ from docs.site import parameters
 PROJECT = Path(__file__).parents[2]
 MERMAID = re.compile(r"^```mermaid\n.*?^```\n+", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+FOLDER = re.compile(r"(\]\((?:docs/)?decisions)\)")
 LINK = re.compile(r"\]\(([^)\s#]+)")
 
 
@@ -43,6 +44,7 @@ def stage(root: Path) -> None:
         copy.write_text(text)
         waiting += _linked_files(file, text)
     shutil.copy(Path(__file__).with_name("zensical.toml"), root)
+    shutil.copy(Path(__file__).with_name("tables.css"), root / "pages")
 
 
 def _as_page(text: str) -> str:
@@ -51,7 +53,7 @@ def _as_page(text: str) -> str:
     A folder has a page of its own there, and the README's diagrams, for which a browser would load
     Mermaid from the network, are left out.
     """
-    return MERMAID.sub("", text).replace("decisions)", "decisions/README.md)")
+    return FOLDER.sub(r"\1/README.md)", MERMAID.sub("", text))
 
 
 def _linked_files(page: Path, text: str) -> list[Path]:
