@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Kedro and MLflow then send no usage statistics, whichever command is theirs.
 export DO_NOT_TRACK := true
-# What a run needs, and the tools of development besides.
+# What a run needs, and the tools of development, the notebooks or the site besides.
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.installed-dev
 NOTEBOOK := $(VENV)/.installed-notebook
+DOCUMENTED := $(VENV)/.installed-docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ROUNDS ?= 20
 # What `make compare` trains, in this order (the two-phase paths start from deepfm, distilled learns
@@ -30,7 +31,8 @@ ARITHMETIC := --ignore=tests/data --ignore=tests/datasets --ignore=tests/hooks \
   --ignore=tests/pipelines/test_spark.py --ignore=tests/pipelines/test_bad_input.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare data test slow processors lint types bench soak viz mlflow notebook clean
+.PHONY: help run compare data test slow processors lint types bench soak docs notebook viz mlflow
+.PHONY: audit clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +80,9 @@ bench: $(INSTALLED) ## The benchmarks that need no GPU, in minutes; results in b
 soak: $(INSTALLED) ## Kill each path's training at every rename and ROUNDS times at random; takes hours
 	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
 
+docs: $(DOCUMENTED) ## Build the documentation's site into site/; warnings are errors, links are checked
+	$(BIN)/python -m docs.site.build
+
 viz: $(INSTALLED) ## Open the pipelines and figures in Kedro-Viz
 	$(BIN)/kedro viz run
 
@@ -86,6 +91,12 @@ mlflow: $(INSTALLED) ## Open the runs in MLflow
 
 notebook: $(NOTEBOOK) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+audit: $(DEVELOPED) ## Look the installed packages up in a database of known vulnerabilities; needs the network
+	@found=$$($(BIN)/pip-audit --local --skip-editable --progress-spinner off 2>&1); status=$$?; \
+	echo "$$found"; case "$$found" in *"not be audited: pip-audit"*) status=1;; esac; \
+	if [ $$status != 0 ]; then echo "The audit found what stands above, or could not reach its database: it needs the network"; fi; \
+	exit $$status
 
 clean: ## Remove the virtual environment
 	rm -rf $(VENV)
@@ -110,4 +121,8 @@ $(NOTEBOOK): $(INSTALLED)
 
 $(DEVELOPED): $(INSTALLED)
 	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(PIP) -e ".[docs]"
 	@touch $@

@@ -53,7 +53,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pages
 def test_modules_exist(page: Path) -> None:
-    roots = (PROJECT, PROJECT / "src" / "llm_ctr_pipeline")
+    roots = (PROJECT, PROJECT / "src" / "llm_ctr_pipeline", page.parent)
     for path in re.findall(r"`([\w/]+\.py)`", page.read_text()):
         assert any((root / path).is_file() for root in roots), path
 

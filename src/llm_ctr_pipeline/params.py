@@ -5,11 +5,11 @@ where its argument is annotated so, and rejects a bad value or an unknown key be
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from llm_ctr_pipeline.bounds import Count, Name
+from llm_ctr_pipeline.bounds import Count, Name, Rows, unit
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.data.hub.archive import Archive
 from llm_ctr_pipeline.frozen import Frozen
@@ -31,8 +31,8 @@ class RawParams(Frozen):
 class PreprocessParams(Frozen):
     """`params:preprocess`: how a raw log becomes model input."""
 
-    min_count: Count = Field(description="Times a value must occur in train to get an id.")
-    every_nth_row: Count = Field(description="Systematic sample of each raw file; 1 for all.")
+    min_count: Rows = Field(description="Times a value must occur in train to get an id.")
+    every_nth_row: Rows = Field(description="Systematic sample of each raw file; 1 for all.")
 
 
 class DownloadParams(Frozen):
@@ -42,7 +42,7 @@ class DownloadParams(Frozen):
     endpoint: str | None = Field(
         pattern=r"^https?://\S+$", description="The hub's address; None for HF_ENDPOINT's."
     )
-    archives: dict[str, Archive]
+    archives: dict[str, Archive] = Field(description="Those that there are, by name.")
 
     @property
     def names(self) -> list[str]:
@@ -63,10 +63,12 @@ class DownloadParams(Frozen):
 class EvaluationParams(Frozen):
     """`params:evaluation`: which checkpoint is tested on which rows."""
 
-    path: PathName
-    model: Literal["best_model", "phase_1_model"]
-    dataset: Name
-    split: Literal["train", "valid", "test"]
+    path: PathName = Field(description="The training path whose checkpoint it is.")
+    model: Literal["best_model", "phase_1_model"] = Field(
+        description="Its best checkpoint, or that of a two-phase path's first stage."
+    )
+    dataset: Name = Field(description="Name of the log whose rows they are, as x4.")
+    split: Literal["train", "valid", "test"] = Field(description="Which of its rows.")
     group_by: Name | None = Field(description="The field within whose values gAUC ranks the rows.")
     serving_precision: ServingPrecision | None = Field(
         default=None, description="As served, the language model in it; None as trained."
@@ -91,8 +93,10 @@ class EvaluationParams(Frozen):
 class PredictParams(Frozen):
     """`params:predict`: which raw rows are scored with which checkpoint."""
 
-    path: PathName
-    model: Literal["best_model", "phase_1_model"]
+    path: PathName = Field(description="The training path whose checkpoint it is.")
+    model: Literal["best_model", "phase_1_model"] = Field(
+        description="Its best checkpoint, or that of a two-phase path's first stage."
+    )
     input: str | None = Field(
         min_length=1,
         max_length=4096,
@@ -120,7 +124,7 @@ class PredictParams(Frozen):
 class RegisterParams(Frozen):
     """`params:register`: which trained model MLflow's registry gets under which name."""
 
-    path: PathName
+    path: PathName = Field(description="The training path whose checkpoint it is.")
     name: str | None = Field(
         min_length=1, max_length=256, pattern=r"^[^/:]+$", description="Of the registered model."
     )
@@ -135,8 +139,10 @@ class RegisterParams(Frozen):
 class ExportParams(Frozen):
     """`params:export`: which checkpoint is written in which format."""
 
-    path: PathName
-    model: Literal["best_model", "phase_1_model"]
+    path: PathName = Field(description="The training path whose checkpoint it is.")
+    model: Literal["best_model", "phase_1_model"] = Field(
+        description="Its best checkpoint, or that of a two-phase path's first stage."
+    )
     to: Literal["huggingface", "torch", "compiled", "onnx"] = Field(
         description="The language model for transformers; or the whole scorer, ids to probability."
     )
@@ -150,9 +156,11 @@ class CompareParams(Frozen):
     baseline: str = Field(
         min_length=1, max_length=64, description="A path, or a run's id: what others are less."
     )
-    dataset: Name
-    split: Literal["train", "valid", "test"]
-    seeds: Count = Field(description="Trainings of each path; those not in its folder by MLflow.")
+    dataset: Name = Field(description="Name of the log whose rows they are, as x4.")
+    split: Literal["train", "valid", "test"] = Field(description="Which of its rows.")
+    seeds: Annotated[Count, unit("trainings")] = Field(
+        description="Of each path; those not in its folder by MLflow."
+    )
 
     @property
     def path_names(self) -> list[str]:

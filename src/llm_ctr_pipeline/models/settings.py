@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
-from llm_ctr_pipeline.bounds import Layers, Real, Share, Size, Text
+from llm_ctr_pipeline.bounds import Heads, Layers, Real, Share, Size, Text, Tokens
 from llm_ctr_pipeline.frozen import Frozen
 
 BASELINES = ("deepfm", "logistic_regression", "dcnv2", "finalmlp")
@@ -54,14 +54,14 @@ class ArchitectureSettings(Frozen):
     model_type: str = Field(
         min_length=1, max_length=64, description="An architecture of transformers: qwen3, llama."
     )
-    vocab_size: Size = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
-    hidden_size: Size = Field(ge=2)
-    intermediate_size: Size
-    num_hidden_layers: Layers
-    num_attention_heads: Size
-    num_key_value_heads: Size
-    head_dim: Size = Field(multiple_of=2)
-    tie_word_embeddings: bool
+    vocab_size: Tokens = Field(ge=258, description="Most tokens of its tokenizer; 256 are bytes.")
+    hidden_size: Size = Field(ge=2, description="Width of a token between the layers.")
+    intermediate_size: Size = Field(description="Width of a layer's feed-forward part.")
+    num_hidden_layers: Layers = Field(description="Decoder layers.")
+    num_attention_heads: Heads = Field(description="Query heads of a layer.")
+    num_key_value_heads: Heads = Field(description="Key and value heads, which query heads share.")
+    head_dim: Size = Field(multiple_of=2, description="Width of a head.")
+    tie_word_embeddings: bool = Field(description="Whether the output has the input's vectors.")
 
     @model_validator(mode="after")
     def _heads_share_evenly(self) -> Self:
@@ -78,7 +78,9 @@ class LlmSettings(Frozen):
 
     pretrained: str | None = Field(min_length=1, description="Name on the hub, or a folder.")
     architecture: ArchitectureSettings | None = Field(description="Or: random weights.")
-    attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"]
+    attention: Literal["auto", "flash_attention_2", "sdpa", "flex_attention"] = Field(
+        description="The kernel; auto: FlashAttention 2 where a trial passed, else PyTorch's."
+    )
     freeze: bool = Field(False, description="Whether its weights stay as they start.")
 
     @model_validator(mode="after")
@@ -105,27 +107,31 @@ class TermsSettings(MlpSettings):
     `fm` are linear and pairwise terms, `deepfm` these and an MLP, which has the other settings.
     """
 
-    kind: Literal["none", "fm", "deepfm"]
+    kind: Literal["none", "fm", "deepfm"] = Field(
+        description="No terms; linear and pairwise ones; or these and an MLP."
+    )
     gen: bool = Field(description="Whether the pairwise terms take generated features.")
 
 
 class DeepFmNetworkSettings(MlpSettings):
     """DeepFM's own parts."""
 
-    model: Literal["deepfm"] = "deepfm"
+    model: Literal["deepfm"] = Field("deepfm", description="Which baseline the path trains.")
     gen: bool = Field(description="Whether its FM term takes generated features.")
 
 
 class LogisticRegressionSettings(Frozen):
     """Logistic regression: one weight an id, so nothing to choose."""
 
-    model: Literal["logistic_regression"] = "logistic_regression"
+    model: Literal["logistic_regression"] = Field(
+        "logistic_regression", description="Which baseline the path trains."
+    )
 
 
 class DcnV2NetworkSettings(MlpSettings):
     """DCNv2's own parts."""
 
-    model: Literal["dcnv2"] = "dcnv2"
+    model: Literal["dcnv2"] = Field("dcnv2", description="Which baseline the path trains.")
     structure: Literal["parallel", "stacked"] = Field(
         description="Whether the MLP stands beside the cross layers or takes what they give."
     )
@@ -135,13 +141,13 @@ class DcnV2NetworkSettings(MlpSettings):
 class FinalMlpNetworkSettings(MlpSettings):
     """FinalMLP's own parts; an MLP's settings without "second" are the first stream's."""
 
-    model: Literal["finalmlp"] = "finalmlp"
+    model: Literal["finalmlp"] = Field("finalmlp", description="Which baseline the path trains.")
     second_hidden_sizes: tuple[Size, ...] = Field(min_length=1, description="The second stream's.")
     second_dropout: Share = Field(description="The second stream's.")
     second_batch_norm: bool = Field(description="The second stream's.")
     gating: bool = Field(description="Whether each stream has a gate before it.")
     gate_hidden_sizes: tuple[Size, ...] = Field(description="Widths of a gate's hidden layers.")
-    heads: Size = Field(description="Parts of the streams that are fused apart.")
+    heads: Heads = Field(description="Parts of the streams that are fused apart.")
 
     @model_validator(mode="after")
     def _heads_share_evenly(self) -> Self:

@@ -11,8 +11,7 @@ from pydantic import ConfigDict, Field, RootModel, field_validator, model_valida
 
 from llm_ctr_pipeline.bounds import (
     BatchRows,
-    Count,
-    CountFromZero,
+    Epochs,
     LearningRate,
     LeastRate,
     Minutes,
@@ -20,10 +19,15 @@ from llm_ctr_pipeline.bounds import (
     Norm,
     Penalty,
     Real,
+    Rows,
     Seed,
     Share,
+    Steps,
+    StepsFromZero,
     Threads,
     TrueShare,
+    Validations,
+    ValidationsFromZero,
 )
 from llm_ctr_pipeline.data.errors import SettingsError
 from llm_ctr_pipeline.frozen import Frozen
@@ -121,13 +125,13 @@ class Stage(Frozen):
     datasets: tuple[Name, ...] = Field(min_length=1)
     components: tuple[str, ...] | None = Field(min_length=1)
     start: Literal["new", "deepfm", "previous"]
-    epochs: Count | None = None
+    epochs: Epochs | None = None
     batch_size: BatchRows | None = None
     lr: LearningRate | None = None
     encoder_lr: LearningRate | None = None
     lr_schedule: LrSchedule | None = None
     lr_factor: TrueShare | None = None
-    lr_warmup_steps: CountFromZero | None = None
+    lr_warmup_steps: StepsFromZero | None = None
     lr_min: LeastRate | None = None
     weight_decay: Share | None = None
     embedding_l2: Penalty | None = None
@@ -135,9 +139,9 @@ class Stage(Frozen):
     label_smoothing: Share | None = None
     id_dropout: Share | None = None
     redraw_embeddings: bool | None = None
-    patience: Count | None = None
+    patience: Validations | None = None
     early_stopping_metric: StoppingMetric | None = None
-    validate_every_steps: Count | None = None
+    validate_every_steps: Steps | None = None
 
     @field_validator("datasets", "components", mode="before")
     @classmethod
@@ -196,26 +200,26 @@ class TrainingSettings(Regularisation, Execution):
         stream_buffer_rows: Streamed rows that are shuffled together.
     """
 
-    epochs: Count
+    epochs: Epochs
     batch_size: BatchRows
     lr: LearningRate
     encoder_lr: LearningRate
     lr_schedule: LrSchedule
     lr_factor: TrueShare
-    lr_warmup_steps: CountFromZero
+    lr_warmup_steps: StepsFromZero
     lr_min: LeastRate
     weight_decay: Share
     redraw_embeddings: bool
-    patience: Count
+    patience: Validations
     early_stopping_metric: StoppingMetric
-    validate_every_steps: Count | None
+    validate_every_steps: Steps | None
     seed: Seed
     resume: bool
-    keep_state_every: CountFromZero
-    keep_state_every_steps: Count | None
+    keep_state_every: ValidationsFromZero
+    keep_state_every_steps: Steps | None
     keep_state_every_minutes: Minutes | None
     rows_in: Literal["auto", "memory", "stream"]
-    stream_buffer_rows: Count
+    stream_buffer_rows: Rows
 
     def of(self, stage: Stage) -> Self:
         """The settings of a stage: its own before these."""

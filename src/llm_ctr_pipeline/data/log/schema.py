@@ -111,9 +111,14 @@ class CodeColumn(Frozen):
 class Splitting(Frozen):
     """For each split the name of its file, or the share of the training file held out for it."""
 
-    train: FileName
-    valid: FileName | Real = Field(union_mode="left_to_right")
-    test: FileName | Real = Field(union_mode="left_to_right")
+    train: FileName = Field(description="The file of the training rows.")
+    valid: FileName | Real = Field(
+        union_mode="left_to_right",
+        description="The validation rows' file, or their share of train's.",
+    )
+    test: FileName | Real = Field(
+        union_mode="left_to_right", description="The test rows' file, or their share of train's."
+    )
     by: str = Field(
         description="`random`, the stated share of each class, or the time column after which "
         "the last rows are held out."
@@ -156,9 +161,11 @@ class LogSchema(Frozen):
     )
     label: str = Field(min_length=1, description="Raw column of the label, `0` or `1`.")
     ignored: tuple[str, ...] = Field(description="Raw columns that nothing is made of.")
-    times: tuple[TimeColumn, ...]
-    codes: tuple[CodeColumn, ...] = Field(description="One that no field uses is still checked.")
-    fields: tuple[FieldSource, ...] = Field(description="In the order of the encoded columns.")
+    times: tuple[TimeColumn, ...] = Field(description="Raw columns that hold a time as text.")
+    codes: tuple[CodeColumn, ...] = Field(
+        description="Raw columns of codes; one that no field uses is still checked."
+    )
+    fields: tuple[FieldSource, ...] = Field(description="What the model reads, in order.")
     splits: Splitting
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from ibis.backends import BaseBackend
 from pydantic import Field
 from rich.filesize import decimal
 
-from llm_ctr_pipeline.bounds import Count, Seed, TrueShare
+from llm_ctr_pipeline.bounds import Rows, Seed, TrueShare
 from llm_ctr_pipeline.data.errors import RawLogError, SettingsError
 from llm_ctr_pipeline.data.log.schema import ROW, SPLITS
 from llm_ctr_pipeline.data.raw.manifest import BestAuc
@@ -61,9 +61,9 @@ AVAZU_COLUMNS: tuple[str, ...] = ("id", "click", "hour", *AVAZU_FIELDS)
 class GeneratedLogSettings(Frozen):
     """`params:generated_log`: the log that stands in where no raw log is given."""
 
-    train_rows: Count = Field(description="Rows of the training split.")
-    valid_rows: Count = Field(description="Rows of the validation split.")
-    test_rows: Count = Field(description="Rows of the test split.")
+    train_rows: Rows = Field(description="Rows of the training split.")
+    valid_rows: Rows = Field(description="Rows of the validation split.")
+    test_rows: Rows = Field(description="Rows of the test split.")
     seed: Seed = Field(description="Seed of all that is drawn.")
     click_rate: TrueShare = Field(description="Mean true click probability.")
 
