@@ -81,7 +81,7 @@ def test_on_a_cpu_auto_is_sdpa_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, installed: bool
 ) -> None:
     pretend_flash_attn(monkeypatch, installed=installed)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger=resolve_kernel.__module__):
         assert resolve_kernel("auto", CPU, PRECISION) == "sdpa"
     assert caplog.messages == ["Attention kernel: sdpa (picked for cpu)"]
 
@@ -95,7 +95,7 @@ def test_on_a_new_gpu_auto_is_flash_attention_where_it_is_installed(
     kernel: str,
 ) -> None:
     pretend_flash_attn(monkeypatch, installed=installed)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger=resolve_kernel.__module__):
         assert resolve_kernel("auto", CUDA, PRECISION) == kernel
     assert caplog.messages == [f"Attention kernel: {kernel} (picked for cuda:1)"]
 
