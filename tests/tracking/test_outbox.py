@@ -4,10 +4,13 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from llm_ctr_pipeline.tracking import outbox as module
 from llm_ctr_pipeline.tracking.inputs import inputs_of
@@ -84,6 +87,25 @@ def test_what_mlflow_does_not_take_is_kept_and_sent_at_the_end(
     outbox.close()
     assert_has_all(client, run.info.run_id)
     assert not any((tmp_path / WAITING).iterdir())
+
+
+def test_of_several_parameters_only_the_changed_one_becomes_a_tag(
+    store: Path, client: MlflowClient, outbox: Outbox
+) -> None:
+    run_id = mlflow.start_run().info.run_id
+    mlflow.log_params({"lr": 0.1})
+    log_batch = outbox._methods["log_batch"]
+
+    def as_a_database_would(client: MlflowClient, run_id: str, **given: Any) -> None:
+        if given.get("params"):
+            raise MlflowException("changed", INVALID_PARAMETER_VALUE)
+        log_batch(client, run_id, **given)
+
+    with mock.patch.dict(outbox._methods, log_batch=as_a_database_would):
+        mlflow.log_params({"epochs": 3, "lr": 0.2, "seed": 1})
+    data = client.get_run(run_id).data
+    assert data.params == {"epochs": "3", "lr": "0.1", "seed": "1"}
+    assert data.tags["lr"] == "0.2"
 
 
 def test_the_systems_metrics_come_behind_the_first_others(

@@ -213,6 +213,11 @@ class Outbox:
             # It would refuse this each time. A parameter may be another where a run is continued.
             if name == "log_param":
                 self._methods["set_tag"](client, run_id, arguments["key"], arguments["value"])
+            elif params := arguments.get("params"):
+                for each in params:
+                    told = {"key": each.key, "value": each.value}
+                    self._write(client, "log_param", run_id, told)
+                self._write(client, name, run_id, arguments | {"params": []})
             else:
                 logger.warning("MLflow refuses to log this: %s", reason_of(error))
 
