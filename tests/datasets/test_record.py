@@ -32,6 +32,7 @@ RESULTS: dict[str, Any] = {
             "trained_on": {"rows": "3a00", "feature_map": "92a4"},
             **{"components": ["embedding", "gen"], "trained_parameters": 347328},
             **{"stopped_early": True, "best": VALIDATION, "seconds": 64.5, "ran": RAN.to_json()},
+            "losses": [[12, 0.4], [24, 0.39]],
         }
     ],
     "epochs": [{"stage": "end_to_end", "dataset": "x4", **VALIDATION, "best": True}],

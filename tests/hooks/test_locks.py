@@ -132,9 +132,9 @@ def test_they_are_held_until_the_run_has_told_its_results(
     held: list[str] = []
     told = summary.summary_of_run
 
-    def look(pipeline: Pipeline, catalog: DataCatalog) -> str:
+    def look(pipeline: Pipeline, catalog: DataCatalog, address: str | None) -> str:
         held.extend(sorted(path.name for path in trained_project.rglob(".*.lock")))
-        return told(pipeline, catalog)
+        return told(pipeline, catalog, address)
 
     monkeypatch.setattr(summary, "summary_of_run", look)
     run_here(trained_project, "evaluate")

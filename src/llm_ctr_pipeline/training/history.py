@@ -155,7 +155,7 @@ class StageSummary(_StageOnDataset):
     best: ValidationRecord
     seconds: float
     ran: Ran
-    losses: tuple[tuple[int, float], ...]
+    losses: tuple[tuple[int, float], ...] = ()
 
 
 class StageValidation(ValidationRecord, _StageOnDataset):
