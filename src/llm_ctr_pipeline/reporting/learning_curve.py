@@ -57,7 +57,7 @@ def learning_curve_figure(results: TrainingResults) -> go.Figure:
     apply_style(figure, f"Learning curve, {results.path}", caption)
     figure.update_layout(showlegend=False, height=560)
     _label_line(figure, "training", train, GREY, yanchor="bottom", yshift=4)
-    _label_line(figure, "validation", valid, style.color, yanchor="bottom", yshift=4)
+    _label_line(figure, "validation", valid, style.color, yanchor="bottom", yshift=16)
     for end in sorted({one.step for run in runs for one in run if one.epoch % 1 == 0}):
         figure.add_vline(x=end, line={"color": GREY, "dash": "dot", "width": 0.7})
     if len(runs) > 1:
