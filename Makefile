@@ -58,7 +58,7 @@ slow: $(DEVELOPED) ## The tests that take longer, and arithmetic as on other pro
 	$(MAKE) processors
 
 processors: $(DEVELOPED) ## The fast tests of arithmetic as on processors with AVX2 and with no AVX
-	$(AVX2) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
+	$(AVX2) $(BIN)/pytest $(WORKERS) $(ARITHMETIC) --ignore=tests/training/ranks
 	$(SSE) $(BIN)/pytest $(WORKERS) $(ARITHMETIC)
 
 lint: $(DEVELOPED) ## Ruff (lint and format) and the import contracts
