@@ -22,21 +22,14 @@ from llm_ctr_pipeline.training.settings import (
     TwoPhaseStages,
 )
 
-CONF = Path(__file__).parents[2] / "conf/base/parameters_train.yml"
-MODEL = LlmCtrSettings(
-    embedding_dim=4,
-    embedding_init_std=0.5,
-    gen_gamma=6.0,
-    projector_dim=8,
-    prompt="a prompt",
-    prompt_suffix="",
-)
+GROUPS = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters_train.yml").read_text())
+MODEL = LlmCtrSettings.model_validate(GROUPS["model"])
 MLP = {"hidden_sizes": (8, 4), "dropout": 0.0, "batch_norm": False}
 PRETRAINED = LlmSettings(pretrained="qwen", architecture=None, attention="auto")
 
 
 def make_settings(**changes: Any) -> TrainingSettings:
-    return TrainingSettings.model_validate(yaml.safe_load(CONF.read_text())["training"] | changes)
+    return TrainingSettings.model_validate(GROUPS["training"] | changes)
 
 
 def stage(**own: Any) -> dict[str, Any]:
@@ -112,7 +105,7 @@ def test_terms_are_used_as_their_kind_says(kind: str, names: set[str]) -> None:
     stages = Stages.model_validate({"end_to_end": stage()})
     used = used_by("hybrid", llm=PRETRAINED, terms=terms, stages=stages)
     assert {name for name in used if name.startswith("terms.")} == {f"terms.{n}" for n in names}
-    assert used["model.prompt"] == "a prompt"
+    assert used["model.prompt"] == MODEL.prompt
     llm = {name: value for name, value in used.items() if name.startswith("llm.")}
     assert llm == {"llm.pretrained": "qwen", "llm.freeze": False}
 

@@ -9,7 +9,8 @@ from ibis.backends import BaseBackend
 from kedro_datasets.ibis import FileDataset
 
 from llm_ctr_pipeline.data.errors import StaleDataError, first_line
-from llm_ctr_pipeline.data.storage.atomic import sweep
+from llm_ctr_pipeline.data.features.encode import Encoded, write_encoded
+from llm_ctr_pipeline.data.storage.atomic import drafted, sweep
 from llm_ctr_pipeline.data.storage.engine import connect
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, changed_at, is_whole, parse_path
 from llm_ctr_pipeline.datasets.path import Unreplaced
@@ -61,3 +62,13 @@ class EngineDataset(Unreplaced, FileDataset):  # type: ignore[misc]
             raise
         except (duckdb.Error, ValueError) as error:
             raise StaleDataError(f"{self._filepath} is damaged ({first_line(error)})") from error
+
+
+class TableDataset(EngineDataset):
+    """A table in Parquet that readers never see half-written."""
+
+    def save(self, data: Encoded) -> None:
+        """Write the rows and put the result in its place when it is whole."""
+        with drafted(self._filepath) as draft:
+            write_encoded(self.connection, data, draft)
+        self._wrote_files()

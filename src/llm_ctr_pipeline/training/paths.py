@@ -19,6 +19,7 @@ from llm_ctr_pipeline.data.features.dataset_summary import DatasetSummary
 from llm_ctr_pipeline.data.features.feature_map import FeatureMap, check_ids
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, Where
+from llm_ctr_pipeline.data.input.streamed_split import open_rows
 from llm_ctr_pipeline.data.raw.manifest import RawLog
 from llm_ctr_pipeline.training import history
 from llm_ctr_pipeline.training.checkpoint import Checkpoint, CtrModel
@@ -66,7 +67,7 @@ class EncodedDataset:
         """Open the rows to train on, and read those to validate on; all are the summary's."""
         counted = self.summary.splits
         copies = ranks().local_count
-        train = self.train.open(fields, rows_in, buffer_rows, counted["train"], copies)
+        train = open_rows(self.train, fields, rows_in, buffer_rows, counted["train"], copies)
         return train, self.valid.read(fields, counted["valid"])
 
 

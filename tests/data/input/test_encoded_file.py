@@ -11,14 +11,11 @@ import pytest
 import torch
 
 from llm_ctr_pipeline.data.errors import StaleDataError
-from llm_ctr_pipeline.data.input import encoded_file
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, Where
-from llm_ctr_pipeline.data.input.streamed_split import StreamedSplit
+from llm_ctr_pipeline.data.input.streamed_split import open_rows
 from tests.data.input.streams import (
     FIELDS,
     ROWS,
-    batches,
-    numbers,
 )
 from tests.data.logs import counted
 
@@ -40,29 +37,6 @@ def test_rows_stored_out_of_order_are_put_in_order(table: pa.Table, tmp_path: Pa
     split = EncodedFile(tmp_path / "rows.parquet").read(FIELDS, counted(table, FIELDS))
     assert split.ids_NF[:, 0].tolist() == list(range(ROWS))
     assert split.labels_N.tolist() == table["label"].to_pylist()
-
-
-@pytest.mark.parametrize(
-    ("where", "free", "streams"),
-    [
-        ("memory", 0, False),
-        ("stream", 1 << 40, True),
-        ("auto", 2 * ROWS * 12 + 1, False),
-        ("auto", 2 * ROWS * 12, True),
-    ],
-)
-def test_what_does_not_fit_is_streamed(
-    file: EncodedFile,
-    table: pa.Table,
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    free: int,
-    streams: bool,
-) -> None:
-    monkeypatch.setattr(encoded_file, "free_memory", lambda: free)
-    rows = file.open(FIELDS, where, 300, counted(table, FIELDS))  # type: ignore[arg-type]
-    assert isinstance(rows, StreamedSplit) is streams
-    assert sorted(numbers(batches(rows))) == list(range(ROWS))
 
 
 def flip(file: Path, place: float) -> None:
@@ -131,10 +105,10 @@ def test_rows_are_those_that_were_counted(
     folder = tmp_path / "train.parquet"
     folder.mkdir()
     replaced(folder, table)
-    assert len(EncodedFile(folder).open(FIELDS, where, 300, counted(table, FIELDS))) == ROWS
+    assert len(open_rows(EncodedFile(folder), FIELDS, where, 300, counted(table, FIELDS))) == ROWS
     damage(folder, table)
     with pytest.raises(StaleDataError) as refused:
-        EncodedFile(folder).open(FIELDS, where, 300, counted(table, FIELDS))
+        open_rows(EncodedFile(folder), FIELDS, where, 300, counted(table, FIELDS))
     assert str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from llm_ctr_pipeline.data.errors import EncodedDataError
+from llm_ctr_pipeline.data.input import streamed_split
 from llm_ctr_pipeline.data.input.batches import EncodedSplit
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
-from llm_ctr_pipeline.data.input.streamed_split import StreamedSplit
+from llm_ctr_pipeline.data.input.streamed_split import StreamedSplit, open_rows
 from tests.data.input.streams import CPU, FIELDS, GROUP, ROWS, batches, numbers, stream
 from tests.data.logs import counted
 
@@ -92,10 +93,33 @@ def test_rows_that_are_replaced_while_they_are_streamed_are_not_read(
 ) -> None:
     path = tmp_path / "train.parquet"
     pq.write_table(table, path, row_group_size=GROUP)
-    streamed = EncodedFile(path).open(FIELDS, "stream", GROUP, counted(table, FIELDS))
+    streamed = open_rows(EncodedFile(path), FIELDS, "stream", GROUP, counted(table, FIELDS))
     taken = streamed.batches(16, 0, 0, CPU)
     next(taken)
     pq.write_table(table.slice(0, 990), tmp_path / "other", row_group_size=GROUP)
     (tmp_path / "other").rename(path)
     with pytest.raises(EncodedDataError, match=r"train\.parquet was replaced while its rows"):
         list(taken)
+
+
+@pytest.mark.parametrize(
+    ("where", "free", "streams"),
+    [
+        ("memory", 0, False),
+        ("stream", 1 << 40, True),
+        ("auto", 2 * ROWS * 12 + 1, False),
+        ("auto", 2 * ROWS * 12, True),
+    ],
+)
+def test_what_does_not_fit_is_streamed(
+    file: EncodedFile,
+    table: pa.Table,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    free: int,
+    streams: bool,
+) -> None:
+    monkeypatch.setattr(streamed_split, "free_memory", lambda: free)
+    rows = open_rows(file, FIELDS, where, 300, counted(table, FIELDS))  # type: ignore[arg-type]
+    assert isinstance(rows, StreamedSplit) is streams
+    assert sorted(numbers(batches(rows))) == list(range(ROWS))

@@ -18,15 +18,12 @@ from llm_ctr_pipeline.data.errors import RefusedError, StaleDataError, first_lin
 from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
 from llm_ctr_pipeline.data.features.rows_digest import PowerSums, as_text, joined, power_sums
 from llm_ctr_pipeline.data.log.schema import LABEL, ROW
-from llm_ctr_pipeline.data.storage.memory import free_memory
 from llm_ctr_pipeline.data.storage.ordered_map import in_order
 from llm_ctr_pipeline.data.storage.store_path import AnyPath, parquet_file, parts_of
 
 if TYPE_CHECKING:  # it brings PyTorch along, and preprocessing names its files without
-    from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
+    from llm_ctr_pipeline.data.input.batches import EncodedSplit
 
-# Of the machine's free memory, what training rows held whole may take.
-SHARE_OF_MEMORY = 0.5
 # Read and summed at a time: few enough for a processor's cache.
 _BATCH_ROWS = 16_384
 # Of those that look through a split before it is streamed.
@@ -144,37 +141,12 @@ class EncodedFile:
             ids_NF, labels_N = ids_NF[order], labels_N[order]
         return EncodedSplit(torch.from_numpy(ids_NF), torch.from_numpy(labels_N))
 
-    def open(
-        self,
-        fields: Sequence[str],
-        where: Where,
-        buffer_rows: int,
-        counted: SplitSummary,
-        copies: int = 1,
-    ) -> "TrainingRows":
-        """Open the split to train on it.
-
-        Args:
-            fields: See `read`.
-            where: `memory` reads it whole, `stream` a buffer at a time; `auto` reads it whole if
-                that takes less than half of the machine's free memory.
-            buffer_rows: Rows that are shuffled together where it is streamed.
-            counted: See `read`.
-            copies: Processes of this machine that will each hold it.
+    def look_through(self, fields: Sequence[str], counted: SplitSummary) -> None:
+        """Read all rows once, and keep none, to see that they are those counted.
 
         Raises:
-            StaleDataError: See `read`; before any row is handed out.
+            StaleDataError: See `read`.
         """
-        needed = copies * len(self) * (len(fields) + 1) * np.dtype(np.int32).itemsize
-        if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
-            return self.read(fields, counted)
-        from llm_ctr_pipeline.data.input.streamed_split import StreamedSplit
-
-        self._look_through(fields, counted)
-        return StreamedSplit(self, tuple(fields), buffer_rows)
-
-    def _look_through(self, fields: Sequence[str], counted: SplitSummary) -> None:
-        """Read all rows once, and keep none, to see that they are those counted."""
         self._check(len(self) == counted.rows)
 
         def sums_of(part: AnyPath) -> PowerSums:

@@ -1,19 +1,53 @@
-"""An encoded split that is streamed in shuffled row groups.
+"""An encoded split to train on: held whole, or streamed in shuffled row groups.
 
 Shape legend: N rows, B rows of a batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
 from llm_ctr_pipeline.data.errors import EncodedDataError
-from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, generator, move
-from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, RowGroup, told_if_damaged
+from llm_ctr_pipeline.data.features.dataset_summary import SplitSummary
+from llm_ctr_pipeline.data.input.batches import Batch, EncodedSplit, TrainingRows, generator, move
+from llm_ctr_pipeline.data.input.encoded_file import EncodedFile, RowGroup, Where, told_if_damaged
 from llm_ctr_pipeline.data.log.schema import LABEL
+from llm_ctr_pipeline.data.storage.memory import free_memory
 from llm_ctr_pipeline.data.storage.store_path import parquet_file
+
+# Of the machine's free memory, what training rows held whole may take.
+SHARE_OF_MEMORY = 0.5
+
+
+def open_rows(
+    file: EncodedFile,
+    fields: Sequence[str],
+    where: Where,
+    buffer_rows: int,
+    counted: SplitSummary,
+    copies: int = 1,
+) -> TrainingRows:
+    """Open a split to train on it.
+
+    Args:
+        file: Where its rows lie.
+        fields: See `EncodedFile.read`.
+        where: `memory` reads it whole, `stream` a buffer at a time; `auto` reads it whole if that
+            takes less than half of the machine's free memory.
+        buffer_rows: Rows that are shuffled together where it is streamed.
+        counted: See `EncodedFile.read`.
+        copies: Processes of this machine that will each hold it.
+
+    Raises:
+        StaleDataError: See `EncodedFile.read`; before any row is handed out.
+    """
+    needed = copies * len(file) * (len(fields) + 1) * torch.int32.itemsize
+    if where == "memory" or (where == "auto" and needed < SHARE_OF_MEMORY * free_memory()):
+        return file.read(fields, counted)
+    file.look_through(fields, counted)
+    return StreamedSplit(file, tuple(fields), buffer_rows)
 
 
 @dataclass(frozen=True)
