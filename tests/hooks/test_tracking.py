@@ -129,7 +129,7 @@ def test_the_machine_is_measured_while_a_training_goes_on_alone(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     run_here(trained_project, "train", params={"training": {"seed": 1}})
     run_here(trained_project, "evaluate")
     *_, trained, tested = mlflow_runs(trained_project)
