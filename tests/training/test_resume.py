@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.streamed_split import open_rows
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.fit import FitResult, fit
 from llm_ctr_pipeline.training.history import ValidationRecord
@@ -242,7 +243,7 @@ def rows(make_split: MakeSplit, tmp_path: Path) -> dict[str, TrainingRows]:
     labels = in_memory.labels_N.numpy()
     table = pa.table({"row": range(100), "label": labels.astype("int8"), **columns})
     pq.write_table(table, tmp_path / "rows")
-    streamed = EncodedFile(tmp_path / "rows").open("abc", "stream", 50, counted(table, "abc"))
+    streamed = open_rows(EncodedFile(tmp_path / "rows"), "abc", "stream", 50, counted(table, "abc"))
     return {"memory": in_memory, "stream": streamed}
 
 

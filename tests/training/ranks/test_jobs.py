@@ -19,6 +19,7 @@ from torch import nn
 
 from llm_ctr_pipeline.data.input.batches import EncodedSplit, TrainingRows
 from llm_ctr_pipeline.data.input.encoded_file import EncodedFile
+from llm_ctr_pipeline.data.input.streamed_split import open_rows
 from llm_ctr_pipeline.models.llm_ctr import LlmCtr
 from llm_ctr_pipeline.training.distillation.teacher import Teacher
 from llm_ctr_pipeline.training.settings import Stage, TeacherSettings, TrainingSettings
@@ -118,7 +119,7 @@ def cases(
         table = pa.table({"row": range(ROWS), "label": labels, **columns})
         file = tmp_path_factory.mktemp("rows") / "rows.parquet"
         pq.write_table(table, file, row_group_size=20)
-        return EncodedFile(file).open("xyz", "stream", 50, counted(table, "xyz"))
+        return open_rows(EncodedFile(file), "xyz", "stream", 50, counted(table, "xyz"))
 
     teaching = TeacherSettings(path="single_phase", weight=0.5, temperature=2.0)
     stream, taught = make_case(deepfm()), make_case(deepfm())
