@@ -143,7 +143,7 @@ def _check_names(options: dict[str, Any]) -> None:
         "node": {node.name for node in run.nodes},
         "namespace": {name for node in run.nodes for name in node.namespace_prefixes},
         "tag": {tag for node in run.nodes for tag in node.tags},
-        "dataset": {part for name in run.datasets() for part in (name, name.partition("@")[0])},
+        "dataset": run.datasets(),
     }
     for key, names in given.items():
         option, what = FILTERS[key]
